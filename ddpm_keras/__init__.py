@@ -1,8 +1,8 @@
 """Denoising diffusion (DDPM) with exponential moving averages of weights, for Keras 3.
 
 Importing the package registers its classes with Keras, so `keras.saving.load_model` needs no
-`custom_objects`. The command line scripts set `DDPM_KERAS_LAZY` to answer `--help` before TensorFlow
-is loaded; then a module is imported when it is first used.
+`custom_objects`. The command line scripts set `DDPM_KERAS_LAZY` to answer `--help` before
+TensorFlow is loaded; then a module is imported when it is first used.
 """
 
 import importlib
@@ -32,8 +32,5 @@ def __dir__():
 
 
 if not os.environ.pop("DDPM_KERAS_LAZY", ""):
-    for _name in _MODULES:
+    for _name in (*_MODULES, *_CLASSES.values()):
         importlib.import_module(f".{_name}", __name__)
-    from .ddpm import DDPM
-    from .ema import EMA, EMAModel
-    from .unet import UNet

@@ -1,4 +1,4 @@
-"""Comparisons with other implementations; each test skips, with the reason, where its peer is missing."""
+"""Comparisons with other implementations, skipped with the reason where a peer is missing."""
 
 import warnings
 
@@ -13,7 +13,7 @@ def torch():
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra 'conformance')")
+        torch = pytest.importorskip("torch", reason="needs the extra 'conformance'")
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         try:
