@@ -1,0 +1,55 @@
+# `make demo` and `make test` work from a fresh clone: they create .venv and install what they need, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# Gigabytes of CUDA libraries are installed only where an NVIDIA driver can use them.
+ifeq ($(wildcard /proc/driver/nvidia/version /dev/nvidiactl),)
+REQUIREMENTS := sed 's/\[and-cuda\]//' requirements.txt
+else
+REQUIREMENTS := cat requirements.txt
+endif
+
+.PHONY: help demo test peers study lint clean
+
+help:
+	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
+	@echo 'make test    run the tests; comparisons with other implementations skip where they are missing'
+	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
+	@echo 'make study   run the whole published study from nothing (hours)'
+	@echo 'make lint    check format and style'
+	@echo 'make clean   remove .venv'
+
+demo: $(VENV)/.installed
+	$(BIN)/python train.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+peers: $(VENV)/.installed-peers
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@echo 'Installing into $(VENV) (once, a minute or two) ...'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(REQUIREMENTS) > $(VENV)/requirements.txt
+	@$(PIP) -r $(VENV)/requirements.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-peers: $(VENV)/.installed-test tests/conformance/requirements.txt
+	@echo 'Installing other implementations to compare with ...'
+	@$(PIP) --editable '.[conformance]'
+	@$(PIP) --no-deps -r tests/conformance/requirements.txt
+	@touch $@
