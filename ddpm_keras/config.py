@@ -1,0 +1,271 @@
+"""Options of the command line, their presets, and the parser made from them.
+
+Imports neither Keras nor TensorFlow, so that `--help` and errors in the options come at once.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import typing
+from dataclasses import dataclass, field
+
+EMA_SCHEDULES = ("constant", "warmup", "step", "ramp")
+SAMPLERS = ("ddpm", "ddim", "dpm")
+
+
+class UsageError(ValueError):
+    """The command line or the input is wrong. The message is one line that names the cure."""
+
+
+def option(default, help, choices=None, at_least=None, below=None, positional=False):
+    """A dataclass field that is also an option of the command line.
+
+    Args:
+        default: its value where neither a preset nor the command line gives one.
+        help: one line, with the unit.
+        choices: the allowed values, or None.
+        at_least: smallest allowed number, or None.
+        below: numbers must be smaller than this, or None.
+        positional: given by place, not by name.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "at_least": at_least,
+        "below": below,
+        "positional": positional,
+    }
+    return field(default=default, metadata=metadata)
+
+
+# fmt: off
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `train.py` can be told. A run's `config.json` holds the values that were used."""
+
+    preset: str = option("", "settings to start from (default: the dataset's, else 'images')")
+    # data
+    dataset: str = option("digits", "digits, mnist5k, a folder of images, or a TFDS name: cifar10")
+    image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
+    data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)")
+    unreadable: str = option("refuse", "an unreadable image file is", choices=("refuse", "skip"))
+    flip: bool = option(False, "mirror training images at random")
+    conditional: bool = option(False, "learn the classes too, for guidance in sampling")
+    # network
+    base_channels: int = option(32, "width of the first level", at_least=1)
+    channel_multipliers: tuple[int, ...] = option((1, 2), "width of each level", at_least=1)
+    num_res_blocks: int = option(1, "residual blocks a level", at_least=1)
+    attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1)
+    dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
+    # diffusion
+    schedule: str = option("linear", "noise schedule", choices=("linear", "cosine", "sigmoid"))
+    timesteps: int = option(1000, "diffusion timesteps T", at_least=2)
+    prediction: str = option("epsilon", "what is predicted", choices=("epsilon", "sample", "v"))
+    weighting: str = option("simple", "loss weight by timestep", choices=("simple", "min_snr"))
+    # averages
+    ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
+    ema_schedule: str = option("warmup", "how the decays begin", choices=EMA_SCHEDULES)
+    # optimisation
+    steps: int = option(2000, "optimizer steps in all", at_least=1)
+    batch_size: int = option(128, "images a step", at_least=1)
+    accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
+    learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", at_least=0)
+    warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
+    clip_norm: float = option(1.0, "global norm the gradient is clipped to", at_least=0)
+    precision: str = option("auto", "of the computation; weights and averages stay float32",
+                            choices=("auto", "float32", "bfloat16", "float16"))
+    strategy: str = option("none", "devices", choices=("none", "mirrored", "multiworker"))
+    seed: int = option(0, "of weights, data order and noise", at_least=0)
+    # the run directory
+    run_dir: str = option("", "where to write (default: runs/DATASET, numbered)")
+    resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
+    log_every: int = option(10, "steps a row of history.csv", at_least=1)
+    epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
+    keep: int = option(2, "checkpoints kept", at_least=1)
+    # the end
+    evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
+    num_images: int = option(1437, "images to generate for each weight set", at_least=2)
+    sampler: str = option("ddim", "sampler of pictures and evaluation", choices=SAMPLERS)
+    sampling_steps: int = option(50, "its steps", at_least=1)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What `sample.py` can be told."""
+
+    source: str = option("", "a run directory or a .keras file", positional=True)
+    from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead")
+    weights: str = option("ema", "weight set: raw, ema, ema_0.999 ...")
+    num: int = option(64, "images to draw", at_least=1)
+    out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a folder of PNGs")
+    sampler: str = option("ddim", "sampler", choices=SAMPLERS)
+    steps: int = option(50, "its steps", at_least=1)
+    labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
+    guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
+    batch_size: int = option(64, "images at a time; does not change them", at_least=1)
+    seed: int = option(0, "of the noise", at_least=0)
+
+
+# fmt: on
+
+# Each preset: what it changes, and what to expect of it (command, hardware, time, score).
+PRESETS = {
+    "digits": {},
+    "images": {
+        "base_channels": 64,
+        "channel_multipliers": (1, 2, 2),
+        "num_res_blocks": 2,
+        "attention_resolutions": (),
+        "dropout": 0.1,
+        "flip": True,
+        "ema": (0.999, 0.9999),
+        "steps": 50_000,
+        "learning_rate": 2e-4,
+        "warmup_steps": 1000,
+        "log_every": 50,
+        "epoch_steps": 1000,
+        "num_images": 5000,
+    },
+    "mnist": {
+        "channel_multipliers": (1, 2, 2),
+        "attention_resolutions": (7,),
+        "dropout": 0.1,
+        "ema": (0.99, 0.999, 0.9999),
+        "steps": 10_000,
+        "learning_rate": 5e-4,
+        "epoch_steps": 500,
+        "num_images": 4000,
+    },
+    "cifar10": {
+        "base_channels": 128,
+        "channel_multipliers": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attention_resolutions": (16,),
+        "dropout": 0.1,
+        "flip": True,
+        "ema": (0.9999,),
+        "ema_schedule": "constant",
+        "steps": 800_000,
+        "learning_rate": 2e-4,
+        "warmup_steps": 5000,
+        "log_every": 100,
+        "epoch_steps": 5000,
+        "num_images": 50_000,
+        "sampler": "ddpm",
+        "sampling_steps": 1000,
+    },
+    "celeba64": {
+        "dataset": "celeb_a",
+        "image_size": 64,
+        "base_channels": 128,
+        "channel_multipliers": (1, 2, 2, 2, 4),
+        "num_res_blocks": 2,
+        "attention_resolutions": (16,),
+        "dropout": 0.1,
+        "flip": True,
+        "ema": (0.9999,),
+        "ema_schedule": "constant",
+        "steps": 500_000,
+        "learning_rate": 2e-4,
+        "warmup_steps": 5000,
+        "log_every": 100,
+        "epoch_steps": 5000,
+        "num_images": 50_000,
+        "sampling_steps": 100,
+    },
+}
+_PRESET_OF_DATASET = {"mnist5k": "mnist", "celeb_a": "celeba64"}
+
+
+def train_options(argv):
+    """Options of `train.py` from its arguments: defaults, then the preset, then what was given.
+
+    Args:
+        argv: the arguments, without the program's name.
+
+    Returns:
+        `(TrainOptions, given)`: the options, and the dict of those that the command line named.
+
+    Raises:
+        UsageError: an argument is wrong; the message names it and the cure.
+    """
+    given = parse(TrainOptions, argv, "train.py", "Train DDPM and its averages; see README.md.")
+    dataset = given.get("dataset", "digits")
+    implied = dataset if dataset in PRESETS else _PRESET_OF_DATASET.get(dataset, "images")
+    preset = given.get("preset", implied)
+    if preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
+    own_dataset = {} if preset == "images" else {"dataset": preset}
+    values = {"preset": preset} | own_dataset | PRESETS[preset] | given
+    return TrainOptions(**values), given
+
+
+def parse(options, argv, program, description):
+    """Parses `argv` by the fields of the dataclass `options`.
+
+    Returns:
+        A dict of the options that were given; the dataclass supplies the rest.
+
+    Raises:
+        UsageError: in one line, naming the option and what it accepts.
+    """
+    parser = _Parser(
+        prog=program,
+        description=description,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(options)
+    fields = dataclasses.fields(options)
+    for each in fields:
+        _add_argument(parser, each, hints[each.name])
+    values, unknown = parser.parse_known_args(argv)
+    if unknown:
+        names = [f"--{each.name.replace('_', '-')}" for each in fields]
+        close = difflib.get_close_matches(unknown[0], names, 1)
+        cure = f"did you mean {close[0]}?" if close else f"see {program} --help."
+        raise UsageError(f"unknown argument {unknown[0]}; {cure}")
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+    for each in fields:
+        if each.name in values:
+            _check(each, values[each.name])
+    return values
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports errors by raising, so that a wrong command line takes one line."""
+
+    def error(self, message):
+        raise UsageError(message.removeprefix("argument ") + f"; see {self.prog} --help.")
+
+
+def _add_argument(parser, each, hint):
+    """Adds one field: booleans get --name and --no-name, tuples take several values."""
+    several = typing.get_origin(hint) is tuple
+    kind = typing.get_args(hint)[0] if several else hint
+    default = " ".join(map(str, each.default)) if several else each.default
+    shown = f" (default: {default})" if default not in ("", 0, False) else ""
+    arguments = {"help": (each.metadata["help"] + shown).replace("%", "%%")}
+    if each.metadata["positional"]:
+        parser.add_argument(each.name, nargs="?", **arguments)
+        return
+    if kind is bool:
+        arguments["action"] = argparse.BooleanOptionalAction
+    else:
+        arguments |= {"type": kind, "choices": each.metadata["choices"]}
+        arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
+    if several:
+        arguments["nargs"] = "+"
+    parser.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
+
+
+def _check(each, value):
+    """Refuses numbers outside the field's range."""
+    at_least, below = each.metadata["at_least"], each.metadata["below"]
+    for number in value if isinstance(value, tuple) else (value,):
+        low = at_least is not None and not number >= at_least
+        high = number >= (math.inf if below is None else below)
+        if low or high:
+            bound = f"at least {at_least}" + (f" and below {below}" if below is not None else "")
+            raise UsageError(f"--{each.name.replace('_', '-')} must be {bound}, not {number}.")
