@@ -1,0 +1,257 @@
+"""Noise schedules and the arithmetic of the forward process and of its posterior.
+
+Tables are float64 NumPy arrays of shape (timesteps,), entry t belonging to timestep t in 0..T-1.
+The functions below them are pure, work eagerly and in a graph, and gather from the tables at the
+precision of their tensors. With `alphas_cumprod` written a, x_t = sqrt(a_t) x_start + sqrt(1 - a_t)
+noise (Ho et al. 2020, eq. 4).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+PREDICTIONS = ("epsilon", "sample", "v")
+WEIGHTINGS = ("simple", "min_snr")
+MAX_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: no singularity at the end of the process
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class NoiseSchedule:
+    """How much noise each timestep adds, with every table that follows from it.
+
+    Args:
+        betas: Variances of the forward process, shape (T,), each strictly between 0 and 1.
+        name: What a configuration and a report call the schedule.
+
+    Attributes (float64, shape (T,)):
+        betas, alphas, alphas_cumprod, alphas_cumprod_prev (1 at t = 0), snr (signal-to-noise
+        ratio); posterior_variance, posterior_log_variance_clipped, posterior_mean_coef_x_start and
+        posterior_mean_coef_x_t, of q(x_{t-1} | x_t, x_start) (Ho et al. 2020, eq. 6-7).
+
+    Raises:
+        ValueError: `betas` is not a non-empty vector, or leaves (0, 1).
+
+    Example:
+
+    >>> schedule = NoiseSchedule([0.1, 0.2, 0.3])
+    >>> schedule.timesteps
+    3
+    """
+
+    def __init__(self, betas, name="custom"):
+        betas = np.array(betas, np.float64)
+        if betas.ndim != 1 or betas.size < 1:
+            raise ValueError(
+                f"betas has shape {betas.shape}; give a vector with one beta per timestep."
+            )
+        if not np.all((betas > 0) & (betas < 1)):
+            first = int(np.argmin((betas > 0) & (betas < 1)))
+            raise ValueError(
+                f"betas[{first}] is {betas[first]}; every beta must lie strictly between 0 and 1."
+            )
+        self.name = str(name)
+        self.betas = betas
+        self.timesteps = len(betas)
+        self.alphas = 1.0 - betas
+        self.alphas_cumprod = np.cumprod(self.alphas)
+        self.alphas_cumprod_prev = np.append(1.0, self.alphas_cumprod[:-1])
+        noise_level, previous_level = 1.0 - self.alphas_cumprod, 1.0 - self.alphas_cumprod_prev
+        self.snr = self.alphas_cumprod / noise_level
+        self.posterior_variance = betas * previous_level / noise_level
+        # The posterior at t = 0 is a point: its log is replaced by the next one (Ho et al.'s code).
+        first = self.posterior_variance[1] if self.timesteps > 1 else betas[0]
+        self.posterior_log_variance_clipped = np.log(np.append(first, self.posterior_variance[1:]))
+        self.posterior_mean_coef_x_start = betas * np.sqrt(self.alphas_cumprod_prev) / noise_level
+        self.posterior_mean_coef_x_t = previous_level * np.sqrt(self.alphas) / noise_level
+
+    def get_config(self):
+        """Name and timesteps of a known schedule; otherwise the betas themselves."""
+        if self.name in SCHEDULES and np.array_equal(
+            SCHEDULES[self.name](self.timesteps).betas, self.betas
+        ):
+            return {"name": self.name, "timesteps": self.timesteps}
+        return {"name": self.name, "betas": self.betas.tolist()}
+
+    @classmethod
+    def from_config(cls, config):
+        if "betas" in config:
+            return cls(config["betas"], config["name"])
+        return get(config["name"], config["timesteps"])
+
+    def __repr__(self):
+        return f"NoiseSchedule({self.name}, timesteps={self.timesteps})"
+
+
+def linear(timesteps=1000):
+    """Betas evenly spaced from 1e-4 to 0.02 at 1000 timesteps (Ho et al. 2020, section 4).
+
+    For another number of timesteps both ends are multiplied by 1000 / timesteps, so that the
+    process still ends in noise (improved-diffusion does the same), and no beta exceeds 0.999, which
+    is reached below 21 timesteps.
+    """
+    scale = 1000.0 / _checked(timesteps)
+    betas = np.linspace(scale * 1e-4, scale * 0.02, timesteps)
+    return NoiseSchedule(np.minimum(betas, MAX_BETA), "linear")
+
+
+def cosine(timesteps=1000):
+    """alphas_cumprod falls as cos^2((s + .008) / 1.008 pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
+    s = np.arange(_checked(timesteps) + 1) / timesteps
+    return _from_alphas_cumprod(np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2, "cosine")
+
+
+def sigmoid(timesteps=1000):
+    """alphas_cumprod falls as a sigmoid over -3..3, rescaled to [0, 1] (Jabri et al. 2022)."""
+    s = np.arange(_checked(timesteps) + 1) / timesteps
+    curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
+    return _from_alphas_cumprod((curve - curve[-1]) / (curve[0] - curve[-1]), "sigmoid")
+
+
+SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
+
+
+def get(schedule, timesteps=1000):
+    """A `NoiseSchedule` from its name ("linear", "cosine", "sigmoid"), or the given one unchanged.
+
+    Args:
+        schedule: A name, a `NoiseSchedule`, or the configuration Keras made of one.
+        timesteps: Number of timesteps for a name; a `NoiseSchedule` keeps its own.
+
+    Raises:
+        ValueError: An unknown name, or fewer than one timestep.
+    """
+    if isinstance(schedule, NoiseSchedule):
+        return schedule
+    if isinstance(schedule, dict):
+        return keras.saving.deserialize_keras_object(schedule)
+    if schedule not in SCHEDULES:
+        raise ValueError(
+            f"Unknown noise schedule {schedule!r}; use one of {', '.join(SCHEDULES)}, or a "
+            "NoiseSchedule(betas)."
+        )
+    return SCHEDULES[schedule](timesteps)
+
+
+def q_sample(schedule, x_start, t, noise):
+    """Noises images: x_t = sqrt(a_t) x_start + sqrt(1 - a_t) noise (Ho et al. 2020, eq. 4).
+
+    Args:
+        schedule: A `NoiseSchedule`.
+        x_start: Images, shape (batch, ...), in [-1, 1].
+        t: Timesteps in 0..T-1, int, shape (batch,).
+        noise: Standard normal, shaped like `x_start`.
+    """
+    signal, rate = _rates(schedule, t, x_start)
+    return signal * x_start + rate * noise
+
+
+def velocity(schedule, x_start, t, noise):
+    """v = sqrt(a_t) noise - sqrt(1 - a_t) x_start (Salimans & Ho 2022, appendix D)."""
+    signal, rate = _rates(schedule, t, x_start)
+    return signal * noise - rate * x_start
+
+
+def to_x_start(schedule, prediction, output, x, t):
+    """The image a network's output stands for, not clipped.
+
+    Args:
+        schedule: A `NoiseSchedule`.
+        prediction: What `output` is: "epsilon", "sample" (the image itself) or "v".
+        output: The network's output at (x, t), shaped like `x`.
+        x: Noisy images x_t, shape (batch, ...).
+        t: Timesteps, int, shape (batch,).
+    """
+    check_prediction(prediction)
+    signal, rate = _rates(schedule, t, x)
+    if prediction == "epsilon":
+        return (x - rate * output) / signal
+    if prediction == "v":
+        return signal * x - rate * output
+    return output
+
+
+def to_epsilon(schedule, prediction, output, x, t):
+    """The noise a network's output stands for; arguments as in `to_x_start`."""
+    check_prediction(prediction)
+    signal, rate = _rates(schedule, t, x)
+    if prediction == "sample":
+        return (x - signal * output) / rate
+    if prediction == "v":
+        return rate * x + signal * output
+    return output
+
+
+def posterior_mean(schedule, x_start, x, t):
+    """Mean of q(x_{t-1} | x_t, x_start), shaped like `x` (Ho et al. 2020, eq. 7)."""
+    from_x_start = gather(schedule.posterior_mean_coef_x_start, t, x)
+    return from_x_start * x_start + gather(schedule.posterior_mean_coef_x_t, t, x) * x
+
+
+def posterior_variance(schedule, t, like):
+    """Variance of q(x_{t-1} | x_t, x_start), shaped to multiply `like`; 0 at t = 0."""
+    return gather(schedule.posterior_variance, t, like)
+
+
+def training_target(schedule, prediction, x_start, noise, t):
+    """What the network should give at (q_sample(x_start, t, noise), t): noise, image or v."""
+    check_prediction(prediction)
+    if prediction == "epsilon":
+        return noise
+    return x_start if prediction == "sample" else velocity(schedule, x_start, t, noise)
+
+
+def loss_weights(schedule, prediction, weighting, t, gamma=5.0):
+    """The weight of each image's squared error, float32 of shape (batch,).
+
+    "simple" is 1 whatever is predicted (Ho et al. 2020, eq. 14). "min_snr" bounds the weight of the
+    error on the image by `gamma`, and is expressed in the predicted quantity (Hang et al. 2023,
+    section 3.4).
+
+    Args:
+        schedule: A `NoiseSchedule`.
+        prediction: "epsilon", "sample" or "v".
+        weighting: "simple" or "min_snr".
+        t: Timesteps, int, shape (batch,).
+        gamma: The bound on the signal-to-noise ratio.
+    """
+    check_prediction(prediction)
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"Unknown weighting {weighting!r}; use one of {', '.join(WEIGHTINGS)}.")
+    if weighting == "simple":
+        table = np.ones(schedule.timesteps)
+    else:
+        error_scale = {"epsilon": schedule.snr, "sample": 1.0, "v": schedule.snr + 1.0}
+        table = np.minimum(schedule.snr, gamma) / error_scale[prediction]
+    return tf.gather(tf.constant(table, tf.float32), t)
+
+
+def check_prediction(prediction):
+    """Raises ValueError unless `prediction` is "epsilon", "sample" or "v"."""
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"Unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
+
+
+def gather(table, t, like):
+    """Entries `t` of a table, in the dtype of `like`, shaped (batch, 1, ...) to multiply it."""
+    like = tf.convert_to_tensor(like)
+    values = tf.gather(tf.constant(table, like.dtype), t)
+    return tf.reshape(values, [-1] + [1] * (like.shape.rank - 1))
+
+
+def _rates(schedule, t, like):
+    """sqrt(a_t) and sqrt(1 - a_t): the field's signal rate and noise rate."""
+    signal = gather(np.sqrt(schedule.alphas_cumprod), t, like)
+    return signal, gather(np.sqrt(1.0 - schedule.alphas_cumprod), t, like)
+
+
+def _from_alphas_cumprod(curve, name):
+    """The schedule whose alphas_cumprod follow `curve`, given at s = 0, 1/T, ..., 1."""
+    return NoiseSchedule(np.minimum(1.0 - curve[1:] / curve[:-1], MAX_BETA), name)
+
+
+def _checked(timesteps):
+    if timesteps != int(timesteps) or timesteps < 1:
+        raise ValueError(
+            f"timesteps is {timesteps}; use a whole number of at least 1, such as 1000."
+        )
+    return int(timesteps)
