@@ -1,0 +1,90 @@
+"""history.csv: a row a log interval."""
+
+import time
+
+import keras
+import numpy as np
+
+
+class HistoryLog(keras.callbacks.Callback):
+    """Writes a row to history.csv every `every` steps; the last row of an epoch takes in its logs.
+
+    The training metrics in a row are means over the interval: they are reset after each row. Callbacks
+    that come before this one in the list add their numbers to the row of the epoch through `logs`.
+
+    Args:
+        run: a `Run`.
+        every: optimizer steps a row, at least 1.
+        batch_size: images a step, for the images per second.
+    """
+
+    def __init__(self, run, every=10, batch_size=1):
+        super().__init__()
+        self.run = run
+        self.every = every
+        self.batch_size = batch_size
+        self.pending = None
+
+    def on_train_begin(self, logs=None):
+        rows = self.run.read_history()
+        self.step = int(self.model.train_counter.numpy())
+        kept = [row for row in rows if row["step"] <= self.step]
+        if len(kept) < len(rows):  # rows after the checkpoint that is being continued
+            self.run.write_history(kept)
+        self.seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
+        self.epoch, self.rows_since = 0, 0
+        self.clock = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch + 1
+        self.clock = time.perf_counter()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._flush()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        self.rows_since += 1
+        if self.step % self.every == 0:
+            self._note(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.pending is None and self.rows_since:
+            self._note(logs)
+        if self.pending is not None:
+            known = {metric.name for metric in self.model.metrics}
+            self.pending |= {k: v for k, v in logs.items() if k not in known}
+        self._flush()
+
+    def on_train_end(self, logs=None):
+        self._flush()
+
+    def _note(self, logs):
+        """Holds the row back until the next batch, so that an epoch's end can add to it."""
+        now = time.perf_counter()
+        interval, self.clock = now - self.clock, now
+        self.seconds += interval
+        self.pending = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": round(self.seconds, 3),
+            **logs,
+            "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
+            "images_per_second": self.rows_since * self.batch_size / interval,
+        }
+        ema = self.model.ema
+        for name in ema.names if ema else ():
+            self.pending[f"beta_ema_{name}"] = ema.beta(name)
+            self.pending[f"window_ema_{name}"] = ema.effective_window(name)
+        self.rows_since = 0
+        self.model.reset_metrics()
+
+    def _flush(self):
+        if self.pending is not None:
+            self.run.append_history({k: _short(v) for k, v in self.pending.items()})
+            self.pending = None
+
+
+def _short(value):
+    """Seven digits: what a float32 holds."""
+    return value if isinstance(value, int) else float(f"{float(value):.7g}")

@@ -1,0 +1,31 @@
+"""One line that keeps up with training: loss, images per second and time left."""
+
+import keras
+
+from .. import progress
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows progress over the whole run, not over an epoch.
+
+    Args:
+        steps: optimizer steps of the whole run.
+        batch_size: images a step.
+    """
+
+    def __init__(self, steps, batch_size):
+        super().__init__()
+        self.steps = steps
+        self.batch_size = batch_size
+        self.bar = None
+
+    def on_train_begin(self, logs=None):
+        done = int(self.model.train_counter.numpy())
+        self.bar = progress.bar("training", self.steps, scale=self.batch_size, initial=done)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, logs=None):
+        self.bar.close()

@@ -1,0 +1,63 @@
+"""Pictures of every weight set, each epoch, from the same noise."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from .. import images, samplers
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Draws the same noise with the raw weights and with each average.
+
+    Writes `epoch-0001.png`, all weight sets side by side, and one plain grid for each, such as
+    `epoch-0001-raw.png`. Sampling does not touch the weights in training.
+
+    Args:
+        directory: where the pictures go.
+        num_images: images a weight set, at least 1.
+        sampler: a sampler; DDIM with 50 steps by default.
+        every: epochs between pictures, at least 1.
+        seed: of the noise, the same at every epoch.
+        log_dir: where TensorBoard finds the pictures as well, or None.
+    """
+
+    def __init__(self, directory, num_images=64, sampler=None, every=1, seed=0, log_dir=None):
+        super().__init__()
+        self.directory = Path(directory)
+        self.num_images = num_images
+        self.sampler = sampler or samplers.DDIM(steps=50)
+        self.every = every
+        self.seed = seed
+        self.log_dir = log_dir
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        self.draw(epoch + 1)
+
+    def draw(self, epoch):
+        """Draws the pictures of `epoch` and returns the path of the one side by side."""
+        grids = {}
+        for name in self.model.weight_sets:
+            values = self.model.sample(
+                self.num_images, weights=name, sampler=self.sampler, seed=self.seed
+            )
+            grids[name] = images.grid(values)
+            images.save(grids[name], self.directory / f"epoch-{epoch:04d}-{name}.png")
+        path = self.directory / f"epoch-{epoch:04d}.png"
+        images.save(images.side_by_side(grids), path)
+        if self.log_dir:
+            self._to_tensorboard(grids)
+        return path
+
+    def _to_tensorboard(self, grids):
+        import tensorflow as tf
+
+        step = int(self.model.train_counter.numpy())
+        writer = tf.summary.create_file_writer(str(self.log_dir))
+        with writer.as_default(step=step):
+            for name, picture in grids.items():
+                tf.summary.image(f"samples/{name}", np.asarray(picture)[None])
+        writer.close()

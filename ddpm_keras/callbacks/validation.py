@@ -1,0 +1,38 @@
+"""The validation loss of every weight set, on fixed noise and timesteps."""
+
+import keras
+
+
+class ValidationLoss(keras.callbacks.Callback):
+    """Adds `val_loss_raw`, `val_loss_ema_0.999` ... to the logs of each epoch.
+
+    The same images, noise and evenly spread timesteps are used for every weight set and every epoch,
+    so that the numbers differ by the weights alone.
+
+    Args:
+        images: held-out images, uint8 or float in [-1, 1], (N, height, width, channels).
+        labels: their classes, for a conditional model.
+        repeats: how often each image is used, with other noise and another timestep, at least 1.
+        batch_size: images at a time.
+        every: epochs between validations, at least 1.
+    """
+
+    def __init__(self, images, labels=None, repeats=4, batch_size=256, every=1):
+        super().__init__()
+        self.images = images
+        self.labels = labels
+        self.repeats = repeats
+        self.batch_size = batch_size
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        for name in self.model.weight_sets:
+            logs[f"val_loss_{name}"] = self.model.validation_loss(
+                self.images,
+                labels=self.labels,
+                weights=name,
+                repeats=self.repeats,
+                batch_size=self.batch_size,
+            )

@@ -1,0 +1,72 @@
+"""Pictures of images: grids, and weight sets side by side."""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from . import files
+
+_BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
+
+
+def grid(images, columns=None, size=400, gap=1):
+    """Tiles images into one picture.
+
+    Args:
+        images: uint8 (N, height, width, channels), 1 or 3 channels (others: the first is shown).
+        columns: images a row; by default about as many as rows.
+        size: the picture is enlarged, by a whole factor, to at most about so many pixels of width.
+        gap: white pixels between the tiles, before enlarging.
+
+    Returns:
+        A `PIL.Image` in RGB.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"A grid needs uint8 images (N, height, width, channels), not {images.dtype} of shape "
+            f"{images.shape}."
+        )
+    if images.shape[-1] != 3:
+        images = np.repeat(images[..., :1], 3, axis=-1)
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = image
+    factor = max(1, size // canvas.shape[1])
+    return Image.fromarray(canvas).resize(
+        (canvas.shape[1] * factor, canvas.shape[0] * factor), Image.Resampling.NEAREST
+    )
+
+
+def side_by_side(pictures, margin=16):
+    """Puts titled pictures next to each other.
+
+    Args:
+        pictures: dict title -> `PIL.Image`.
+        margin: pixels around each.
+
+    Returns:
+        A `PIL.Image` in RGB.
+    """
+    font = ImageFont.load_default(size=18)
+    header = 28
+    width = sum(picture.width + margin for picture in pictures.values()) + margin
+    height = max(picture.height for picture in pictures.values()) + header + margin
+    canvas = Image.new("RGB", (width, height), _BACKGROUND)
+    draw, left = ImageDraw.Draw(canvas), margin
+    for title, picture in pictures.items():
+        draw.text((left, 4), title, fill=_INK, font=font)
+        canvas.paste(picture, (left, header))
+        left += picture.width + margin
+    return canvas
+
+
+def save(picture, path):
+    """Writes a `PIL.Image` to `path`, whole or not at all."""
+    with files.atomic_path(path) as temporary:
+        picture.save(temporary)

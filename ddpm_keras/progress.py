@@ -1,0 +1,33 @@
+"""Progress bars with rate and time left; in a log file, a line every half minute."""
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(description, total, unit="images", scale=1, initial=0):
+    """A `tqdm` bar on standard error.
+
+    Args:
+        description: what is being done.
+        total: number of `update` units.
+        unit: what the rate counts.
+        scale: how many of `unit` one update stands for.
+        initial: updates made before.
+    """
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=description,
+        total=total,
+        unit=f" {unit}",
+        unit_scale=scale if scale != 1 else False,
+        initial=initial,
+        dynamic_ncols=terminal,
+        mininterval=0.2 if terminal else 30.0,
+        maxinterval=1.0 if terminal else 60.0,
+        bar_format=None
+        if terminal
+        else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
+        leave=True,
+    )
