@@ -31,7 +31,7 @@ class Diverged(ArithmeticError):
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Raises `Diverged` when the loss is NaN or infinite, before anything of that state is saved."""
+    """Raises `Diverged` when the loss is NaN or infinite, before that state is saved."""
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):

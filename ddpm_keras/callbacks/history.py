@@ -9,8 +9,8 @@ import numpy as np
 class HistoryLog(keras.callbacks.Callback):
     """Writes a row to history.csv every `every` steps; the last row of an epoch takes in its logs.
 
-    The training metrics in a row are means over the interval: they are reset after each row. Callbacks
-    that come before this one in the list add their numbers to the row of the epoch through `logs`.
+    The training metrics in a row are means over the interval: they are reset after each row.
+    Callbacks before this one in the list add their numbers to an epoch's last row through `logs`.
 
     Args:
         run: a `Run`.
