@@ -1,0 +1,547 @@
+"""The averages themselves: any number of them beside one set of weights, updated in the graph.
+
+An average moves once per true optimizer step, always in float32 and always in the form
+
+    ema <- ema + (1 - beta_n) * (theta - ema)
+
+where theta are the weights after the step and n counts the averages already made. It starts as an
+exact copy of the weights. Raw weights are never overwritten by an average.
+"""
+
+import dataclasses
+import json
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.saving.keras_saveable import KerasSaveable
+
+from .decays import PowerFunctionDecay, as_decay, named_decays
+
+# A run is called too short for an average that still holds more than this share of its start.
+MAX_INITIAL_SHARE = 0.05
+
+
+@dataclasses.dataclass
+class WeightSet:
+    """Values for all weights of a network, under a name.
+
+    Attributes:
+        name: What reports and samples call it.
+        values: One array or tensor per entry of `network.weights`, in that order.
+    """
+
+    name: str
+    values: list
+
+
+def optimizer_average(optimizer, variables):
+    """The average that a Keras optimizer with `use_ema=True` keeps, as a weight set.
+
+    It is matched to the variables one by one, so frozen layers do not shift it, and nothing is
+    overwritten. Keras itself copies it over the raw weights when `fit` ends.
+
+    Args:
+        optimizer: A built `keras.optimizers.Optimizer(use_ema=True)`, or a `LossScaleOptimizer`
+            around one.
+        variables: The weights to give values for, normally `network.weights`. Weights the optimizer
+            does not train are given as they are.
+
+    Returns:
+        A `WeightSet` named "optimizer".
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not optimizer.use_ema:
+        raise ValueError("The optimizer keeps no average: it was made without use_ema=True.")
+    if not optimizer.built:
+        raise ValueError("The optimizer has no average yet: train or call optimizer.build() first.")
+    if optimizer.gradient_accumulation_steps:
+        warnings.warn(
+            "use_ema with gradient_accumulation_steps moves the average once per micro-batch: its "
+            f"window is {optimizer.gradient_accumulation_steps} times shorter than it should be.",
+            stacklevel=2,
+        )
+    averages = optimizer._model_variables_moving_average
+    by_variable = {
+        id(variable): average
+        for variable, average in zip(optimizer._trainable_variables, averages, strict=True)
+        if average is not None
+    }
+    values = [np.asarray(by_variable.get(id(v), v), v.dtype) for v in variables]
+    return WeightSet("optimizer", values)
+
+
+def tf_variable(variable):
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _label(variable):
+    return getattr(variable, "path", None) or variable.name
+
+
+def _is_float(variable):
+    return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating
+
+
+def _strategy_of(variable):
+    """The strategy a variable was created under, so that its average is created under it too."""
+    strategy = getattr(tf_variable(variable), "_distribute_strategy", None)
+    return strategy or tf.distribute.get_strategy()
+
+
+def _new_variable(value, name, dtype="float32"):
+    shape = np.shape(value)
+    return keras.Variable(
+        lambda shape=shape, dtype=None: tf.cast(value, dtype),
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        aggregation="only_first_replica",
+        name=name,
+    )
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
+    """Any number of moving averages of one set of weights, updated in the graph.
+
+    Trainable weights are averaged; all others (integer counters, tables, the moving statistics of
+    BatchNormalization) are taken from the network as they are. The averages are float32 whatever
+    the policy, non-trainable, and known to no optimizer. As an attribute of a Keras model the `EMA`
+    is saved and loaded with it.
+
+    Args:
+        decays: A float, a decay, a sequence of them, or a dict name -> float or decay. A float is a
+            `ConstantDecay`, named by its digits: 0.999 is "0.999".
+        update_every: Move the averages only at every k-th optimizer step, by the product of the k
+            betas (for a constant decay beta^k). That leaves out k - 1 of every k weights: an
+            approximation that saves time, exact only if the weights stand still in between.
+        average_statistics: Average the moving statistics of BatchNormalization (any non-trainable
+            floating weight) instead of copying them.
+        snapshot_widths: Relative widths of power-function averages to keep beside the others, for
+            `callbacks.PowerFunctionSnapshots`. They are not weight sets of their own.
+
+    Example:
+
+    ```python
+    ema = EMA((0.99, 0.999))
+    ema.build(model.weights)
+    for batch in batches:              # in one's own training loop, also inside a tf.function
+        train(batch)                   # one optimizer step
+        ema.update(model.weights)
+    ema.assign_to("0.999", another_model.weights)
+    ```
+    """
+
+    def __init__(self, decays, update_every=1, average_statistics=False, snapshot_widths=()):
+        self._decays = named_decays(decays)
+        self._names = tuple(self._decays)
+        self.update_every = int(update_every)
+        if self.update_every < 1:
+            raise ValueError(f"update_every must be at least 1 optimizer step; got {update_every}.")
+        self.average_statistics = bool(average_statistics)
+        self.snapshot_widths = tuple(float(width) for width in snapshot_widths)
+        hidden = [PowerFunctionDecay(width) for width in self.snapshot_widths]
+        self._rules = (*self._decays.values(), *hidden)
+        self._keys = (*self._names, *(f"snapshot_{width:g}" for width in self.snapshot_widths))
+        self.built = False
+        self._forget()
+
+    def _forget(self):
+        self._sources = ()  # every variable of build(), in its order
+        self._position = {}  # id(variable) -> its place in _sources
+        self._averaged = ()  # places in _sources of the weights that are averaged
+        self._averages = [[] for _ in self._rules]  # per rule, aligned with _averaged
+        self._pending = ()  # (rule, slot) that start anew from weights still being loaded
+
+    @classmethod
+    def get(cls, ema):
+        """An `EMA` from any form the `ema` argument of a model takes; None stays None."""
+        if ema is None or isinstance(ema, cls):
+            return ema
+        if isinstance(ema, dict) and "class_name" in ema:
+            return keras.saving.deserialize_keras_object(ema)
+        return cls(ema)
+
+    def get_config(self):
+        return {
+            "decays": {
+                name: keras.saving.serialize_keras_object(decay)
+                for name, decay in self._decays.items()
+            },
+            "update_every": self.update_every,
+            "average_statistics": self.average_statistics,
+            "snapshot_widths": self.snapshot_widths,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def _obj_type(self):
+        return "Loss"  # Keras knows only its own kinds; this one has no state it would save twice
+
+    # Names and rules.
+
+    @property
+    def names(self):
+        """The names of the averages, in the order given."""
+        return self._names
+
+    @property
+    def decays(self):
+        """The decay of each average: dict name -> decay."""
+        return dict(self._decays)
+
+    def _index(self, name):
+        name = str(name)
+        if name not in self._keys:
+            raise ValueError(f"No average is called {name!r}: there are {', '.join(self._names)}.")
+        return self._keys.index(name)
+
+    @property
+    def num_updates(self):
+        """How many true optimizer steps have been counted, an int."""
+        return int(self._steps.numpy()) if self.built else 0
+
+    def age(self, name):
+        """How many updates this average has seen: `num_updates`, less if it started later."""
+        index = self._index(name)
+        return self.num_updates - int(self._starts.numpy()[index]) if self.built else 0
+
+    def beta(self, name):
+        """beta_n of the next update of this average, a float."""
+        return float(self._rules[self._index(name)](self.age(name)))
+
+    def effective_window(self, name):
+        """How many of the last steps this average rests on now, a float."""
+        return float(self._rules[self._index(name)].effective_window(self.age(name)))
+
+    def describe(self, steps, steps_per_epoch=None):
+        """One line for each average: its rule, its window and what is left of the initial weights.
+
+        Args:
+            steps: Length of the run in optimizer steps.
+            steps_per_epoch: Optimizer steps in an epoch, to give windows in epochs too.
+
+        Returns:
+            A list of strings.
+        """
+        lines = []
+        for name, decay in self._decays.items():
+            window = float(decay.effective_window(max(steps - 1, 0)))
+            epochs = f" ({window / steps_per_epoch:,.1f} epochs)" if steps_per_epoch else ""
+            lines.append(
+                f"ema_{name}: {decay!r}, effective window {window:,.0f} steps{epochs} at the end; "
+                f"after {steps:,} steps the initial weights count {decay.initial_share(steps):.2%}"
+            )
+        return lines
+
+    def warnings(self, steps):
+        """One line for each average that a run of `steps` optimizer steps is too short for.
+
+        Args:
+            steps: Length of the run in optimizer steps.
+
+        Returns:
+            A list of strings, empty when every average has left its start behind.
+        """
+        lines = []
+        for name, decay in self._decays.items():
+            share = decay.initial_share(steps)
+            if share > MAX_INITIAL_SHARE:
+                window = float(decay.effective_window(max(steps - 1, 0)))
+                lines.append(
+                    f"ema_{name}: its window is {window:,.0f} steps, so after {steps:,} steps the "
+                    f"initial weights still count {share:.0%}; use a smaller decay or a warm-up."
+                )
+        return lines
+
+    # State.
+
+    def build(self, variables):
+        """Creates the averages as exact copies of the weights. Call it again after thawing a layer.
+
+        Variables that have become trainable since get an average at their present value, which is
+        exact, since they have not moved so far. Variables that are no longer trainable keep theirs.
+
+        Args:
+            variables: `model.weights` (or only its trainable ones): a list of variables that hold
+                values. The averages are created under the strategy of these variables.
+        """
+        variables = list(variables)
+        if not variables:
+            raise ValueError("There is nothing to average: build the model first.")
+        if self.built and [id(v) for v in variables] == [id(v) for v in self._sources]:
+            return self._add_thawed()
+        if self.built and self.num_updates:
+            raise ValueError(
+                "The model has other weights than the averages were built for "
+                f"({', '.join(self._difference(variables)) or 'another order'}); "
+                "make a new EMA for it, or keep the model as it was."
+            )
+        self._forget()
+        self._sources = tuple(variables)
+        self._position = {id(v): i for i, v in enumerate(variables)}
+        with tf.init_scope(), _strategy_of(variables[0]).scope():
+            self._steps = self._track("steps", _new_variable(0, "ema_steps", "int64"))
+            starts = np.zeros(len(self._rules), np.int64)
+            self._starts = self._track("starts", _new_variable(starts, "ema_starts", "int64"))
+        self.built = True
+        self._add_thawed()
+
+    def _track(self, name, variable):
+        """Lets tf.train.Checkpoint find the variable; Keras saves through save_own_variables."""
+        self._track_trackable(variable, name, overwrite=True)
+        return variable
+
+    def _add_thawed(self):
+        self._add_averages(
+            i
+            for i, v in enumerate(self._sources)
+            if _is_float(v) and (v.trainable or self.average_statistics)
+        )
+
+    def _add_averages(self, positions):
+        """Creates averages, as copies, of the weights at these places that have none yet."""
+        new = [i for i in positions if i not in self._averaged]
+        with tf.init_scope(), _strategy_of(self._sources[0]).scope():
+            for key, averages in zip(self._keys, self._averages, strict=True):
+                for i in new:
+                    source = self._sources[i]
+                    name = f"ema_{key}_{_label(source).replace('/', '_')}"
+                    average = _new_variable(tf_variable(source), name)
+                    averages.append(self._track(f"{key}_{i}", average))
+        self._averaged = (*self._averaged, *new)
+
+    def _difference(self, variables):
+        known, given = set(self._position), {id(v) for v in variables}
+        added = [f"new: {_label(v)}" for v in variables if id(v) not in known]
+        return added + [f"gone: {_label(v)}" for v in self._sources if id(v) not in given]
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError("The averages do not exist yet: call ema.build(model.weights) first.")
+
+    def reset(self):
+        """Starts every average anew as a copy of the present weights, with its counter at 0."""
+        self._check_built()
+        self._steps.assign(0)
+        self._starts.assign(np.zeros(len(self._rules), np.int64))
+        self._settle()
+
+    def _settle(self):
+        """Copies the weights into averages that no update has moved yet, in case they changed.
+
+        Weights may have been loaded or assigned after `build`; until its first update an average is
+        by definition an exact copy of them.
+        """
+        slots = range(len(self._averaged))
+        stale = self._pending
+        if self.num_updates == 0:
+            stale = [(rule, slot) for rule in range(len(self._rules)) for slot in slots]
+        for rule, slot in stale:
+            source = tf_variable(self._sources[self._averaged[slot]])
+            self._averages[rule][slot].assign(tf.cast(source, tf.float32))
+        self._pending = ()
+
+    def variables(self, name):
+        """The weights of an average: a list aligned with the variables given to `build`.
+
+        Averaged weights are float32 variables; weights that are not averaged are the network's own.
+        """
+        self._check_built()
+        index = self._index(name)
+        if tf.executing_eagerly():
+            self._settle()
+        result = list(self._sources)
+        for position, average in zip(self._averaged, self._averages[index], strict=True):
+            result[position] = average
+        return result
+
+    def assign_to(self, name, variables):
+        """Writes an average into other variables, such as the weights of a second network.
+
+        Args:
+            name: Name of the average.
+            variables: Aligned with the variables given to `build`, with the same shapes.
+        """
+        values = self.variables(name)
+        variables = list(variables)
+        shapes = [tuple(v.shape) for v in variables]
+        expected = [tuple(v.shape) for v in values]
+        if shapes != expected:
+            raise ValueError(
+                f"The {len(expected)} averaged weights {expected} do not fit the {len(shapes)} "
+                f"variables {shapes}: give those of a network built the same way."
+            )
+        own = {id(v) for v in self._sources}
+        if any(id(v) in own for v in variables):
+            raise ValueError(
+                "An average never overwrites the weights in training: give another network's."
+            )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(tf.cast(tf_variable(value), variable.dtype))
+
+    # The update.
+
+    def update(self, variables, stepped=True):
+        """Moves every average once towards the weights as they are now.
+
+        Call it once after each optimizer step, eagerly or in a `tf.function`, in a replica or not.
+        All averaged weights move, also those frozen since `build` and no longer listed.
+
+        Args:
+            variables: The weights in training; each must have been given to `build`.
+            stepped: A bool or boolean tensor: whether the optimizer really moved the weights. If
+                not (a skipped step, a micro-batch only accumulated), nothing moves or counts.
+        """
+        self._check_built()
+        unknown = [_label(v) for v in variables if id(v) not in self._position]
+        if unknown:
+            raise ValueError(
+                f"No average was built for {', '.join(unknown[:3])}"
+                f"{' and others' if len(unknown) > 3 else ''}: call ema.build(model.weights) first."
+            )
+        if not self._rules:
+            return
+        if self._pending:
+            with tf.init_scope():
+                self._settle()
+        # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
+        tf.__internal__.distribute.interim.maybe_merge_call(
+            self._count_and_move, _strategy_of(self._sources[0]), stepped
+        )
+
+    def _count_and_move(self, strategy, stepped):
+        if isinstance(stepped, tf.distribute.DistributedValues):
+            stepped = strategy.experimental_local_results(stepped)[0]  # the same in every replica
+        if isinstance(stepped, (bool, np.bool_)):
+            if stepped:
+                self._count(strategy)
+            return
+        tf.cond(stepped, lambda: self._count(strategy), lambda: None)
+
+    def _count(self, strategy):
+        steps = tf.convert_to_tensor(self._steps)
+        if self.update_every == 1:
+            self._move(strategy, steps)
+        else:
+            due = tf.equal((steps + 1) % self.update_every, 0)
+            tf.cond(due, lambda: self._move(strategy, steps), lambda: None)
+        self._assign(strategy, self._steps, lambda v: v.assign(steps + 1))
+
+    def _move(self, strategy, steps):
+        rates = self._rates(steps)
+        for i, position in enumerate(self._averaged):
+            source = tf_variable(self._sources[position])
+            for rate, averages in zip(rates, self._averages, strict=True):
+                self._assign(strategy, averages[i], _lerp, source, rate)
+
+    @staticmethod
+    def _assign(strategy, variable, function, *args):
+        strategy.extended.update(variable.value, function, args=args, group=False)
+
+    def _rates(self, steps):
+        """1 - beta of this update for every average, float32 scalars, computed in float64."""
+        starts = tf.convert_to_tensor(self._starts)
+        rates = []
+        for index, rule in enumerate(self._rules):
+            n = steps - starts[index]
+            if self.update_every == 1:
+                rate = rule.rate(n)
+            else:  # 1 - the product of the last k betas
+                past = n - tf.range(self.update_every, dtype=tf.int64)
+                each = tf.where(past >= 0, rule.rate(tf.maximum(past, 0)), 0.0)
+                rate = -tf.math.expm1(tf.reduce_sum(tf.math.log1p(-each)))
+            rates.append(tf.cast(rate, tf.float32))
+        return rates
+
+    # Saving and loading.
+
+    def save_own_variables(self, store):
+        if not self.built:
+            return
+        self._settle()
+        record = {
+            "keys": list(self._keys),
+            "rules": [keras.saving.serialize_keras_object(rule) for rule in self._rules],
+            "starts": self._starts.numpy().tolist(),
+            "positions": list(self._averaged),
+            "steps": self.num_updates,
+        }
+        store["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+        for key, averages in enumerate(self._averages):
+            for position, average in zip(self._averaged, averages, strict=True):
+                store[f"{key}_{position}"] = average.numpy()
+
+    def load_own_variables(self, store):
+        rules, slots = range(len(self._rules)), range(len(self._averaged))
+        if "record" not in store.keys():
+            if self.built and self.num_updates:
+                self._steps.assign(0)
+                warnings.warn(
+                    f"The file holds no averages: {', '.join(self._names)} start anew.",
+                    stacklevel=2,
+                )
+            return  # an average without updates follows the weights by itself
+        self._check_built()
+        record = json.loads(np.asarray(store["record"], np.uint8).tobytes().decode())
+        self._add_averages(record["positions"])  # a layer frozen since keeps its average
+        slots = range(len(self._averaged))
+        stored = [as_decay(rule) for rule in record["rules"]]
+        matches = {i: self._match(i, stored, record["keys"]) for i in rules}
+        kept = {i: j for i, j in matches.items() if j is not None}
+        pending = [(i, slot) for i in rules if i not in kept for slot in slots]
+        for i, j in kept.items():
+            for slot in slots:
+                if self._averaged[slot] not in record["positions"]:
+                    pending.append((i, slot))  # frozen when the file was written: it never moved
+                else:
+                    self._load_average(i, slot, store[f"{j}_{self._averaged[slot]}"])
+        self._steps.assign(record["steps"])
+        starts = [record["starts"][kept[i]] if i in kept else record["steps"] for i in rules]
+        self._starts.assign(np.asarray(starts, np.int64))
+        self._settle()  # now, and again before the next use: the weights may be loaded after this
+        self._pending = tuple(pending)
+        self._report_loading(record, stored, kept)
+
+    def _load_average(self, rule, slot, value):
+        value, average = np.asarray(value), self._averages[rule][slot]
+        if value.shape != tuple(average.shape):
+            raise ValueError(
+                f"The file's average of {_label(self._sources[self._averaged[slot]])} has shape "
+                f"{value.shape}, the model's weight {tuple(average.shape)}: "
+                "load it into a network built the same way."
+            )
+        average.assign(value)
+
+    def _match(self, index, stored, keys):
+        """Which stored average continues as this one: the same rule, best under the same name."""
+        candidates = [j for j, rule in enumerate(stored) if rule == self._rules[index]]
+        return min(candidates, key=lambda j: keys[j] != self._keys[index], default=None)
+
+    def _report_loading(self, record, stored, kept):
+        dropped = [key for j, key in enumerate(record["keys"]) if j not in kept.values()]
+        anew = [i for i in range(len(self._rules)) if i not in kept]
+        if not anew and not dropped:
+            return
+        parts = [f"kept {', '.join(self._keys[i] for i in kept) or 'none'}"]
+        for i in anew:
+            key, reason = self._keys[i], "is not in the file"
+            if key in record["keys"]:
+                there = stored[record["keys"].index(key)]
+                reason = f"is {there!r} in the file and {self._rules[i]!r} here"
+            parts.append(f"{key} starts anew from the loaded weights, since it {reason}")
+        if dropped:
+            parts.append(f"left in the file: {', '.join(dropped)}, which this model does not keep")
+        text = f"Averages after {record['steps']:,} steps: {'; '.join(parts)}."
+        warnings.warn(text, stacklevel=2)
+
+
+def _lerp(average, weight, rate):
+    """average += rate * (weight - average), in place and in two passes over memory."""
+    difference = average - tf.cast(weight, tf.float32)
+    return tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=rate, delta=difference)

@@ -1,0 +1,291 @@
+"""Decays of a moving average: rules n -> beta_n, n counting the averages already made."""
+
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+tnp = tf.experimental.numpy
+
+
+def _float64(n):
+    """The arithmetic (NumPy, or its TensorFlow twin) to use on n, and n in float64."""
+    if isinstance(n, keras.Variable):
+        n = n.value
+    if isinstance(n, (tf.Tensor, tf.Variable)):
+        return tnp, tf.cast(n, tf.float64)
+    return np, np.asarray(n, np.float64)
+
+
+class Decay:
+    """A rule n -> beta_n, n = 0, 1, ... counting the averages already made.
+
+    A subclass gives `rate(n)` = 1 - beta_n. That number, not beta_n, is what the update needs: in
+    float32 the 1 - 0.9999 of a rounded 0.9999 is already wrong in its fourth digit. Calls accept an
+    integer, an array or a TensorFlow tensor, and answer in float64.
+    """
+
+    def rate(self, n):
+        """1 - beta_n, float64, same shape as `n`."""
+        raise NotImplementedError
+
+    def __call__(self, n):
+        """beta_n, float64, same shape as `n`."""
+        return 1.0 - self.rate(n)
+
+    @property
+    def name(self):
+        """The name of an average with this decay unless the user gives one."""
+        raise NotImplementedError
+
+    def effective_window(self, n):
+        """How many of the last steps the average rests on after n updates: 1 / (1 - beta_n)."""
+        with np.errstate(divide="ignore"):
+            return 1.0 / self.rate(n)
+
+    def initial_share(self, steps):
+        """The share of the initial weights left after `steps` updates: the product of betas."""
+        rates = self.rate(np.arange(steps))
+        with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf, exp -> 0
+            return float(np.exp(np.sum(np.log1p(-rates))))
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self):
+        return hash((type(self), tuple(self.get_config().items())))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+def _check_beta(beta, name="beta"):
+    beta = float(beta)
+    if not 0.0 <= beta < 1.0:
+        raise ValueError(f"{name} must be at least 0 and below 1, such as 0.999; got {beta:g}.")
+    return beta
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class ConstantDecay(Decay):
+    """beta_n = beta, as in Ho et al. 2020 (0.9999).
+
+    Args:
+        beta: The decay, at least 0 and below 1. Its window is 1 / (1 - beta) steps.
+    """
+
+    def __init__(self, beta):
+        self.beta = _check_beta(beta)
+
+    def rate(self, n):
+        xp, n = _float64(n)
+        return xp.zeros_like(n) + (1.0 - self.beta)
+
+    def initial_share(self, steps):
+        return self.beta**steps
+
+    @property
+    def name(self):
+        return str(self.beta)
+
+    def get_config(self):
+        return {"beta": self.beta}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class WarmupDecay(Decay):
+    """beta_n = min(beta, (1 + n) / (10 + n)), the rule of `tf.train.ExponentialMovingAverage`.
+
+    It reaches .999 at n = 8,989 and .9999 at n = 89,990.
+
+    Args:
+        beta: The decay reached in the end, at least 0 and below 1.
+    """
+
+    def __init__(self, beta):
+        self.beta = _check_beta(beta)
+
+    def rate(self, n):
+        xp, n = _float64(n)
+        return xp.maximum(1.0 - self.beta, 9.0 / (10.0 + n))
+
+    @property
+    def name(self):
+        return f"warmup_{self.beta}"
+
+    def get_config(self):
+        return {"beta": self.beta}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class PowerWarmupDecay(Decay):
+    """beta_n = min(beta, 1 - (1 + n / inv_gamma)^-power), the rule of diffusers and timm.
+
+    Args:
+        beta: The decay reached in the end, at least 0 and below 1.
+        inv_gamma: Scale of n, positive.
+        power: 2/3 reaches .999 after 31.6k steps and .9999 after 1M; 3/4 after 10k and 215k.
+    """
+
+    def __init__(self, beta, inv_gamma=1.0, power=2 / 3):
+        self.beta = _check_beta(beta)
+        self.inv_gamma = float(inv_gamma)
+        self.power = float(power)
+        if self.inv_gamma <= 0 or self.power <= 0:
+            raise ValueError(
+                f"inv_gamma and power must be positive; got {inv_gamma:g} and {power:g}."
+            )
+
+    def rate(self, n):
+        xp, n = _float64(n)
+        return xp.maximum(1.0 - self.beta, (1.0 + n / self.inv_gamma) ** -self.power)
+
+    @property
+    def name(self):
+        return f"power_warmup_{self.beta}"
+
+    def get_config(self):
+        return {"beta": self.beta, "inv_gamma": self.inv_gamma, "power": self.power}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class LinearRampDecay(Decay):
+    """beta_n rises in a straight line from `start` to `end` over `steps` updates, then stays.
+
+    Args:
+        start: beta_0, at least 0 and below 1.
+        end: The decay from n = `steps` on, at least 0 and below 1.
+        steps: The length of the ramp, a positive number of optimizer steps.
+    """
+
+    def __init__(self, start, end, steps):
+        self.start = _check_beta(start, "start")
+        self.end = _check_beta(end, "end")
+        self.steps = int(steps)
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, the length of the ramp; got {steps}.")
+
+    def rate(self, n):
+        xp, n = _float64(n)
+        progress = xp.minimum(n / self.steps, 1.0)
+        return (1.0 - self.start) * (1.0 - progress) + (1.0 - self.end) * progress
+
+    @property
+    def name(self):
+        return f"ramp_{self.end}"
+
+    def get_config(self):
+        return {"start": self.start, "end": self.end, "steps": self.steps}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class StepDecay(Decay):
+    """beta_n = 1 - 1 / (n + 1): the plain mean of the weights after every step (Polyak, SWA)."""
+
+    def rate(self, n):
+        _, n = _float64(n)
+        return 1.0 / (n + 1.0)
+
+    @property
+    def name(self):
+        return "step"
+
+
+def power_function_gamma(sigma_rel):
+    """The exponent gamma of the power-function average with relative width `sigma_rel`.
+
+    The width of the profile t^gamma on [0, 1] is
+    sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)); its inverse is the largest real root of
+    gamma^3 + 7 gamma^2 + (16 - sigma_rel^-2) gamma + (12 - sigma_rel^-2).
+
+    Args:
+        sigma_rel: The standard deviation of the profile relative to the length of the run, above 0
+            and below 0.2887 (a flat profile, gamma = 0, is 1 / sqrt(12) wide).
+
+    Returns:
+        gamma as a float.
+
+    Reference:
+        Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models",
+        eq. 123-127.
+    """
+    sigma_rel = float(sigma_rel)
+    if not 0.0 < sigma_rel < 12**-0.5:
+        raise ValueError(
+            f"sigma_rel must be above 0 and below 0.2887, such as 0.05; got {sigma_rel:g}."
+        )
+    inverse = sigma_rel**-2
+    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
+    return float(np.max(roots[np.abs(roots.imag) < 1e-9 * np.abs(roots)].real))
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class PowerFunctionDecay(Decay):
+    """beta_n = (1 - 1 / (n + 1))^(gamma + 1): the weight of step t grows like t^gamma.
+
+    Its width is a fixed fraction of the run, so it never needs a warm-up and forgets the initial
+    weights at the first update.
+
+    Args:
+        sigma_rel: Relative width, above 0 and below 0.2887; 0.05 and 0.10 are usual.
+
+    Reference:
+        Karras et al. 2024, eq. 123-127.
+    """
+
+    def __init__(self, sigma_rel):
+        self.sigma_rel = float(sigma_rel)
+        self.gamma = power_function_gamma(sigma_rel)
+
+    def rate(self, n):
+        xp, n = _float64(n)
+        log1p, expm1 = (tf.math.log1p, tf.math.expm1) if xp is tnp else (np.log1p, np.expm1)
+        past = xp.maximum(n, 1.0)  # keeps log(0) out; n = 0 is answered below
+        return xp.where(n < 1.0, 1.0, -expm1((self.gamma + 1.0) * log1p(-1.0 / (past + 1.0))))
+
+    @property
+    def name(self):
+        return f"power_{self.sigma_rel}"
+
+    def get_config(self):
+        return {"sigma_rel": self.sigma_rel}
+
+
+def as_decay(decay):
+    if isinstance(decay, dict):
+        decay = keras.saving.deserialize_keras_object(decay)
+    if isinstance(decay, Decay):
+        return decay
+    if isinstance(decay, (int, float, np.number)) and not isinstance(decay, bool):
+        return ConstantDecay(decay)
+    raise ValueError(f"A decay is a float or a decay such as WarmupDecay(0.999); got {decay!r}.")
+
+
+def named_decays(decays):
+    """Every accepted form of `EMA(decays)` as a dict name -> Decay."""
+    if isinstance(decays, (int, float, np.number, Decay)):
+        decays = (decays,)
+    if not isinstance(decays, dict):
+        decays = [as_decay(decay) for decay in decays]
+        names = [decay.name for decay in decays]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"Two averages would both be called {max(names, key=names.count)!r}: "
+                "pass a dict name -> decay."
+            )
+        decays = dict(zip(names, decays, strict=True))
+    for name in decays:
+        if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(name)) or name == "raw":
+            raise ValueError(
+                f"{name!r} cannot name an average: use letters, digits and '_.+-' (but not 'raw')."
+            )
+    return {str(name): as_decay(decay) for name, decay in decays.items()}
