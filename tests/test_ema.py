@@ -8,7 +8,6 @@ import tensorflow as tf
 from ddpm_keras.ema import (
     EMA,
     ConstantDecay,
-    EMAModel,
     LinearRampDecay,
     PowerFunctionDecay,
     PowerWarmupDecay,

@@ -307,6 +307,8 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     def _add_averages(self, positions):
         """Creates averages, as copies, of the weights at these places that have none yet."""
         new = [i for i in positions if i not in self._averaged]
+        if not new:  # inside a replica, variables may be looked up but not created
+            return
         with tf.init_scope(), _strategy_of(self._sources[0]).scope():
             for key, averages in zip(self._keys, self._averages, strict=True):
                 for i in new:
