@@ -1,0 +1,41 @@
+"""Quality of generated images: Fréchet and kernel distance, precision and recall.
+
+The arithmetic works on feature matrices and needs NumPy only; the extractors, which make the
+features, load TensorFlow when they are first used.
+"""
+
+import importlib
+
+from .bootstrap import Difference, paired_difference
+from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
+from .extractor import FeatureExtractor
+from .frechet import frechet_distance, frechet_distance_infinity
+from .kernel import kernel_distance
+from .neighbours import precision_recall
+from .statistics import FeatureStatistics
+
+_EXTRACTORS = {
+    "ClassifierFeatures": "classifier",
+}
+
+__all__ = [
+    "Difference",
+    "FeatureExtractor",
+    "FeatureStatistics",
+    "evaluate_features",
+    "evaluate_images",
+    "extract_features",
+    "frechet_distance",
+    "frechet_distance_infinity",
+    "kernel_distance",
+    "paired_difference",
+    "precision_recall",
+    "reference_path",
+    *_EXTRACTORS,
+]
+
+
+def __getattr__(name):
+    if name in _EXTRACTORS:
+        return getattr(importlib.import_module(f".{_EXTRACTORS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

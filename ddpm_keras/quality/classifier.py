@@ -1,0 +1,256 @@
+"""Features of a small classifier that is trained on the data set itself."""
+
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .extractor import FeatureExtractor, to_uint8
+
+FORMAT = "ddpm-keras classifier 1"
+LARGEST_SIDE = 64  # larger images are averaged down to at most this many pixels first
+
+
+class ClassifierFeatures(FeatureExtractor):
+    """Last hidden layer of a small convolutional classifier of the real training images.
+
+    For pictures that an ImageNet network does not understand, such as 8x8 digits. Where there are
+    no labels, the network learns by how far an image has been turned (0, 90, 180 or 270 degrees; 0
+    or 180 where images are not square). Distances on these features compare with one another for
+    the same extractor only, which `fingerprint` tells, and are never "FID". Features are scaled so
+    that their variances over the training images add up to `dim`.
+
+    Use `train` or `load` to make one.
+
+    Example:
+
+    ```python
+    digits = data.load("digits")
+    extractor = quality.ClassifierFeatures.train(
+        digits.train, digits.train_labels, dataset="digits"
+    )
+    features = extractor(digits.held_out)  # (360, 64)
+    ```
+    """
+
+    batch_size = 256
+
+    def __init__(self, config, weights):
+        self.config = dict(config)
+        height, width, self.channels = self.image_shape = tuple(config["image_shape"])
+        self.dim = config["dim"]
+        kind = "classifier" if config["target"] == "labels" else "rotation network"
+        self.name = f"{config['dataset']} {kind}"
+        self._network = _build(self.image_shape, self.dim, config["num_outputs"], config["seed"])
+        self._network.set_weights(weights)
+        self._scale = np.float32(config["scale"])
+        layer = self._network.get_layer("features")
+        self._until_features = tf.function(
+            keras.Model(self._network.inputs, layer.output, name="until_features"),
+            input_signature=[tf.TensorSpec((None, height, width, self.channels), tf.float32)],
+        )
+
+    @classmethod
+    def train(
+        cls, images, labels=None, dataset="images", seed=0, steps=400, batch_size=128, dim=64
+    ):
+        """Trains a classifier; the result is a function of the arguments.
+
+        Args:
+            images: uint8 `(N, H, W, C)`, the real training images; held-out images stay out of it.
+            labels: ints `(N,)`, any values, or None to learn rotations.
+            dataset: name of the data, which becomes part of the extractor's name.
+            seed: of the initial weights, the batches and the augmentation.
+            steps: number of batches.
+            batch_size: images in a batch.
+            dim: number of features; N should be several times as large.
+
+        Returns:
+            A `ClassifierFeatures`.
+
+        Raises:
+            ValueError: if there are too few images, or labels that cannot be learnt from.
+        """
+        images = to_uint8(images)
+        if len(images) < 2:
+            raise ValueError(
+                f"A classifier needs at least 2 images to learn from; got {len(images)}."
+            )
+        target = "rotation" if labels is None else "labels"
+        if labels is None:
+            images, classes = _rotations(images)
+        else:
+            classes = _class_numbers(labels, len(images))
+        config = {
+            "dataset": dataset,
+            "target": target,
+            "image_shape": list(images.shape[1:]),
+            "dim": dim,
+            "num_outputs": int(classes.max()) + 1,
+            "seed": seed,
+            "scale": 1.0,
+        }
+        network = _build(images.shape[1:], dim, config["num_outputs"], seed)
+        _fit(network, images, classes, steps, batch_size, seed)
+        extractor = cls(config, network.get_weights())
+        upright = images[: len(images) // config["num_outputs"]] if labels is None else images
+        total_variance = extractor(upright).var(axis=0, dtype=np.float64).sum()
+        config["scale"] = float(np.sqrt(dim / max(total_variance, 1e-12)))
+        return cls(config, network.get_weights())
+
+    @property
+    def fingerprint(self):
+        """SHA-256 of the architecture's configuration and the weights, 64 hexadecimal digits."""
+        digest = hashlib.sha256((FORMAT + json.dumps(self.config, sort_keys=True)).encode())
+        for weight in self._network.get_weights():
+            digest.update(np.ascontiguousarray(weight))
+        return digest.hexdigest()
+
+    def accuracy(self, images, labels):
+        """Share of images whose label (0..K-1, as in training) is predicted."""
+        logits = self._network.predict(_normalise(self._check(images)), verbose=0)
+        return float((logits.argmax(axis=1) == np.asarray(labels)).mean())
+
+    def save(self, path):
+        """Writes configuration and weights to an npz file, complete or not at all."""
+        path = pathlib.Path(path)
+        arrays = {f"weight_{i}": w for i, w in enumerate(self._network.get_weights())}
+        record = json.dumps(
+            {"format": FORMAT, "fingerprint": self.fingerprint, "config": self.config}
+        )
+        handle, partial = tempfile.mkstemp(suffix=".partial", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, record=np.array(record), **arrays)
+            os.replace(partial, path)
+        except BaseException:
+            os.unlink(partial)
+            raise
+
+    @classmethod
+    def load(cls, path):
+        """Reads a file written by `save`.
+
+        Raises:
+            ValueError: if it is no such file, or is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                record = json.loads(str(file["record"]))
+                weights = [file[f"weight_{i}"] for i in range(len(file.files) - 1)]
+            if record["format"] != FORMAT:
+                raise ValueError(f"its format is {record['format']!r}, not {FORMAT!r}")
+            extractor = cls(record["config"], weights)
+            if extractor.fingerprint != record["fingerprint"]:
+                raise ValueError("its checksum does not match")
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is no saved ClassifierFeatures: {error}") from None
+        return extractor
+
+    def _check(self, images):
+        images = super()._check(images)
+        if images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"The {self.name} was trained on images {self.image_shape}; got {images.shape[1:]}."
+            )
+        return images
+
+    def _features(self, batch):
+        return self._until_features(_normalise(batch)).numpy() * self._scale
+
+
+def _normalise(images):
+    return np.asarray(images, np.float32) / np.float32(127.5) - 1
+
+
+def _build(image_shape, dim, num_outputs, seed):
+    """A convolutional network of logits whose layer "features" has `dim` outputs.
+
+    Sizes are halved down to at most 4 pixels, and the place of things is kept until there.
+    """
+    seeds = iter(range(1000 * seed, 1000 * seed + 1000))
+
+    def settings(name):
+        initializer = keras.initializers.HeNormal(seed=next(seeds))
+        return {"kernel_initializer": initializer, "dtype": "float32", "name": name}
+
+    inputs = keras.Input(image_shape, dtype="float32", name="images")
+    x = inputs
+    height, width = image_shape[:2]
+    pool = -(-max(height, width) // LARGEST_SIDE)
+    if pool > 1:
+        x = keras.layers.AveragePooling2D(pool, padding="same", dtype="float32", name="average")(x)
+    filters = 32
+    x = keras.layers.Conv2D(filters, 3, padding="same", **settings("conv_0"))(x)
+    x = keras.layers.Activation("silu", dtype="float32", name="silu_0")(x)
+    level = 0
+    while max(x.shape[1:3]) > 4:
+        level += 1
+        filters = min(2 * filters, 128)
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", **settings(f"conv_{level}"))(
+            x
+        )
+        x = keras.layers.Activation("silu", dtype="float32", name=f"silu_{level}")(x)
+    x = keras.layers.Flatten(dtype="float32", name="flatten")(x)
+    x = keras.layers.Dense(dim, activation="silu", **settings("features"))(x)
+    logits = keras.layers.Dense(num_outputs, **settings("logits"))(x)
+    return keras.Model(inputs, logits, name="classifier")
+
+
+def _fit(network, images, classes, steps, batch_size, seed):
+    """Trains with label smoothing, on shifted images, at a rate that falls to zero."""
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-2)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    targets = np.eye(network.output_shape[-1], dtype=np.float32)[classes]
+    optimizer.build(network.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            value = loss(y, network(x, training=True))
+        variables = network.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
+
+    random = np.random.RandomState(seed)
+    for _ in range(steps):
+        rows = random.randint(len(images), size=batch_size)
+        step(_shift(_normalise(images[rows]), random), targets[rows])
+
+
+def _shift(images, random):
+    """Moves each image by up to a sixteenth of its size, repeating its border."""
+    reach = [max(1, round(side / 16)) for side in images.shape[1:3]]
+    padded = np.pad(images, ((0, 0), *((r, r) for r in reach), (0, 0)), mode="edge")
+    height, width = images.shape[1:3]
+    moved = np.empty_like(images)
+    for i in range(len(images)):
+        top, left = (random.randint(2 * r + 1) for r in reach)
+        moved[i] = padded[i, top : top + height, left : left + width]
+    return moved
+
+
+def _rotations(images):
+    """All images turned in every way that keeps their shape, and by how much."""
+    turns = (0, 1, 2, 3) if images.shape[1] == images.shape[2] else (0, 2)
+    turned = np.concatenate([np.rot90(images, turn, axes=(1, 2)) for turn in turns])
+    return turned, np.repeat(np.arange(len(turns)), len(images))
+
+
+def _class_numbers(labels, num_images):
+    labels = np.asarray(labels)
+    if labels.shape != (num_images,):
+        raise ValueError(f"{num_images} images need labels ({num_images},); got {labels.shape}.")
+    values, classes = np.unique(labels, return_inverse=True)
+    if len(values) < 2:
+        raise ValueError(
+            f"All labels are {values[0]}: pass labels=None to learn rotations instead."
+        )
+    return classes

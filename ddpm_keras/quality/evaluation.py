@@ -1,0 +1,199 @@
+"""From images to numbers: features gathered batch by batch, then every metric at once."""
+
+import hashlib
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from .frechet import distance
+from .kernel import kernel_distance
+from .matrices import check_features
+from .neighbours import precision_recall
+from .statistics import FeatureStatistics
+
+CHUNK = 256  # images asked from the source at a time
+
+
+def extract_features(extractor, images, num_images=None, path=None, progress=None, identity=None):
+    """Features of many images, with memory for one batch of pictures at a time.
+
+    Args:
+        extractor: callable from uint8 images to features, with `dim` and `fingerprint`.
+        images: an array `(N, H, W, C)`, an `ImageFolder`, or a function `images(start, stop)` that
+            returns images `start..stop-1`.
+        num_images: number of images; needed for a function, else all are taken.
+        path: None to keep the features in memory; or an `.npy` file. If it is there and was made by
+            this extractor of the same `identity`, it is used as it is. While features are being
+            made they grow in `path.partial`, and an interrupted call continues from there.
+        progress: None, or a function called as `progress(done, total)` after each batch.
+        identity: what tells the images apart from others (a dict of plain values); a file made from
+            anything else is computed again, never used.
+
+    Returns:
+        float32 `(N, dim)`, a read-only memory map where a path was given.
+
+    Raises:
+        ValueError: if the source gives fewer images than asked for, or the extractor NaN.
+    """
+    total = len(images) if num_images is None else num_images
+    if total < 1:
+        raise ValueError("There are no images to compute features of.")
+    source = images if callable(images) else lambda start, stop: images[start:stop]
+    if path is None:
+        features = np.empty((total, extractor.dim), np.float32)
+        _fill(features, 0, extractor, source, progress)
+        return features
+    key = {"extractor": extractor.fingerprint, "num_images": total, **(identity or {})}
+    return _extract_to_file(pathlib.Path(path), key, total, extractor, source, progress)
+
+
+def reference_path(folder, extractor, **identity):
+    """File in `folder` for features of the images that `identity` describes.
+
+    Args:
+        folder: cache folder; made if needed.
+        extractor: its fingerprint, which covers weights and preprocessing, is part of the name.
+        **identity: plain values such as `dataset`, `split`, `fingerprint` of the pixels.
+
+    Returns:
+        A `pathlib.Path`, another one for anything else; pass it to `extract_features` with the same
+        `identity`.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    key = json.dumps({"extractor": extractor.fingerprint, **identity}, sort_keys=True)
+    return folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+
+def evaluate_images(
+    extractor, images, real, held_out=None, num_images=None, path=None, progress=None, seed=0
+):
+    """Every metric of generated images, as `evaluate_features`, with the name of the extractor.
+
+    Args:
+        extractor: a `FeatureExtractor`.
+        images: as in `extract_features`, as are `num_images`, `path` and `progress`.
+        real: features `(N, dim)` of the training images, or `FeatureStatistics`.
+        held_out: features of held-out images, or None.
+        seed: of the kernel distance's subsets.
+
+    Returns:
+        A dict as of `evaluate_features`, with `"extractor"` and `"metric"` (their names) besides.
+
+    Example:
+
+    ```python
+    real, held_out = extractor(digits.train), extractor(digits.held_out)
+    quality.evaluate_images(extractor, model.sample(1000), real, held_out)["fid"]
+    ```
+    """
+    features = extract_features(extractor, images, num_images, path, progress)
+    result = evaluate_features(real, features, held_out, seed=seed)
+    return {**result, "extractor": extractor.name, "metric": extractor.metric}
+
+
+def evaluate_features(real, generated, held_out=None, num_subsets=100, seed=0):
+    """Fréchet distance, kernel distance, precision and recall of generated features.
+
+    Args:
+        real: features `(N, D)` of real images; or their `FeatureStatistics`, with which only the
+            Fréchet distance can be had.
+        generated: features `(M, D)`, M >= 2.
+        held_out: features (or statistics) of real images that were not trained on, or None.
+        num_subsets: subsets of the kernel distance, each of 1,000 images of either set or, for
+            small sets, of half the smaller one, so that subsets differ.
+        seed: of the subsets.
+
+    Returns:
+        A dict of plain numbers: `"fid"` (Fréchet distance to `real`), `"fid_held_out"`, `"kid"`,
+        `"kid_std"`, `"precision"`, `"recall"`, `"num_images"` (M). None stands for what cannot be
+        computed.
+
+    Raises:
+        ValueError: on NaN, on another number of features, on fewer than 2 images.
+    """
+    generated = check_features(generated, "generated")
+    result = {
+        "fid": distance(real, generated),
+        "fid_held_out": None if held_out is None else distance(held_out, generated),
+        "kid": None,
+        "kid_std": None,
+        "precision": None,
+        "recall": None,
+        "num_images": len(generated),
+    }
+    if isinstance(real, FeatureStatistics):
+        return result
+    smallest = min(len(real), len(generated))
+    if smallest >= 4:
+        subset_size = min(1000, smallest // 2)
+        result["kid"], result["kid_std"] = kernel_distance(
+            real, generated, num_subsets, subset_size, seed
+        )
+        result["precision"], result["recall"] = precision_recall(real, generated)
+    return result
+
+
+def _fill(features, start, extractor, source, progress, after_batch=lambda done: None):
+    """Computes rows from `start` on."""
+    total = len(features)
+    while start < total:
+        stop = min(start + CHUNK, total)
+        batch = source(start, stop)
+        if len(batch) != stop - start:
+            raise ValueError(f"Images {start}..{stop - 1} were asked for; {len(batch)} came.")
+        features[start:stop] = check_features(extractor(batch), "features", min_rows=1)
+        after_batch(stop)
+        if progress is not None:
+            progress(stop, total)
+        start = stop
+
+
+def _extract_to_file(path, key, total, extractor, source, progress):
+    partial, record = path.with_name(path.name + ".partial"), path.with_name(path.name + ".json")
+    shape = (total, extractor.dim)
+    if path.exists() and _read_record(record).get("key") == key:
+        features = _open(path, shape, "r")
+        if features is not None:
+            return features
+    path.unlink(missing_ok=True)
+    done, features = 0, None
+    if partial.exists() and _read_record(record).get("key") == key:
+        features = _open(partial, shape, "r+")
+        done = 0 if features is None else _read_record(record)["done"]
+    if features is None:
+        _write_record(record, {"key": key, "done": 0})
+        features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+
+    def after_batch(done):
+        features.flush()  # first the rows, then the claim that they are there
+        _write_record(record, {"key": key, "done": done})
+
+    _fill(features, done, extractor, source, progress, after_batch)
+    features.flush()
+    os.replace(partial, path)
+    return _open(path, shape, "r")
+
+
+def _open(path, shape, mode):
+    """The memory map of a file of float32, or None if it is damaged or of another shape."""
+    try:
+        features = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return None
+    return features if features.shape == shape and features.dtype == np.float32 else None
+
+
+def _read_record(path):
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _write_record(path, record):
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(json.dumps(record, sort_keys=True))
+    os.replace(partial, path)

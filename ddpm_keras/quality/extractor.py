@@ -1,0 +1,90 @@
+"""What every feature extractor shares: uint8 images, batches of one fixed shape, features."""
+
+import numpy as np
+
+
+class FeatureExtractor:
+    """Turns images into feature vectors.
+
+    A subclass sets the attributes below and defines `_features(batch)`, from uint8 `(B, H, W, C)`
+    to float32 `(B, dim)`, where row i depends on image i alone.
+
+    Attributes:
+        name: what a person reads, such as `"digits classifier"`.
+        metric: what the Fréchet distance on these features is called.
+        dim: number of features.
+        fingerprint: checksum of weights and preprocessing, for cache keys and records.
+        batch_size: images computed at a time; it does not influence the features.
+        channels: channels that the network expects.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+    batch_size = 64
+    channels = 3
+
+    @property
+    def metric(self):
+        return f"Fréchet distance, {self.name}"
+
+    def __call__(self, images):
+        """Features of images, in their order.
+
+        Args:
+            images: uint8 `(N, H, W, C)` in 0..255, or float in -1..1, which is rounded to uint8
+                first, since a saved picture has no more levels. N may be 0. Greyscale is repeated
+                to RGB where the network expects RGB.
+
+        Returns:
+            float32 array `(N, dim)`.
+
+        Raises:
+            ValueError: if the images have another shape or range.
+        """
+        images = self._check(to_uint8(images))
+        features = np.empty((len(images), self.dim), np.float32)
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            # The last batch is filled up: one shape is traced once, and is computed in one way.
+            padding = self.batch_size - len(batch)
+            padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
+            features[start : start + len(batch)] = self._features(padded)[: len(batch)]
+        return features
+
+    def _check(self, images):
+        """Brings greyscale to the channels of the network."""
+        if images.shape[-1] == 1 and self.channels == 3:
+            return np.repeat(images, 3, axis=-1)
+        if images.shape[-1] != self.channels:
+            raise ValueError(
+                f"The {self.name} expects images with {self.channels} channels; got shape "
+                f"{images.shape}."
+            )
+        return images
+
+    def _features(self, batch):
+        raise NotImplementedError
+
+
+def to_uint8(images):
+    """Returns images as uint8 `(N, H, W, C)`; float in -1..1 is rounded as for a saved picture.
+
+    Raises:
+        ValueError: if they are no batch of images, or floats beyond -1..1.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(
+            f"Images must be a batch (N, height, width, channels); got shape {images.shape}."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise ValueError(f"Images must be uint8 in 0..255 or float in -1..1; got {images.dtype}.")
+    if images.size and not (np.abs(images) <= 1.0 + 1e-5).all():
+        raise ValueError(
+            f"Float images must lie in -1..1; got {np.nanmin(images):g}..{np.nanmax(images):g}, or "
+            "NaN. Pass uint8 for the range 0..255."
+        )
+    return np.clip(np.round((images.astype(np.float64) + 1) * 127.5), 0, 255).astype(np.uint8)

@@ -1,0 +1,150 @@
+"""Fréchet distance between two sets of features, seen as two Gaussians."""
+
+import numpy as np
+
+from .matrices import check_no_constant_column, check_pair, check_same_width
+from .statistics import FeatureStatistics
+
+
+def frechet_distance(real, generated):
+    """Squared Fréchet (2-Wasserstein) distance between Gaussians fitted to two sets.
+
+    `|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))`, in float64, with covariances divided by
+    N - 1. Its bias is positive and falls as 1/N, so a value means little without N; see
+    `frechet_distance_infinity`. Symmetric in its arguments.
+
+    Args:
+        real: features `(N, D)` of real images, N >= 2, or their `FeatureStatistics`.
+        generated: features `(M, D)` of generated images, or their `FeatureStatistics`.
+
+    Returns:
+        A float >= 0, in squared units of the features.
+
+    Raises:
+        ValueError: on fewer than 2 rows, NaN, different D, or a constant column in a matrix.
+
+    Reference:
+        - Heusel et al.: GANs trained by a two time-scale update rule converge to a local Nash
+          equilibrium (2017), equation 6.
+    """
+    if not isinstance(real, FeatureStatistics) and not isinstance(generated, FeatureStatistics):
+        real, generated = check_pair(real, generated)
+        check_no_constant_column(real, "real")
+        check_no_constant_column(generated, "generated")
+    return distance(real, generated)
+
+
+def distance(real, generated):
+    """As `frechet_distance`, but constant columns, which do no harm to it, are accepted."""
+    matrices = [x for x in (real, generated) if not isinstance(x, FeatureStatistics)]
+    if len(matrices) == 2:
+        real, generated = check_pair(real, generated)
+        if min(len(real), len(generated)) < real.shape[1]:
+            return _from_rows(real, generated)
+    real, generated = (
+        x if isinstance(x, FeatureStatistics) else FeatureStatistics.of(x)
+        for x in (real, generated)
+    )
+    check_same_width(real.dim, generated.dim)
+    return GaussianReference(real).distance(generated)
+
+
+class GaussianReference:
+    """One side of the distance, with the square root of its covariance taken once."""
+
+    def __init__(self, statistics):
+        self.mean = statistics.mean
+        covariance = statistics.covariance
+        self.trace = np.trace(covariance)
+        eigenvalues, vectors = np.linalg.eigh(covariance)
+        self.root = (vectors * np.sqrt(np.maximum(eigenvalues, 0))) @ vectors.T
+
+    def distance(self, statistics):
+        """Distance to other statistics, a float >= 0."""
+        covariance = statistics.covariance
+        # S_r S_g is similar to the symmetric A S_g A with A = S_r^(1/2): real eigenvalues >= 0.
+        eigenvalues = np.linalg.eigvalsh(self.root @ covariance @ self.root)
+        trace_of_root = np.sqrt(np.maximum(eigenvalues, 0)).sum()
+        return _combine(
+            self.mean - statistics.mean, self.trace, np.trace(covariance), trace_of_root
+        )
+
+
+def _from_rows(real, generated):
+    """The distance from rows (N, D) and (M, D) where N or M < D: no D x D matrix is built.
+
+    tr (S_r S_g)^(1/2) is the sum of the singular values of X Y^T / sqrt((N-1)(M-1)), X and Y being
+    the centred rows, since the eigenvalues of X^T X Y^T Y are those of (X Y^T)(X Y^T)^T.
+    """
+    x, y = (np.asarray(rows, np.float64) for rows in (real, generated))
+    mean_difference = x.mean(axis=0) - y.mean(axis=0)
+    x = (x - x.mean(axis=0)) / np.sqrt(len(x) - 1)
+    y = (y - y.mean(axis=0)) / np.sqrt(len(y) - 1)
+    trace_of_root = np.linalg.svd(x @ y.T, compute_uv=False).sum()
+    return _combine(mean_difference, np.vdot(x, x), np.vdot(y, y), trace_of_root)
+
+
+def _combine(mean_difference, trace_real, trace_generated, trace_of_root):
+    squared = mean_difference @ mean_difference
+    # Rounding may leave a tiny negative number for two equal sets.
+    return float(max(squared + trace_real + trace_generated - 2 * trace_of_root, 0.0))
+
+
+def frechet_distance_infinity(real, generated, num_sizes=15, num_groups=10, seed=0):
+    """Fréchet distance extrapolated to infinitely many images, with its standard error.
+
+    Both sets are thinned together to `num_sizes` fractions f between 1/4 and 1; the distance is
+    linear in 1/(f N) to first order, and the intercept of the straight line is the estimate. It
+    may be negative. The standard error is a jackknife that leaves out `num_groups` parts of both
+    sets in turn, so all takes the time of `num_sizes * (num_groups + 1)` distances.
+
+    Args:
+        real: features `(N, D)`.
+        generated: features `(M, D)`.
+        num_sizes: number of fractions, at least 3.
+        num_groups: number of groups left out in turn, at least 2.
+        seed: of the subsets; the result is a function of it.
+
+    Returns:
+        `(estimate, standard_error)`, floats.
+
+    Raises:
+        ValueError: as `frechet_distance`, or if a set is too small to be thinned.
+
+    Reference:
+        - Chong, Forsyth: Effectively unbiased FID and Inception Score and where to find them
+          (2020), section 4: 15 sizes and a linear fit. There only the generated set is thinned,
+          which leaves the bias of a finite reference.
+    """
+    real, generated = check_pair(real, generated)
+    if num_sizes < 3 or num_groups < 2:
+        raise ValueError("num_sizes must be at least 3 and num_groups at least 2.")
+    smallest = min(len(real), len(generated))
+    if smallest < 8 * num_groups:
+        raise ValueError(f"{smallest} rows are too few; at least {8 * num_groups} are needed.")
+    random = np.random.RandomState(seed)
+    x, y = real[random.permutation(len(real))], generated[random.permutation(len(generated))]
+    estimate = _extrapolate(x, y, num_sizes, seed)
+    left_out = []
+    for group in range(num_groups):
+        part = [np.delete(z, np.s_[group::num_groups], axis=0) for z in (x, y)]
+        left_out.append(_extrapolate(*part, num_sizes, seed))
+    # Delete-a-group jackknife: both sets lose a group at once, so their variances add up.
+    variance = (num_groups - 1) * np.var(left_out)
+    return estimate, float(np.sqrt(variance))
+
+
+def _extrapolate(real, generated, num_sizes, seed):
+    """Intercept of a straight line through the distances at several sizes."""
+    random = np.random.RandomState(seed)
+    fractions = np.linspace(0.25, 1, num_sizes)
+    distances = []
+    for fraction in fractions:
+        sizes = [max(2, round(fraction * len(z))) for z in (real, generated)]
+        x, y = (
+            z[random.permutation(len(z))[:size]]
+            for z, size in zip((real, generated), sizes, strict=True)
+        )
+        distances.append(distance(x, y))
+    _, intercept = np.polyfit(1 / fractions, distances, 1)
+    return float(intercept)

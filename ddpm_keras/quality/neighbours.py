@@ -1,0 +1,71 @@
+"""Precision (are the samples realistic?) and recall (is all of the data covered?)."""
+
+import numpy as np
+
+from .matrices import BLOCK, check_pair
+
+
+def precision_recall(real, generated, k=3):
+    """Improved precision and recall: shares of points inside the other set's neighbourhood balls.
+
+    Around each point of a set lies a ball that reaches to its k-th nearest neighbour in the same
+    set. Precision is the share of generated points inside at least one real ball, recall the share
+    of real points inside at least one generated ball. Both depend on N and M: compare equal sizes.
+
+    Args:
+        real: features `(N, D)` of real images, N > k.
+        generated: features `(M, D)` of generated images, M > k.
+        k: number of the neighbour, the point itself not counted.
+
+    Returns:
+        `(precision, recall)`, floats in 0..1.
+
+    Raises:
+        ValueError: on `k < 1`, on `k` or fewer rows, NaN or different D.
+
+    Reference:
+        - Kynkäänniemi et al.: Improved precision and recall metric for assessing generative models
+          (2019), equations 1 and 2.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1; got {k}.")
+    real, generated = check_pair(real, generated, min_rows=k + 1)
+    real_radii, generated_radii = _radii(real, k), _radii(generated, k)
+    real_inside = np.zeros(len(real), bool)
+    generated_inside = np.zeros(len(generated), bool)
+    for i, j, squared in _distances(real, generated):
+        generated_inside[j] |= (squared <= real_radii[i, None]).any(axis=0)
+        real_inside[i] |= (squared <= generated_radii[None, j]).any(axis=1)
+    return float(generated_inside.mean()), float(real_inside.mean())
+
+
+def _radii(features, k):
+    """Squared distance of each row to its k-th nearest other row, (N,)."""
+    radii = np.empty(len(features))
+    for start in range(0, len(features), BLOCK):
+        rows = slice(start, start + BLOCK)
+        nearest = None  # the k smallest distances so far
+        for _, j, squared in _distances(features[rows], features):
+            own = np.arange(max(start, j.start), min(start + BLOCK, j.stop))
+            squared[own - start, own - j.start] = np.inf
+            if nearest is not None:
+                squared = np.concatenate([nearest, squared], axis=1)
+            kept = min(k, squared.shape[1])
+            nearest = np.partition(squared, kept - 1, axis=1)[:, :kept]
+        radii[rows] = nearest.max(axis=1)
+    return radii
+
+
+def _distances(x, y):
+    """Yields (rows of x, rows of y, squared distances) block by block."""
+    for i in range(0, len(x), BLOCK):
+        a = np.asarray(x[i : i + BLOCK], np.float64)
+        a_squared = (a * a).sum(axis=1)
+        for j in range(0, len(y), BLOCK):
+            b = np.asarray(y[j : j + BLOCK], np.float64)
+            squared = a_squared[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+            yield (
+                slice(i, i + len(a)),
+                slice(j, j + len(b)),
+                np.maximum(squared, 0, out=squared),
+            )

@@ -1,0 +1,127 @@
+"""Features of many images: flat in memory, resumed after an interruption, cached under a key."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ddpm_keras.quality import FeatureExtractor, extract_features, reference_path
+
+
+class Means(FeatureExtractor):
+    """Mean of each row of an image; counts the images it sees."""
+
+    name, dim, channels, batch_size = "row means", 4, 1, 32
+
+    def __init__(self, fingerprint="a"):
+        self.fingerprint = fingerprint
+        self.seen = 0
+
+    def __call__(self, images):
+        self.seen += len(images)
+        return super().__call__(images)
+
+    def _features(self, batch):
+        return batch.mean(axis=(2, 3), dtype=np.float32)
+
+
+@pytest.fixture
+def images():
+    return np.random.RandomState(0).randint(0, 256, (700, 4, 4, 1)).astype(np.uint8)
+
+
+def test_array_and_function_give_the_same_features(images):
+    expected = images.mean(axis=(2, 3))
+    np.testing.assert_allclose(extract_features(Means(), images), expected, rtol=1e-6)
+    asked = []
+
+    def source(start, stop):
+        asked.append(stop - start)
+        return images[start:stop]
+
+    from_function = extract_features(Means(), source, num_images=600)
+    np.testing.assert_allclose(from_function, expected[:600], rtol=1e-6)
+    assert sum(asked) == 600 and max(asked) <= 256
+
+
+def test_an_interrupted_extraction_continues(images, tmp_path):
+    path = tmp_path / "features.npy"
+    expected = extract_features(Means(), images)
+    extractor = Means()
+
+    def interrupted(done, total):
+        if done >= 512:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(extractor, images, path=path, progress=interrupted)
+    assert extractor.seen == 512 and not path.exists()
+    seen = []
+    features = extract_features(
+        extractor, images, path=path, progress=lambda done, total: seen.append(done)
+    )
+    assert extractor.seen == 700 and seen == [700]
+    np.testing.assert_array_equal(features, expected)
+    np.testing.assert_array_equal(extract_features(extractor, images, path=path), expected)
+    assert extractor.seen == 700
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
+
+
+@pytest.mark.parametrize("change", ["extractor", "identity", "number", "damage", "record"])
+def test_a_stale_file_is_never_used(images, tmp_path, change):
+    path = tmp_path / "features.npy"
+    extract_features(Means(), images, path=path, identity={"split": "train"})
+    extractor, number, split = Means(), 700, "train"
+    if change == "extractor":
+        extractor = Means("b")
+    elif change == "identity":
+        split = "held-out"
+    elif change == "number":
+        number = 300
+    elif change == "damage":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.with_name("features.npy.json").write_text("{")
+    features = extract_features(extractor, images, number, path=path, identity={"split": split})
+    assert extractor.seen == number
+    np.testing.assert_array_equal(features, extract_features(Means(), images[:number]))
+
+
+def test_half_made_features_of_something_else_are_never_continued(images, tmp_path):
+    path = tmp_path / "features.npy"
+
+    def interrupted(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(Means("b"), images, path=path, progress=interrupted)
+    extractor = Means("a")
+    extract_features(extractor, images, path=path)
+    assert extractor.seen == 700
+    assert json.loads(path.with_name("features.npy.json").read_text())["key"]["extractor"] == "a"
+
+
+def test_reference_path_differs_with_whatever_differs(tmp_path):
+    folder = tmp_path / "cache"
+    identity = {"dataset": "digits", "split": "train", "pixels": "1f"}
+    paths = {
+        reference_path(folder, Means(), **identity),
+        reference_path(folder, Means("b"), **identity),
+        *(reference_path(folder, Means(), **{**identity, key: "other"}) for key in identity),
+    }
+    assert len(paths) == 5 and all(path.parent == folder for path in paths)
+    assert reference_path(folder, Means(), **identity) in paths
+
+
+def test_sources_and_features_that_cannot_be_right_are_refused(images):
+    with pytest.raises(ValueError, match="no images"):
+        extract_features(Means(), images[:0])
+    with pytest.raises(ValueError, match="512..767 were asked for; 188 came"):
+        extract_features(Means(), images, num_images=800)
+
+    class Broken(Means):
+        def _features(self, batch):
+            return np.full((len(batch), 4), np.nan)
+
+    with pytest.raises(ValueError, match="NaN"):
+        extract_features(Broken(), images)
