@@ -1,0 +1,177 @@
+"""Samplers end at the images of diffusers' schedulers, on a noise model known in closed form."""
+
+import numpy as np
+import pytest
+
+from ddpm_keras import noise, samplers
+
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # and their names in diffusers
+STEPS = (7, 20, 50)
+BATCH, SIZE = 4, 6
+
+
+@pytest.fixture(scope="module")
+def diffusers(torch):
+    return pytest.importorskip("diffusers", reason="diffusers is not installed (conformance extra)")
+
+
+def common(name):
+    return {
+        "num_train_timesteps": 1000,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": SCHEDULES[name],
+        "prediction_type": "epsilon",
+    }
+
+
+def predictor(schedule):
+    """The best epsilon for pixels drawn from N(m, .4^2), m differing by pixel; float64 within."""
+    mean = np.linspace(-0.6, 0.6, SIZE * SIZE).reshape(SIZE, SIZE, 1)
+
+    def predict(x, t):
+        cumprod = np.reshape(schedule.alphas_cumprod[np.asarray(t)], (-1, 1, 1, 1))
+        centred = np.asarray(x, np.float64) - np.sqrt(cumprod) * mean
+        epsilon = np.sqrt(1 - cumprod) * centred / (cumprod * 0.4**2 + 1 - cumprod)
+        return epsilon.astype(np.float32)
+
+    return predict
+
+
+def start():
+    return samplers.initial_noise(samplers.image_seeds(0, 0, BATCH), (SIZE, SIZE, 1)).numpy()
+
+
+def run_peer(torch, scheduler, predict, x, steps, sigmas=None):
+    """The loop every diffusers pipeline holds, perhaps with its sigmas replaced."""
+    scheduler.set_timesteps(steps)
+    if sigmas is not None:
+        np.testing.assert_allclose(scheduler.sigmas, sigmas, rtol=1e-4)
+        scheduler.sigmas = sigmas
+    x = torch.from_numpy(x)
+    for t in scheduler.timesteps:
+        epsilon = torch.from_numpy(predict(x.numpy(), np.full(BATCH, int(t))))
+        x = scheduler.step(epsilon.to(x.dtype), t, x).prev_sample
+    return x.numpy()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_are_the_peers(diffusers, name):
+    peer = diffusers.DDPMScheduler(**common(name))
+    schedule = noise.get(name, 1000)
+    np.testing.assert_allclose(schedule.betas, peer.betas, rtol=1e-5)
+    np.testing.assert_allclose(schedule.alphas_cumprod, peer.alphas_cumprod, rtol=2e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("steps", STEPS)
+def test_grids_are_the_peers(diffusers, name, spacing, steps):
+    schedule = noise.get(name, 1000)
+    for kind, peer in (
+        (samplers.DDIM, diffusers.DDIMScheduler),
+        (samplers.DPMSolver, diffusers.DPMSolverMultistepScheduler),
+    ):
+        peer = peer(**common(name), timestep_spacing=spacing)
+        peer.set_timesteps(steps)
+        found = kind(steps, spacing=spacing).timesteps(schedule)
+        np.testing.assert_array_equal(found, peer.timesteps)
+
+
+def cases_on_the_peers_stride():
+    """diffusers' DDIM always steps by 1000 // steps: the cases where that follows the grid.
+
+    Elsewhere it goes to noise levels it never visits; tests/test_samplers.py has those in float64.
+    """
+    for spacing in samplers.SPACINGS:
+        for steps in STEPS:
+            grid = samplers.sampling_timesteps(1000, steps, spacing)
+            stride = 1000 // steps
+            if np.all(np.diff(grid) == -stride) and grid[-1] < stride:
+                yield spacing, steps
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("spacing", "steps"), cases_on_the_peers_stride())
+@pytest.mark.parametrize("clip", [True, False])
+def test_ddim(torch, diffusers, name, spacing, steps, clip):
+    schedule = noise.get(name, 1000)
+    sampler = samplers.DDIM(steps, spacing=spacing, clip=clip)
+    peer = diffusers.DDIMScheduler(
+        **common(name), clip_sample=clip, set_alpha_to_one=True, timestep_spacing=spacing
+    )
+    predict, x = predictor(schedule), start()
+    expected = run_peer(torch, peer, predict, x, steps)
+    np.testing.assert_allclose(sampler(predict, x, schedule), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_dpm_solver(torch, diffusers, name, spacing, steps, order):
+    schedule = noise.get(name, 1000)
+    peer = diffusers.DPMSolverMultistepScheduler(
+        **common(name),
+        algorithm_type="dpmsolver++",
+        solver_order=order,
+        final_sigmas_type="zero",
+        timestep_spacing=spacing,
+    )
+    predict, x = predictor(schedule), start()
+    sampler = samplers.DPMSolver(steps, order=order, spacing=spacing)
+    found = sampler(predict, x, schedule)
+    # The cosine schedule's T-1 has sqrt(a) = 5e-5, which magnifies the rounding of the peer's
+    # float32 sigmas to 3e-4 in the image of few steps; with the same sigmas in float64 it agrees.
+    if name == "linear" or spacing == "leading" or steps == 50:
+        np.testing.assert_allclose(found, run_peer(torch, peer, predict, x, steps), atol=1e-4)
+    cumprod = schedule.alphas_cumprod[sampler.timesteps(schedule)]
+    sigmas = torch.from_numpy(np.append(np.sqrt((1 - cumprod) / cumprod), 0.0))
+    expected = run_peer(torch, peer, predict, np.float64(x), steps, sigmas=sigmas)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1000, 50, 20])
+@pytest.mark.parametrize("clip", [True, False])
+def test_ddpm_means_and_variances(torch, diffusers, name, steps, clip):
+    """One step from the same image at every timestep: without noise the mean, and the variance."""
+    schedule = noise.get(name, 1000)
+    for variance in samplers.VARIANCES:
+        peer = diffusers.DDPMScheduler(
+            **common(name), variance_type=variance, clip_sample=clip, timestep_spacing="leading"
+        )
+        peer.set_timesteps(steps)
+        sampler = samplers.DDPM(variance, steps=steps, clip=clip, spacing="leading")
+        grid = sampler.timesteps(schedule)
+        np.testing.assert_array_equal(grid, peer.timesteps)
+        c = sampler.coefficients(schedule, grid)
+        predict, x = predictor(schedule), start()
+        for k in range(0, steps - 1, max(1, steps // 20)):
+            t = int(grid[k])
+            expected = float(peer._get_variance(t))
+            # The peer subtracts its float32 alphas_cumprod from 1: they are spaced 6e-8 there.
+            assert c["noise"][k] ** 2 == pytest.approx(expected, rel=1e-4, abs=1.2e-7)
+            epsilon = predict(x, np.full(BATCH, t))
+            mean = peer_mean(torch, peer, epsilon, t, x)
+            signal = np.sqrt(schedule.alphas_cumprod[t])
+            x_start = (x - np.sqrt(1 - signal**2) * np.float64(epsilon)) / signal
+            x_start = np.clip(x_start, -1, 1) if clip else x_start
+            found = c["x"][k] * x + c["x_start"][k] * x_start
+            np.testing.assert_allclose(found, mean, atol=1e-4)
+        assert c["noise"][-1] == 0
+
+
+def peer_mean(torch, scheduler, epsilon, t, x):
+    """A step of diffusers' DDPMScheduler with its noise taken out: the average of +z and -z."""
+    module = __import__("diffusers.schedulers.scheduling_ddpm", fromlist=["randn_tensor"])
+    original, drawn = module.randn_tensor, np.float32(np.random.default_rng(t).normal(size=x.shape))
+    ends = []
+    try:
+        for sign in (1.0, -1.0):
+            module.randn_tensor = lambda *_, sign=sign, **__: torch.from_numpy(sign * drawn)
+            step = scheduler.step(torch.from_numpy(epsilon), t, torch.from_numpy(x))
+            ends.append(step.prev_sample.numpy())
+    finally:
+        module.randn_tensor = original
+    return np.mean(ends, axis=0)
