@@ -1,0 +1,404 @@
+"""DDPM as a Keras model: the training step, validation on fixed noise, and sampling."""
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_distribution
+
+from . import noise, samplers
+from .ema import EMAModel, WarmupDecay
+from .ema.averages import tf_variable
+
+QUARTILES = 4
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class DDPM(EMAModel):
+    """Trains a network to undo noise, and keeps moving averages of its weights.
+
+    Images are uint8 in 0..255, scaled to [-1, 1] in the graph, or float already in [-1, 1];
+    (batch, height, width, channels). All randomness of training is a function of `seed`, the number
+    of the step and the replica, so that a run that is resumed equals one that never stopped.
+
+    Args:
+        network: a `UNet`, or any Keras model called as `network([x, t])` (with classes:
+            `network([x, t, labels])`) that returns a tensor shaped like x.
+        schedule: a `noise.NoiseSchedule`, or "linear", "cosine" or "sigmoid".
+        timesteps: number of timesteps for a schedule given by name, at least 2.
+        prediction: what the network predicts: "epsilon" (the noise), "sample" (the image) or "v".
+        weighting: of the loss by timestep: "simple" (Ho et al. 2020, eq. 14) or "min_snr" (Hang et
+            al. 2023, gamma 5).
+        ema: an `EMA`, a float, a sequence or dict of decays, or None. The default rises to 0.9999
+            as training goes on.
+        label_dropout: share of the labels replaced by "no label" in training, in [0, 1), for
+            classifier-free guidance (Ho & Salimans 2022). Used by networks with `num_classes` only.
+        accumulation_steps: micro-batches a batch is split into, for one optimizer step.
+        seed: of the noise, the timesteps and the dropout masks.
+
+    Raises:
+        ValueError: an argument is not among its choices.
+
+    Example:
+
+    ```python
+    model = DDPM(UNet((8, 8, 1), 32, (1, 2), attention_resolutions=(4,)), ema=(0.99, 0.999))
+    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
+    model.fit(images, epochs=10, batch_size=128)
+    pictures = model.sample(16, weights="ema_0.999", sampler=samplers.DDIM(steps=50))
+    ```
+
+    Reference:
+        Ho et al. 2020, "Denoising Diffusion Probabilistic Models".
+    """
+
+    def __init__(
+        self,
+        network,
+        schedule="linear",
+        timesteps=1000,
+        prediction="epsilon",
+        weighting="simple",
+        ema=WarmupDecay(0.9999),  # noqa: B008 - decays are immutable
+        label_dropout=0.1,
+        accumulation_steps=1,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
+        self.schedule = noise.get(schedule, timesteps)
+        noise.check_prediction(prediction)
+        noise.loss_weights(self.schedule, prediction, weighting, [0])  # refuses unknown weightings
+        if not 0.0 <= label_dropout < 1.0:
+            raise ValueError(f"label_dropout must be at least 0 and below 1, not {label_dropout}.")
+        self.prediction = prediction
+        self.weighting = weighting
+        self.label_dropout = float(label_dropout)
+        self.seed = int(seed)
+        self.num_classes = getattr(network, "num_classes", None)
+        self._grad_norm = keras.metrics.Mean("grad_norm")
+        self._quartiles = [keras.metrics.Mean(f"loss_q{i + 1}") for i in range(QUARTILES)]
+        self._traced = _Traced(self)
+
+    def get_config(self):
+        return super().get_config() | {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "prediction": self.prediction,
+            "weighting": self.weighting,
+            "label_dropout": self.label_dropout,
+            "seed": self.seed,
+        }
+
+    @property
+    def image_shape(self):
+        """(height, width, channels) of the images."""
+        shape = getattr(self.network, "image_shape", None)
+        if shape is None:
+            inputs = getattr(self.network, "inputs", None) or [None]
+            shape = getattr(inputs[0], "shape", (None, None))[1:]
+        if None in shape:
+            raise ValueError(
+                "The network does not say how large its images are: give it an attribute "
+                "image_shape = (height, width, channels)."
+            )
+        return tuple(shape)
+
+    # Training
+
+    def fit(self, x=None, *args, **kwargs):
+        if isinstance(x, np.ndarray):
+            _check_range(x)
+        return super().fit(x, *args, **kwargs)
+
+    def train_step(self, data):
+        """One optimizer step on the diffusion loss, then one move of the averages."""
+        images, labels = self._unpack(data)
+        batch = self._noised(images, labels, self._step_key())
+        loss, per_image, gradients = self._gradients(self._loss_of_noised, batch)
+        count = tf.shape(images)[0]
+        self._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
+        self._track_quartiles(per_image, batch["t"])
+        scale = self.optimizer.scale_loss(tf.ones(()))
+        present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+        norm = unscale_loss_for_distribution(tf.linalg.global_norm(present) / scale)
+        self._grad_norm.update_state(norm)
+        self._apply_step(gradients)
+        return self.get_metrics_result()
+
+    def _step_key(self):
+        """The random key of this step and replica; the dropout masks are keyed on the step too."""
+        key = tf.random.fold_in(tf.constant([self.seed, 0], tf.int64), self.train_counter.value)
+        states = [v for v in self.network.variables if v.path.endswith("seed_generator_state")]
+        for index, state in enumerate(states):
+            state.assign(
+                tf.cast(tf.stack([self.seed + index, self.train_counter * 64]), state.dtype)
+            )
+        context = tf.distribute.get_replica_context()
+        replica = context.replica_id_in_sync_group if context else 0
+        return tf.random.fold_in(key, replica)
+
+    def _noised(self, images, labels, key):
+        """What the loss needs of a batch: x_t, t, the target, its weight and the labels."""
+        time_key, noise_key, label_key = tf.unstack(tf.random.split(key, 3))
+        x_start = _to_float(images)
+        batch = tf.shape(x_start)[0]
+        t = tf.random.stateless_uniform([batch], time_key, 0, self.schedule.timesteps, tf.int32)
+        epsilon = tf.random.stateless_normal(tf.shape(x_start), noise_key)
+        if labels is not None:
+            dropped = tf.random.stateless_uniform([batch], label_key) < self.label_dropout
+            labels = tf.where(dropped, self.num_classes, labels)
+        return self._example(x_start, t, epsilon, labels)
+
+    def _example(self, x_start, t, epsilon, labels):
+        return {
+            "x": noise.q_sample(self.schedule, x_start, t, epsilon),
+            "t": t,
+            "target": noise.training_target(self.schedule, self.prediction, x_start, epsilon, t),
+            "weight": noise.loss_weights(self.schedule, self.prediction, self.weighting, t),
+            "labels": labels,
+        }
+
+    def _loss_of_noised(self, batch):
+        """(mean over the batch, losses of shape (batch,)), with what the layers add as loss."""
+        per_image = self._squared_error(batch, training=True)
+        loss = scale_loss_for_distribution(tf.reduce_mean(per_image))
+        return loss + sum(tf.cast(extra, tf.float32) for extra in self.losses), per_image
+
+    def _squared_error(self, batch, training):
+        """Weighted mean squared error of each image, float32 (batch,) (Ho et al. 2020, eq. 14)."""
+        inputs = [batch["x"], batch["t"]]
+        if batch["labels"] is not None:
+            inputs.append(batch["labels"])
+        output = tf.cast(self.network(inputs, training=training), tf.float32)
+        error = tf.square(output - batch["target"])
+        return batch["weight"] * tf.reduce_mean(error, axis=list(range(1, error.shape.rank)))
+
+    def _track_quartiles(self, per_image, t):
+        """Loss by quarter of the timesteps (Nichol & Dhariwal 2021, section 3.3)."""
+        quartile = t * QUARTILES // self.schedule.timesteps
+        for index, metric in enumerate(self._quartiles):
+            metric.update_state(per_image, sample_weight=tf.cast(quartile == index, tf.float32))
+
+    def _unpack(self, data):
+        """(images, labels or None) of a batch, refused where shapes or labels do not fit."""
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"The network takes images of shape {self.image_shape}, but the batches hold "
+                f"{tuple(images.shape[1:])}."
+            )
+        if self.num_classes is None:
+            return images, None
+        if labels is None:
+            raise ValueError("A conditional network is trained on (images, labels): give labels.")
+        return images, tf.reshape(tf.cast(labels, tf.int32), [-1])
+
+    # Validation
+
+    def test_step(self, data):
+        """The loss of the weight set `evaluation_weights` on the same noise at every call."""
+        images, labels = self._unpack(data)
+        count = tf.shape(images)[0]
+        start = tf.cast(self._loss_tracker.count.value, tf.int32)  # images seen since the reset
+        with self.weight_scope(self.evaluation_weights):
+            per_image, t = self._fixed_losses(images, labels, start)
+        self._loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)
+        self._track_quartiles(per_image, t)
+        return {m.name: m.result() for m in (self._loss_tracker, *self._quartiles)}
+
+    def _fixed_losses(self, images, labels, start):
+        """Losses of images number `start`, `start` + 1, ..., each on its own noise and timestep.
+
+        The timesteps follow the golden ratio, which spreads any run of consecutive numbers evenly.
+        """
+        x_start = _to_float(images)
+        count = tf.shape(x_start)[0]
+        index = tf.cast(start + tf.range(count), tf.float64)
+        place = tf.math.floormod(0.5 + index * (5**0.5 - 1) / 2, 1.0)
+        t = tf.cast(place * self.schedule.timesteps, tf.int32)
+        seeds = samplers.image_seeds(self.seed, start, count)
+        epsilon = samplers.initial_noise(seeds, self.image_shape)
+        batch = self._example(x_start, t, epsilon, labels)
+        return self._squared_error(batch, training=False), t
+
+    def validation_loss(self, images, labels=None, weights="ema", repeats=1, batch_size=256):
+        """The loss of one weight set on fixed noise, comparable between weight sets and epochs.
+
+        Args:
+            images: uint8 or float in [-1, 1], (N, height, width, channels).
+            labels: int (N,), for a conditional network.
+            weights: a name of `weight_sets`, "ema" or a `WeightSet`.
+            repeats: how often each image is used, with other noise and another timestep.
+            batch_size: images at a time; does not change the result but for rounding.
+
+        Returns:
+            The mean loss, a float.
+        """
+        values = self._tensors(weights)
+        losses = []
+        for repeat in range(repeats):
+            for start in range(0, len(images), batch_size):
+                part = slice(start, start + batch_size)
+                part_labels = (
+                    None if self.num_classes is None else tf.constant(labels[part], tf.int32)
+                )
+                index = tf.constant(repeat * len(images) + start)
+                losses.append(
+                    self._traced.losses(values, tf.constant(images[part]), part_labels, index)
+                )
+        return float(np.mean(np.concatenate(losses), dtype=np.float64))
+
+    # Sampling
+
+    def sample(
+        self,
+        num_images,
+        weights="ema",
+        sampler=None,
+        seed=0,
+        batch_size=64,
+        labels=None,
+        guidance_scale=1.0,
+        output="uint8",
+        on_batch=None,
+    ):
+        """Draws images with one weight set; the weights in training are not touched.
+
+        An image depends on weights, sampler, seed, its index (and label and guidance) alone: to
+        rounding, the batch size does not matter.
+
+        Args:
+            num_images: number of images.
+            weights: a name of `weight_sets`, "ema" for the last average, or a `WeightSet`.
+            sampler: from `ddpm_keras.samplers`; by default DDIM with 50 steps.
+            seed: an int; the same seed gives the same noise to every weight set.
+            batch_size: images at a time.
+            labels: for a conditional network, one class for all or one each, 0..num_classes (which
+                means none). By default every class in turn.
+            guidance_scale: of classifier-free guidance (Ho & Salimans 2022): 1 is the conditional
+                model itself, more follows the class more closely.
+            output: "uint8", or "float" for float32 in [-1, 1].
+            on_batch: called with the number of images just finished, for progress.
+
+        Returns:
+            An array (num_images, height, width, channels).
+        """
+        if output not in ("uint8", "float"):
+            raise ValueError(f'output is "uint8" or "float", not {output!r}.')
+        if num_images < 1 or batch_size < 1:
+            raise ValueError(
+                f"num_images and batch_size must be at least 1, not {num_images} and {batch_size}."
+            )
+        labels = self._sample_labels(num_images, labels, guidance_scale)
+        sampler = sampler or samplers.DDIM(min(50, self.schedule.timesteps))
+        guided = guidance_scale != 1.0
+        function = self._traced.sampling(sampler, guided)
+        values = self._tensors(weights)
+        parts = []
+        for start in range(0, num_images, batch_size):
+            count = min(batch_size, num_images - start)
+            seeds = samplers.image_seeds(seed, start, count)
+            condition = [] if labels is None else [tf.constant(labels[start : start + count])]
+            if guided:
+                condition.append(tf.constant(guidance_scale, tf.float32))
+            parts.append(function(values, seeds, condition).numpy())
+            if on_batch is not None:
+                on_batch(count)
+        images = np.clip(np.concatenate(parts), -1.0, 1.0)
+        return images if output == "float" else np.rint((images + 1.0) * 127.5).astype(np.uint8)
+
+    def _sample_labels(self, num_images, labels, guidance_scale):
+        """One int32 label an image, or None for an unconditional network."""
+        if self.num_classes is None:
+            if labels is not None or guidance_scale != 1.0:
+                raise ValueError("labels and guidance_scale need a network with num_classes.")
+            return None
+        if labels is None:
+            labels = np.arange(num_images) % self.num_classes
+        labels = np.asarray(labels, np.int32)
+        if labels.ndim and labels.shape != (num_images,):
+            raise ValueError(f"{num_images} images need one label each, not {labels.shape}.")
+        if labels.size and not 0 <= labels.min() <= labels.max() <= self.num_classes:
+            raise ValueError(
+                f"labels must lie in 0..{self.num_classes} ({self.num_classes} means none), "
+                f"not {labels.min()}..{labels.max()}."
+            )
+        return np.broadcast_to(labels, (num_images,))
+
+    def predict_epsilon(self, x, t, labels=None, guidance_scale=None):
+        """The noise in `x`, with the weights the network has now.
+
+        Args:
+            x: float32 (batch, height, width, channels).
+            t: int32 (batch,).
+            labels: int32 (batch,), for a conditional network.
+            guidance_scale: float scalar, or None for the conditional model itself.
+
+        Returns:
+            float32, shaped like x.
+        """
+        if guidance_scale is not None:
+            none = tf.fill(tf.shape(labels), self.num_classes)
+            twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
+            with_label, without = tf.split(self.predict_epsilon(*twice), 2)
+            return without + guidance_scale * (with_label - without)
+        inputs = [x, t] if labels is None else [x, t, labels]
+        output = tf.cast(self.network(inputs, training=False), tf.float32)
+        return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+
+    def _tensors(self, weights):
+        """The values of a weight set as tensors, aligned with `network.weights`."""
+        return [tf.convert_to_tensor(tf_variable(value)) for value in self.weight_values(weights)]
+
+
+class _Traced:
+    """Functions traced once for all weight sets, which they take as an argument.
+
+    A plain object, so that Keras and TensorFlow find nothing here to save.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.losses = tf.function(self._losses, reduce_retracing=True)
+        self.sampling = functools.cache(self._sampling)
+
+    def _losses(self, values, images, labels, start):
+        with self.model.weight_scope(values):
+            return self.model._fixed_losses(images, labels, start)[0]
+
+    def _sampling(self, sampler, guided):
+        model = self.model
+        shape = model.image_shape
+
+        def sample(values, seeds, condition):
+            def predict(x, t):
+                return model.predict_epsilon(x, t, *condition)
+
+            x = tf.ensure_shape(samplers.initial_noise(seeds, shape), (None, *shape))
+            with model.weight_scope(values):
+                return sampler(predict, x, model.schedule, seed=seeds)
+
+        weights = [tf.TensorSpec(weight.shape, weight.dtype) for weight in model.network.weights]
+        seeds = tf.TensorSpec((None, 2), tf.int32)
+        labels = [tf.TensorSpec((None,), tf.int32)] if model.num_classes is not None else []
+        guidance = [tf.TensorSpec((), tf.float32)] if guided else []
+        return tf.function(sample, input_signature=(weights, seeds, [*labels, *guidance]))
+
+
+def _to_float(images):
+    """Images as float32: integers from 0..255 to [-1, 1], floats as they are."""
+    if images.dtype.is_integer:
+        return tf.cast(images, tf.float32) / 127.5 - 1.0
+    return tf.cast(images, tf.float32)
+
+
+def _check_range(images):
+    """Refuses floats outside [-1, 1], which would train without an error on nonsense."""
+    if images.size and images.dtype.kind == "f":
+        low, high = float(images.min()), float(images.max())
+        if not (low >= -1.001 and high <= 1.001):
+            raise ValueError(
+                f"Float images must lie in [-1, 1], not {low:g}..{high:g}; "
+                "give uint8 images in 0..255, or scale them by x / 127.5 - 1."
+            )
