@@ -9,12 +9,15 @@ Reference:
 """
 
 import dataclasses
-import functools
 import difflib
+import functools
 import hashlib
 import math
 import os
 import pathlib
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from concurrent import futures
 
@@ -244,10 +247,11 @@ def _folder(root, size, channels, held_out, on_unreadable, seed, progress):
             "sub-folders."
         )
     unreadable = _Unreadable(root, on_unreadable)
-    headers = [(path, header) for path in paths if (header := unreadable.guard(_header, path))]
+    headers = {path: unreadable.guard(path, _header, path) for path in paths}
+    headers = {path: header for path, header in headers.items() if header is not None}
     if channels is None:
-        channels = 1 if all(grey for _, (_, grey) in headers) else 3
-    sizes = {image_size for _, (image_size, _) in headers}
+        channels = 1 if all(grey for _, grey in headers.values()) else 3
+    sizes = {image_size for image_size, _ in headers.values()}
     if size is None and len(sizes) > 1:
         few = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:3])
         raise ValueError(
@@ -257,25 +261,26 @@ def _folder(root, size, channels, held_out, on_unreadable, seed, progress):
     _check_memory(root, len(headers), size, channels)
 
     images = np.empty((len(headers), *size, channels), np.uint8)
-    kept = []
+    is_read = np.zeros(len(headers), bool)
     with futures.ThreadPoolExecutor() as pool:
-        jobs = [pool.submit(_decode, path, size, channels) for path, _ in headers]
+        jobs = [
+            pool.submit(_decode, path, images[row : row + 1]) for row, path in enumerate(headers)
+        ]
         try:
-            for done, ((path, _), job) in enumerate(zip(headers, jobs, strict=True), 1):
-                image = unreadable.guard(lambda _path, job=job: job.result(), path)
-                if image is not None:
-                    images[len(kept)] = image
-                    kept.append(path.relative_to(root).as_posix())
+            for row, (path, job) in enumerate(zip(headers, jobs, strict=True)):
+                is_read[row] = unreadable.guard(path, job.result) is not None
                 if progress is not None:
-                    progress(done, len(headers))
+                    progress(row + 1, len(headers))
         finally:
             pool.shutdown(cancel_futures=True)
     unreadable.warn()
+    kept = [path.relative_to(root).as_posix() for path in np.array([*headers], object)[is_read]]
     if len(kept) < 4:
         raise ValueError(
             f"The folder {root} holds {len(kept)} readable images, and at least 4 are needed (2 to "
             "train on and 2 held out): add images."
         )
+    images = images if is_read.all() else images[is_read]
     class_names, labels = _sub_folders(kept)
     provenance = (
         f"{len(kept)} images of a folder, as {'greyscale' if channels == 1 else 'RGB'} of "
@@ -283,7 +288,7 @@ def _folder(root, size, channels, held_out, on_unreadable, seed, progress):
         "cropped; transparency over white; 16-bit values / 257; first frame of animations)"
     )
     is_held_out = _hashed(kept, held_out, seed)
-    return _divide(str(root), images[: len(kept)], labels, is_held_out, class_names, provenance)
+    return _divide(str(root), images, labels, is_held_out, class_names, provenance)
 
 
 def _image_files(root):
@@ -304,16 +309,17 @@ def _sub_folders(names):
 
 
 class _Unreadable:
-    """What happens to files that cannot be read: refused at once, or left out and named at the end."""
+    """Files that cannot be read as images: refused at once, or left out and named at the end."""
 
     def __init__(self, root, policy):
         self.root = root
         self.policy = policy
         self.names = []
 
-    def guard(self, read, path):
+    def guard(self, path, read, *arguments):
+        """What `read` returns, or None if `path` is to be left out."""
         try:
-            return read(path)
+            return read(*arguments)
         except Exception as error:  # decoders fail on broken files in many ways
             name = path.relative_to(self.root)
             if self.policy == "refuse":
@@ -356,8 +362,8 @@ def _header(path):
 _EXIF_ORIENTATION = 0x0112
 
 
-def _decode(path, size, channels):
-    """Reads any kind of image as uint8 (H, W, C)."""
+def _decode(path, out):
+    """Reads any kind of image into `out`, uint8 (1, H, W, C), and returns it."""
     from PIL import Image, ImageOps
 
     with Image.open(path) as image:
@@ -369,7 +375,8 @@ def _decode(path, size, channels):
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return _fit(image, size, channels)
+        out[0] = _fit(image, out.shape[1:3], out.shape[3])
+    return out
 
 
 def _check_memory(source, num_images, size, channels):
@@ -411,27 +418,26 @@ def _tfds(name, size, channels, held_out, data_dir, seed):
         _tfds_split(tfds, name, builder, split, image_key, label_key, size, channels)
         for split in [train, *others[:1]]
     ]
-    images = np.concatenate([part[0] for part in parts])
-    labels = np.concatenate([part[1] for part in parts]) if label_key else None
-    class_names = builder.info.features[label_key].names if label_key else ()
-    if others:
-        is_held_out = np.arange(len(images)) >= len(parts[0][0])
-    else:
-        is_held_out = _stratified(labels, len(images), held_out, seed)
+    class_names = tuple(builder.info.features[label_key].names) if label_key else ()
     provenance = (
         f"TensorFlow Datasets {builder.info.full_name}, split {train} to train on and "
         f"{others[0] if others else f'{held_out:.0%} of it'} held out"
     )
-    return _divide(name, images, labels, is_held_out, class_names, provenance)
+    images, labels = parts[0]
+    if not others:
+        is_held_out = _stratified(labels, len(images), held_out, seed)
+        return _divide(name, images, labels, is_held_out, class_names, provenance)
+    _check_parts(name, *(len(part) for part, _ in parts))
+    return ImageData(name, images, parts[1][0], labels, parts[1][1], class_names, provenance)
 
 
 def _tfds_builder(tfds, name, data_dir):
-    """A prepared builder, downloaded if need be."""
+    """A builder whose data lie on this machine, downloaded if need be."""
     try:
         if os.path.isdir(name):
             return tfds.builder_from_directory(name)
         builder = tfds.builder(name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError):
+    except Exception:  # unknown names, configurations and versions are refused in many ways
         known = [*BUILT_IN, *tfds.list_builders(with_community_datasets=False)]
         close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -439,15 +445,26 @@ def _tfds_builder(tfds, name, data_dir):
             f"There is no data set {name!r}.{hint} Built in: {', '.join(BUILT_IN)}; otherwise give "
             "a folder of images or a TensorFlow Datasets name such as cifar10."
         ) from None
+    if pathlib.Path(builder.data_dir).is_dir():
+        return builder
     try:
+        _check_reachable(builder.url_infos)
         builder.download_and_prepare()
     except Exception as error:  # whatever the network, the disk or the host throws
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{name} could not be downloaded ({reason}): fetch it on a machine with network by "
-            f"`tfds build {name}`, and copy it to {builder.data_dir}."
+            f"{name} is not in {builder.data_dir} and could not be downloaded ({reason}): run "
+            f"`tfds build {name}` on a machine with network, and copy the result there."
         ) from None
     return builder
+
+
+def _check_reachable(urls):
+    """Fails at once without a network, where the downloader would try again for minutes."""
+    if urllib.request.getproxies():
+        return  # a proxy resolves the names
+    for host in sorted({urllib.parse.urlsplit(url).hostname for url in urls or ()} - {None})[:3]:
+        socket.getaddrinfo(host, None)
 
 
 def _tfds_keys(tfds, name, features):
@@ -482,7 +499,7 @@ def _tfds_split(tfds, name, builder, split, image_key, label_key, size, channels
             image = np.round(image / 257).astype(np.uint8)
         images[i] = image if image.shape == shape else _fit(_to_pil(image), shape[:2], shape[2])
         labels[i] = example[label_key] if label_key else 0
-    return images, labels
+    return images, labels if label_key else None
 
 
 def _fit_all(images, size, channels):
@@ -539,19 +556,14 @@ def _hashed(names, held_out, seed):
     """Marks names by their own hash alone: adding a file moves no other file across the split."""
     digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8] for name in names]
     place = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
-    # Small folders could leave a part empty by chance: it then gets its two nearest files.
-    nearest = np.sort(place)
-    return place < np.clip(held_out, nearest[1:][:1] + 1e-12, nearest[-2:][:1])
+    # A small folder could leave a part empty by chance: both get at least two files.
+    ranked = np.sort(place)
+    return place < np.clip(held_out, np.nextafter(ranked[1], 1), ranked[-2])
 
 
 def _divide(name, images, labels, is_held_out, class_names, provenance):
     """Makes the ImageData, each part in the original order."""
-    num_held_out = int(is_held_out.sum())
-    if min(num_held_out, len(images) - num_held_out) < 2:
-        raise ValueError(
-            f"{name} has {len(images)} images, {num_held_out} of them held out, but both parts "
-            "need at least 2: add images, or change held_out."
-        )
+    _check_parts(name, int((~is_held_out).sum()), int(is_held_out.sum()))
     labels = None if labels is None else np.asarray(labels, np.int32)
     return ImageData(
         name=name,
@@ -562,3 +574,11 @@ def _divide(name, images, labels, is_held_out, class_names, provenance):
         class_names=tuple(class_names),
         provenance=provenance,
     )
+
+
+def _check_parts(name, num_train, num_held_out):
+    if min(num_train, num_held_out) < 2:
+        raise ValueError(
+            f"{name} has {num_train} images to train on and {num_held_out} held out, where "
+            "each part needs at least 2: add images, or change held_out."
+        )
