@@ -92,7 +92,7 @@ def cases_on_the_peers_stride():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize(("spacing", "steps"), cases_on_the_peers_stride())
+@pytest.mark.parametrize(("spacing", "steps"), list(cases_on_the_peers_stride()))
 @pytest.mark.parametrize("clip", [True, False])
 def test_ddim(torch, diffusers, name, spacing, steps, clip):
     schedule = noise.get(name, 1000)
