@@ -128,20 +128,21 @@ class ResidualBlock(keras.layers.Layer):
         channels: output channels. A 1x1 convolution carries the shortcut where they differ.
         dropout: rate in [0, 1) before the second convolution.
         groups: groups of both normalisations.
+        epsilon: added to their variances.
 
     Call arguments:
         x: (batch, height, width, channels_in).
         embedding: (batch, width) time (and class) embedding.
     """
 
-    def __init__(self, channels, dropout=0.0, groups=32, **kwargs):
+    def __init__(self, channels, dropout=0.0, groups=32, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
-        self.channels, self.rate, self.groups = channels, dropout, groups
+        self.channels, self.rate, self.groups, self.epsilon = channels, dropout, groups, epsilon
         dtype = self.dtype_policy
-        self.norm1 = GroupNorm(groups, dtype=dtype, name="norm1")
+        self.norm1 = GroupNorm(groups, epsilon, dtype=dtype, name="norm1")
         self.conv1 = _conv(channels, dtype, "conv1")
         self.time = _dense(channels, dtype, "time")
-        self.norm2 = GroupNorm(groups, dtype=dtype, name="norm2")
+        self.norm2 = GroupNorm(groups, epsilon, dtype=dtype, name="norm2")
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype, name="dropout")
         self.conv2 = _conv(channels, dtype, "conv2", scale=1e-10)
         self.shortcut = None
@@ -168,8 +169,12 @@ class ResidualBlock(keras.layers.Layer):
         return keras.KerasTensor((*x.shape[:-1], self.channels), dtype=self.compute_dtype)
 
     def get_config(self):
-        config = {"channels": self.channels, "dropout": self.rate, "groups": self.groups}
-        return super().get_config() | config
+        return super().get_config() | {
+            "channels": self.channels,
+            "dropout": self.rate,
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+        }
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -180,18 +185,19 @@ class AttentionBlock(keras.layers.Layer):
 
     Args:
         groups: groups of the normalisation before the projections.
+        epsilon: added to its variance.
 
     Call arguments:
         x: (batch, height, width, channels).
     """
 
-    def __init__(self, groups=32, **kwargs):
+    def __init__(self, groups=32, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
-        self.groups = groups
+        self.groups, self.epsilon = groups, epsilon
 
     def build(self, input_shape):
         channels, dtype = input_shape[-1], self.dtype_policy
-        self.norm = GroupNorm(self.groups, dtype=dtype, name="norm")
+        self.norm = GroupNorm(self.groups, self.epsilon, dtype=dtype, name="norm")
         self.query = _dense(channels, dtype, "query")
         self.key = _dense(channels, dtype, "key")
         self.value = _dense(channels, dtype, "value")
@@ -212,7 +218,7 @@ class AttentionBlock(keras.layers.Layer):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return super().get_config() | {"groups": self.groups}
+        return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -234,6 +240,7 @@ class UNet(keras.Model):
         dropout: rate in [0, 1).
         num_classes: number of classes for conditional models, or None.
         groups: groups of every normalisation.
+        norm_epsilon: added to the variance in every normalisation.
         out_channels: channels of the result; by default those of the image.
 
     Raises:
@@ -253,6 +260,7 @@ class UNet(keras.Model):
         dropout=0.1,
         num_classes=None,
         groups=32,
+        norm_epsilon=1e-6,
         out_channels=None,
         name="unet",
         dtype=None,
@@ -270,6 +278,7 @@ class UNet(keras.Model):
             "dropout": dropout,
             "num_classes": num_classes,
             "groups": groups,
+            "norm_epsilon": norm_epsilon,
             "out_channels": out_channels,
         }
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
@@ -335,6 +344,7 @@ def _build_graph(
     dropout,
     num_classes,
     groups,
+    norm_epsilon,
     out_channels,
     policy,
 ):
@@ -345,12 +355,13 @@ def _build_graph(
     embedding = _embedding(timestep, label, base_channels, num_classes, policy)
     widths = [round(base_channels * multiplier) for multiplier in channel_multipliers]
     last = len(widths) - 1
+    norm = {"groups": groups, "epsilon": norm_epsilon, "dtype": policy}
 
     def block(x, channels, name):
         """A residual block, and attention where the feature map has one of the given sides."""
-        x = ResidualBlock(channels, dropout, groups, dtype=policy, name=name)(x, embedding)
+        x = ResidualBlock(channels, dropout, **norm, name=name)(x, embedding)
         if max(x.shape[1:3]) in attention_resolutions and not name.startswith("middle"):
-            x = AttentionBlock(groups, dtype=policy, name=f"{name}_attention")(x)
+            x = AttentionBlock(**norm, name=f"{name}_attention")(x)
         return x
 
     x = _conv(base_channels, policy, "conv_in")(image)
@@ -364,7 +375,7 @@ def _build_graph(
             skips.append(x)
 
     x = block(x, widths[-1], "middle_block0")
-    x = AttentionBlock(groups, dtype=policy, name="middle_attention")(x)
+    x = AttentionBlock(**norm, name="middle_attention")(x)
     x = block(x, widths[-1], "middle_block1")
 
     for level, channels in reversed(list(enumerate(widths))):
@@ -375,7 +386,7 @@ def _build_graph(
             x = keras.layers.UpSampling2D(2, dtype=policy, name=f"up{level}_nearest")(x)
             x = _conv(channels, policy, f"up{level}_upsample")(x)
 
-    x = ops.silu(GroupNorm(groups, dtype=policy, name="norm_out")(x))
+    x = ops.silu(GroupNorm(**norm, name="norm_out")(x))
     outputs = _conv(out_channels or image_shape[-1], policy, "conv_out", scale=1e-10)(x)
     inputs = [image, timestep] if label is None else [image, timestep, label]
     return inputs, ops.cast(outputs, "float32")
