@@ -142,14 +142,17 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         if self.update_every < 1:
             raise ValueError(f"update_every must be at least 1 optimizer step; got {update_every}.")
         self.average_statistics = bool(average_statistics)
-        self.snapshot_widths = tuple(float(width) for width in snapshot_widths)
-        hidden = [PowerFunctionDecay(width) for width in self.snapshot_widths]
-        self._rules = (*self._decays.values(), *hidden)
-        self._keys = (*self._names, *(f"snapshot_{width:g}" for width in self.snapshot_widths))
-        self.built = False
+        self._set_snapshot_widths(snapshot_widths)
+
+    def _set_snapshot_widths(self, widths):
+        self.snapshot_widths = tuple(float(width) for width in widths)
+        hidden = {f"snapshot_{width:g}": PowerFunctionDecay(width) for width in widths}
+        self._keys = (*self._names, *hidden)
+        self._rules = (*self._decays.values(), *hidden.values())
         self._forget()
 
     def _forget(self):
+        self.built = False
         self._sources = ()  # every variable of build(), in its order
         self._position = {}  # id(variable) -> its place in _sources
         self._averaged = ()  # places in _sources of the weights that are averaged
@@ -362,6 +365,44 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         for position, average in zip(self._averaged, self._averages[index], strict=True):
             result[position] = average
         return result
+
+    @property
+    def sources(self):
+        """The variables given to `build`, in their order."""
+        return self._sources
+
+    @property
+    def averaged_positions(self):
+        """The places in `sources` of the weights that are averaged; the others are copied."""
+        return tuple(sorted(self._averaged))
+
+    def add_snapshots(self, widths):
+        """Keeps power-function averages of these relative widths too, from the first step on.
+
+        Args:
+            widths: Relative widths. Those that are kept already are left alone.
+
+        Returns:
+            True if averages were added, so that a training function traced before is out of date.
+        """
+        missing = [float(w) for w in widths if float(w) not in self.snapshot_widths]
+        if not missing:
+            return False
+        if self.num_updates:
+            raise ValueError(
+                f"The power-function averages {missing} were not kept from the first step on, and "
+                f"{self.num_updates:,} steps are done: use "
+                f"EMA(..., snapshot_widths={tuple(widths)}) from the start."
+            )
+        sources = self._sources
+        self._set_snapshot_widths((*self.snapshot_widths, *missing))
+        if sources:
+            self.build(sources)
+        return True
+
+    def snapshot_variables(self, width):
+        """The weights of a power-function average kept for snapshots; see `variables`."""
+        return self.variables(f"snapshot_{float(width):g}")
 
     def assign_to(self, name, variables):
         """Writes an average into other variables, such as the weights of a second network.

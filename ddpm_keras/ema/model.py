@@ -1,13 +1,13 @@
 """A Keras model that trains a network and keeps moving averages of its weights."""
 
 import logging
-import os
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.losses.loss import unscale_loss_for_distribution
 
+from ..files import atomic_path
 from .averages import EMA, WeightSet, tf_variable
 
 logger = logging.getLogger("ddpm_keras")
@@ -196,9 +196,8 @@ class EMAModel(keras.Model):
             path = str(path)
             if not path.endswith(".keras"):
                 raise ValueError(f"A network is saved as a .keras file; got {path!r}.")
-            unfinished = path.removesuffix(".keras") + ".tmp.keras"
-            network.save(unfinished)
-            os.replace(unfinished, path)
+            with atomic_path(path) as temporary:
+                network.save(temporary)
         return network
 
     def _prepare_averages(self):

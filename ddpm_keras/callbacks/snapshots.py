@@ -1,0 +1,114 @@
+"""Stores power-function averages during training, for any average after the fact."""
+
+import logging
+import os
+
+import keras
+import numpy as np
+
+from .. import posthoc
+
+logger = logging.getLogger("ddpm_keras")
+
+
+class PowerFunctionSnapshots(keras.callbacks.Callback):
+    """Writes snapshots of power-function averages, from which `posthoc.synthesize` makes any other.
+
+    The averages live in the model's `EMA`, move in the graph with the others and are saved with
+    them, so `steps_per_execution` and resuming change nothing. The initial weights are kept as a
+    snapshot of their own, of step 0; one more is written when training ends. Training that starts
+    again at an earlier step replaces the snapshots after it.
+
+    Args:
+        directory: Where the snapshots go, one `.npz` file a time: 4 bytes a weight and width in
+            float32.
+        sigma_rels: Relative widths of the averages, each above 0 and below 0.2887.
+        every: Optimizer steps from one snapshot to the next; by default a sixteenth of the `fit`.
+        dtype: "float32", or "float16" for half the size and three digits.
+
+    Raises:
+        ValueError: If the model keeps no `EMA`, if it has trained before without these averages
+            (give it `EMA(..., snapshot_widths=...)` from the start), or if the directory holds the
+            snapshots of another run.
+
+    Example:
+
+    ```python
+    model.fit(images, epochs=10, callbacks=[PowerFunctionSnapshots("snapshots", every=500)])
+    weights = posthoc.synthesize("snapshots", sigma_rel=0.15)
+    ```
+
+    Reference:
+        Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models".
+    """
+
+    def __init__(self, directory, sigma_rels=(0.05, 0.10), every=None, dtype="float32"):
+        super().__init__()
+        if every is not None and every < 1:
+            raise ValueError(f"every must be at least 1 optimizer step; got {every}.")
+        self.directory = os.fspath(directory)
+        self.sigma_rels = tuple(sigma_rels)
+        self.every = every
+        self.dtype = dtype
+
+    def set_model(self, model):
+        super().set_model(model)
+        if getattr(model, "ema", None) is None:
+            raise ValueError(
+                "Snapshots are taken of averages: give the model an EMA, such as EMA(())."
+            )
+        # Keras sets the model before it makes the training function, which must hold the averages.
+        if model.ema.add_snapshots(self.sigma_rels):
+            model.train_function = None
+
+    def on_train_begin(self, logs=None):
+        self._every = self.every or self._sixteenth()
+        self._written = self.model.ema.num_updates
+        self._forget_later_snapshots()
+        if self._written == 0:
+            self._write()
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = self.model.ema.num_updates
+        if steps // self._every > self._written // self._every:
+            self._write()
+
+    def on_train_end(self, logs=None):
+        if self.model.ema.num_updates > self._written:
+            self._write()
+
+    def _write(self):
+        self._written = posthoc.write_snapshot(self.directory, self.model.ema, self.dtype).step
+
+    def _sixteenth(self):
+        steps = self.params.get("steps")
+        if steps is None:
+            raise ValueError(
+                "The length of fit is unknown: give PowerFunctionSnapshots(every=...)."
+            )
+        return max(1, steps * self.params["epochs"] // 16)
+
+    def _forget_later_snapshots(self):
+        """Removes what an interrupted run wrote after the step that training goes on from."""
+        if not os.path.isdir(self.directory):
+            return
+        snapshots = posthoc.list_snapshots(self.directory)
+        if snapshots and self._written == 0 and not self._is_this_run(snapshots[0]):
+            raise ValueError(
+                f"{self.directory} holds the snapshots of another run: give an empty directory."
+            )
+        for snapshot in snapshots:
+            if snapshot.step > self._written:
+                os.remove(snapshot.path)
+                logger.info("Removed %s, which training will reach again.", snapshot.path)
+
+    def _is_this_run(self, snapshot):
+        """Whether a snapshot holds the weights that training starts from."""
+        if snapshot.step > 0:
+            return False
+        ema = self.model.ema
+        values = posthoc.initial_values(snapshot)
+        wanted = {i: ema.sources[i].numpy() for i in ema.averaged_positions}
+        return values.keys() == wanted.keys() and all(
+            np.array_equal(values[i], wanted[i].astype(snapshot.dtype)) for i in wanted
+        )
