@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from dataclasses import dataclass, field
 
@@ -107,6 +108,28 @@ class SampleOptions:
     seed: int = option(0, "of the noise", at_least=0)
 
 
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `evaluate.py` can be told."""
+
+    runs: tuple[str, ...] = option((), "run directories", positional=True)
+    images: str = option("", "a folder of images to judge, instead of runs")
+    against: str = option("", "the folder of real images to judge them by")
+    image_size: int = option(0, "side those are resized to; 0: as they are", at_least=0)
+    extractor: str = option("auto", "features: auto, classifier, inception, inception75, or a file "
+                            "of the FID network's weights")
+    reference: str = option("train", "real images: train, held-out, or an .npz of mu and sigma")
+    weights: tuple[str, ...] = option((), "weight sets (default: all)")
+    sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", at_least=0)
+    decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
+    num_images: int = option(0, "images a weight set (default: the run's)", at_least=0)
+    sampler: str = option("", "sampler (default: the run's)", choices=("", *SAMPLERS))
+    steps: int = option(0, "its steps (default: the run's)", at_least=0)
+    guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
+    batch_size: int = option(256, "images at a time; does not change them", at_least=1)
+    seed: int = option(0, "of the noise, the same for every weight set", at_least=0)
+
+
 # fmt: on
 
 # Each preset: what it changes, and what to expect of it (command, hardware, time, score).
@@ -201,6 +224,36 @@ def train_options(argv):
     return TrainOptions(**values), given
 
 
+def run_name(dataset):
+    """Name of a run's directory: that of the data set, or of the folder of images."""
+    return re.sub(r"[^\w.-]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]) or "run"
+
+
+# What may differ when a run is continued: nothing that the weights depend on.
+_FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every", "keep", "evaluate", "data_dir"}
+
+
+def resumed_options(stored, given):
+    """Options of a run that is continued: its own, and those that may change.
+
+    Args:
+        stored: "options" of the run's config.json.
+        given: options that the command line named.
+
+    Raises:
+        UsageError: the command line changes what the weights depend on.
+    """
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    for name in given.keys() - _FREE_ON_RESUME:
+        if given[name] != stored.get(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} was {stored.get(name)} in this run and cannot change "
+                "on --resume; leave it out, or begin a new run."
+            )
+    free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
+    return TrainOptions(**(stored | free | {"run_dir": stored["run_dir"], "resume": True}))
+
+
 def parse(options, argv, program, description):
     """Parses `argv` by the fields of the dataclass `options`.
 
@@ -248,7 +301,8 @@ def _add_argument(parser, each, hint):
     shown = f" (default: {default})" if default not in ("", 0, False) else ""
     arguments = {"help": (each.metadata["help"] + shown).replace("%", "%%")}
     if each.metadata["positional"]:
-        parser.add_argument(each.name, nargs="?", **arguments)
+        nargs = "*" if several else "?"
+        parser.add_argument(each.name, nargs=nargs, **arguments)
         return
     if kind is bool:
         arguments["action"] = argparse.BooleanOptionalAction
@@ -263,9 +317,9 @@ def _add_argument(parser, each, hint):
 def _check(each, value):
     """Refuses numbers outside the field's range."""
     at_least, below = each.metadata["at_least"], each.metadata["below"]
+    if at_least is None:
+        return
     for number in value if isinstance(value, tuple) else (value,):
-        low = at_least is not None and not number >= at_least
-        high = number >= (math.inf if below is None else below)
-        if low or high:
+        if not at_least <= number < (math.inf if below is None else below):
             bound = f"at least {at_least}" + (f" and below {below}" if below is not None else "")
             raise UsageError(f"--{each.name.replace('_', '-')} must be {bound}, not {number}.")

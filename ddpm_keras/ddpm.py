@@ -261,6 +261,7 @@ class DDPM(EMAModel):
         labels=None,
         guidance_scale=1.0,
         output="uint8",
+        start=0,
         on_batch=None,
     ):
         """Draws images with one weight set; the weights in training are not touched.
@@ -275,10 +276,11 @@ class DDPM(EMAModel):
             seed: an int; the same seed gives the same noise to every weight set.
             batch_size: images at a time.
             labels: for a conditional network, one class for all or one each, 0..num_classes (which
-                means none). By default every class in turn.
+                means none). By default image i gets class i mod num_classes.
             guidance_scale: of classifier-free guidance (Ho & Salimans 2022): 1 is the conditional
                 model itself, more follows the class more closely.
             output: "uint8", or "float" for float32 in [-1, 1].
+            start: index of the first image, to draw a long series in parts.
             on_batch: called with the number of images just finished, for progress.
 
         Returns:
@@ -290,16 +292,16 @@ class DDPM(EMAModel):
             raise ValueError(
                 f"num_images and batch_size must be at least 1, not {num_images} and {batch_size}."
             )
-        labels = self._sample_labels(num_images, labels, guidance_scale)
+        labels = self._sample_labels(start, num_images, labels, guidance_scale)
         sampler = sampler or samplers.DDIM(min(50, self.schedule.timesteps))
         guided = guidance_scale != 1.0
         function = self._traced.sampling(sampler, guided)
         values = self._tensors(weights)
         parts = []
-        for start in range(0, num_images, batch_size):
-            count = min(batch_size, num_images - start)
-            seeds = samplers.image_seeds(seed, start, count)
-            condition = [] if labels is None else [tf.constant(labels[start : start + count])]
+        for done in range(0, num_images, batch_size):
+            count = min(batch_size, num_images - done)
+            seeds = samplers.image_seeds(seed, start + done, count)
+            condition = [] if labels is None else [tf.constant(labels[done : done + count])]
             if guided:
                 condition.append(tf.constant(guidance_scale, tf.float32))
             parts.append(function(values, seeds, condition).numpy())
@@ -308,14 +310,14 @@ class DDPM(EMAModel):
         images = np.clip(np.concatenate(parts), -1.0, 1.0)
         return images if output == "float" else np.rint((images + 1.0) * 127.5).astype(np.uint8)
 
-    def _sample_labels(self, num_images, labels, guidance_scale):
+    def _sample_labels(self, start, num_images, labels, guidance_scale):
         """One int32 label an image, or None for an unconditional network."""
         if self.num_classes is None:
             if labels is not None or guidance_scale != 1.0:
                 raise ValueError("labels and guidance_scale need a network with num_classes.")
             return None
         if labels is None:
-            labels = np.arange(num_images) % self.num_classes
+            labels = np.arange(start, start + num_images) % self.num_classes
         labels = np.asarray(labels, np.int32)
         if labels.ndim and labels.shape != (num_images,):
             raise ValueError(f"{num_images} images need one label each, not {labels.shape}.")

@@ -121,10 +121,23 @@ class Run:
         """The records of the checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("step-*.json"))
 
+    # Evaluation
+
+    def read_evaluation(self):
+        """evaluation.json, or None where the run has not been evaluated."""
+        if not self.evaluation.is_file():
+            return None
+        return json.loads(self.evaluation.read_text(encoding="utf-8"))
+
+    def add_evaluation(self, record):
+        """Makes `record` the evaluation of the run; earlier ones are kept under "evaluations"."""
+        earlier = (self.read_evaluation() or {}).get("evaluations", [])
+        files.write_json(self.evaluation, record | {"evaluations": [*earlier, record]})
+
     # History
 
     def read_history(self):
-        """The rows of history.csv as dicts of floats; cells that were not measured are left out."""
+        """The rows of history.csv as dicts of numbers; cells that were not measured are left out."""
         if not self.history.is_file():
             return []
         with open(self.history, newline="", encoding="utf-8") as file:
@@ -159,8 +172,8 @@ class Run:
 
 
 def _number(text):
-    """A cell as a float, or None where a crash cut it short."""
+    """A cell as a number, or None where a crash cut it short."""
     try:
-        return float(text)
-    except (TypeError, ValueError):
+        return int(text) if text.isdigit() else float(text)
+    except (AttributeError, ValueError):
         return None

@@ -1,6 +1,6 @@
 """Callbacks for `fit`: pictures, validation of every weight set, quality, history, checkpoints."""
 
-from .checkpoints import Checkpoints, StopOnDivergence
+from .checkpoints import Checkpoints, Diverged, StopOnDivergence
 from .history import HistoryLog
 from .progress import Progress
 from .samples import SampleGrid
@@ -9,6 +9,7 @@ from .validation import ValidationLoss
 
 __all__ = [
     "Checkpoints",
+    "Diverged",
     "HistoryLog",
     "Progress",
     "SampleGrid",

@@ -20,12 +20,14 @@ class Progress(keras.callbacks.Callback):
         self.bar = None
 
     def on_train_begin(self, logs=None):
-        done = int(self.model.train_counter.numpy())
-        self.bar = progress.bar("training", self.steps, scale=self.batch_size, initial=done)
+        if self.bar is None:  # one bar for several calls of fit
+            done = int(self.model.train_counter.numpy())
+            self.bar = progress.bar("training", self.steps, scale=self.batch_size, initial=done)
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
         self.bar.update()
 
     def on_train_end(self, logs=None):
-        self.bar.close()
+        if self.bar.n >= self.steps:
+            self.bar.close()

@@ -56,8 +56,8 @@ class SampleGrid(keras.callbacks.Callback):
         import tensorflow as tf
 
         step = int(self.model.train_counter.numpy())
-        writer = tf.summary.create_file_writer(str(self.log_dir))
-        with writer.as_default(step=step):
-            for name, picture in grids.items():
-                tf.summary.image(f"samples/{name}", np.asarray(picture)[None])
-        writer.close()
+        for name, picture in grids.items():
+            writer = tf.summary.create_file_writer(str(Path(self.log_dir) / name))
+            with writer.as_default(step=step):
+                tf.summary.image("samples", np.asarray(picture)[None])
+            writer.close()

@@ -1,0 +1,45 @@
+"""What the three commands share: exit status, one-line errors, and the command as it was typed."""
+
+import contextlib
+import shlex
+import signal
+import sys
+
+from .config import UsageError
+
+WRONG_USE, DIVERGED, INTERRUPTED = 2, 3, 130
+
+
+def run(main):
+    """Runs `main(argv)` and turns what goes wrong into an exit status.
+
+    Returns:
+        0 done; 2 the command line or the input is wrong; 3 training diverged; 130 interrupted.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves as Ctrl-C does
+    try:
+        return main(sys.argv[1:])
+    except UsageError as error:
+        print(f"{_program()}: {error}", file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print(f"\n{_program()}: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def input_errors():
+    """Reports a `ValueError` of the block as wrong input: one line, exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def line(argv):
+    """The command that was given, to be repeated."""
+    return shlex.join(["python", _program(), *argv])
+
+
+def _program():
+    return sys.argv[0].rsplit("/", 1)[-1]

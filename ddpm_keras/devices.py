@@ -1,0 +1,49 @@
+"""Precision and device strategy, by the names of the command line."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from .config import UsageError
+
+POLICIES = {
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+
+
+def precision(name):
+    """The Keras dtype policy for a `--precision`.
+
+    "auto" is bfloat16 on GPUs of compute capability 8 or more, float16 on those of 7, and float32
+    elsewhere. Weights, averages and losses are float32 in every case.
+    """
+    if name != "auto":
+        return POLICIES[name]
+    capabilities = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    lowest = min(capabilities, default=(0, 0))
+    if lowest >= (8, 0):
+        return POLICIES["bfloat16"]
+    return POLICIES["float16" if lowest >= (7, 0) else "float32"]
+
+
+def set_precision(name):
+    """Makes `precision(name)` the policy of all layers created from now on."""
+    keras.config.set_dtype_policy(precision(name))
+
+
+def strategy_scope(name):
+    """The scope in which to create a model, for a `--strategy`.
+
+    "mirrored" copies the model to every GPU of this machine and splits each batch between them.
+    """
+    if name == "none":
+        return contextlib.nullcontext()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy().scope()
+    raise UsageError("--strategy multiworker is not available; use mirrored on one machine.")

@@ -1,0 +1,241 @@
+"""The steps of `train.py`: data, model, the loop, and what a run leaves behind."""
+
+import logging
+import platform
+import sys
+from dataclasses import asdict
+
+import keras
+import tensorflow as tf
+
+from . import callbacks, data, ema, samplers
+from .config import UsageError
+from .ddpm import DDPM
+from .unet import UNet
+from .version import __version__
+
+PICTURE_IMAGES, PICTURE_STEPS = 36, 20
+
+
+def load_data(options):
+    """The images that the options name, as `data.ImageData`."""
+    bar = None
+
+    def progress(done, total):
+        nonlocal bar
+        from . import progress as progress_bars
+
+        bar = bar or progress_bars.bar("reading images", total)
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    return data.load(
+        options.dataset,
+        image_size=options.image_size or None,
+        on_unreadable=options.unreadable,
+        data_dir=options.data_dir or None,
+        progress=progress,
+    )
+
+
+def averages(options):
+    """The `EMA` that `--ema` and `--ema-schedule` name; each average is called by its decay."""
+    rules = {
+        "constant": ema.ConstantDecay,
+        "warmup": ema.WarmupDecay,
+        "ramp": lambda beta: ema.LinearRampDecay(0.0, beta, max(1, options.steps // 2)),
+    }
+    if options.ema_schedule == "step":
+        return ema.EMA({"step": ema.StepDecay()})
+    rule = rules[options.ema_schedule]
+    return ema.EMA({f"{beta:g}": rule(beta) for beta in options.ema})
+
+
+def build_model(options, images):
+    """The compiled model, every weight of it a function of the seed."""
+    keras.utils.set_random_seed(options.seed)
+    if options.conditional and images.num_classes is None:
+        raise ValueError(f"{options.dataset} has no classes to learn; leave out --conditional.")
+    network = UNet(
+        images.image_shape,
+        options.base_channels,
+        options.channel_multipliers,
+        options.num_res_blocks,
+        options.attention_resolutions,
+        options.dropout,
+        num_classes=images.num_classes if options.conditional else None,
+    )
+    model = DDPM(
+        network,
+        schedule=options.schedule,
+        timesteps=options.timesteps,
+        prediction=options.prediction,
+        weighting=options.weighting,
+        ema=averages(options),
+        accumulation_steps=options.accumulate,
+        seed=options.seed,
+    )
+    rate = options.learning_rate
+    if options.warmup_steps:
+        rate = keras.optimizers.schedules.PolynomialDecay(0.0, options.warmup_steps, rate)
+    optimizer = keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=options.clip_norm or None)
+    model.compile(optimizer)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def step(model):
+    """Optimizer steps the model has made."""
+    return int(model.train_counter.numpy())
+
+
+def begin(run, options, images, model, command):
+    """Writes the configuration of a new run, or loads the state of one that is continued.
+
+    Returns:
+        The steps made so far.
+
+    Raises:
+        UsageError: the data are not those that the run was begun with.
+    """
+    if not options.resume:
+        run.write_config(
+            {
+                "command": command,
+                "options": asdict(options) | {"run_dir": str(run.path)},
+                "data": _describe(images),
+                "parameters": model.network.count_params(),
+                "versions": _versions(),
+            }
+        )
+        return 0
+    if run.config["data"]["fingerprint"] != images.fingerprint:
+        raise UsageError(
+            f"The images of {options.dataset} have changed since {run.path} was begun; "
+            "restore them, or begin a new run."
+        )
+    return run.restore(model)
+
+
+def announce(run, options, images, model, done):
+    """Says what is about to happen, and what each average will rest on."""
+    per_epoch = len(images.train) / options.batch_size
+    print(
+        f"{options.dataset}: {len(images.train):,} images to train on, "
+        f"{len(images.held_out):,} held out, {'x'.join(map(str, images.image_shape))}\n"
+        f"UNet with {model.network.count_params():,} parameters, "
+        f"{keras.config.dtype_policy().name}; {options.steps:,} steps of "
+        f"{options.batch_size} images; writing to {run.path}/"
+    )
+    for line in model.ema.describe(options.steps, per_epoch):
+        print(f"  {line}")
+    for line in model.ema.warnings(options.steps):
+        print(f"Warning: {line}")
+    if done:
+        print(f"Continuing at step {done:,}.")
+    sys.stdout.flush()
+
+
+def fit(run, options, images, model, done):
+    """Trains from step `done` to the end; pictures, validation and a checkpoint at each epoch."""
+    logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
+    every = [
+        callbacks.StopOnDivergence(),
+        callbacks.Progress(options.steps, options.batch_size),
+        callbacks.ValidationLoss(
+            images.held_out, images.held_out_labels if options.conditional else None
+        ),
+        callbacks.SampleGrid(
+            run.samples,
+            num_images=PICTURE_IMAGES,
+            sampler=picture_sampler(options),
+            log_dir=run.tensorboard,
+        ),
+        callbacks.HistoryLog(run, options.log_every, options.batch_size),
+        callbacks.TensorBoardScalars(run.tensorboard),
+        callbacks.Checkpoints(run, options.keep),
+    ]
+    for first, last, length in segments(done, options.steps, options.epoch_steps):
+        model.fit(
+            data.training_stream(
+                images.train,
+                images.train_labels if options.conditional else None,
+                batch_size=options.batch_size,
+                seed=options.seed,
+                start_step=step(model),
+                flip=options.flip,
+            ),
+            initial_epoch=first,
+            epochs=last,
+            steps_per_epoch=length,
+            callbacks=every,
+            shuffle=False,  # the stream is in its own order
+            verbose=0,
+        )
+
+
+def segments(done, steps, epoch_steps):
+    """Calls of `fit` that keep the epochs' bounds: what is left of one, whole ones, a short last.
+
+    Returns:
+        A list of (initial_epoch, epochs, steps_per_epoch).
+    """
+    result = []
+    while done < steps:
+        epoch, inside = divmod(done, epoch_steps)
+        whole = (steps - done) // epoch_steps
+        if inside == 0 and whole:
+            result.append((epoch, epoch + whole, epoch_steps))
+        else:
+            length = min(epoch_steps - inside, steps - done)
+            result.append((epoch, epoch + 1, length))
+        first, last, length = result[-1]
+        done += (last - first) * length
+    return result
+
+
+def picture_sampler(options):
+    """A quick sampler for the pictures of each epoch."""
+    return samplers.DDIM(min(PICTURE_STEPS, options.timesteps))
+
+
+def save(run, model):
+    """Writes model.keras and, to ship, network-ema.keras."""
+    from .files import atomic_path
+
+    with atomic_path(run.model) as temporary:
+        model.save(temporary)
+    model.export_network("ema", run.path / "network-ema.keras")
+
+
+def next_steps(run, options):
+    """What to do with a finished run."""
+    return (
+        f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
+        f"Next: python sample.py {run.path} --num 64 --out samples.png\n"
+        f"      tensorboard --logdir {run.tensorboard}"
+    )
+
+
+def _describe(images):
+    return {
+        "name": images.name,
+        "fingerprint": images.fingerprint,
+        "num_train": len(images.train),
+        "num_held_out": len(images.held_out),
+        "image_shape": list(images.image_shape),
+        "num_classes": images.num_classes,
+        "provenance": images.provenance,
+    }
+
+
+def _versions():
+    return {
+        "ddpm-keras": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "devices": [device.device_type for device in tf.config.list_physical_devices()],
+    }

@@ -1,0 +1,80 @@
+"""Trains DDPM with averages of its weights, and shows what the averages buy.
+
+    python train.py                                    # real digits, minutes on two CPU cores
+    python train.py --ema 0.99 0.999 0.9999            # any number of averages of one training
+    python train.py --dataset cifar10                  # the configuration of Ho et al. 2020
+    python train.py --resume --run-dir runs/digits     # exactly as if it had never stopped
+
+Everything goes into one run directory. `python train.py --help` lists the options.
+"""
+
+import os
+import sys
+
+os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
+
+from ddpm_keras import command, config  # noqa: E402
+
+
+def main(argv):
+    options, given = config.train_options(argv)
+    run, options = choose_run(options, given)
+
+    # From here on TensorFlow is needed.
+    from ddpm_keras import devices, training
+    from ddpm_keras.callbacks import Diverged
+
+    devices.set_precision(options.precision)
+    with command.input_errors():
+        data = training.load_data(options)
+        with devices.strategy_scope(options.strategy):
+            model = training.build_model(options, data)
+
+    done = training.begin(run, options, data, model, command.line(argv))
+    training.announce(run, options, data, model, done)
+    try:
+        training.fit(run, options, data, model, done)
+    except KeyboardInterrupt:
+        run.save_checkpoint(model, training.step(model), options.keep)
+        print(
+            f"\nInterrupted at step {training.step(model)}; everything is saved. To go on:\n"
+            f"  python train.py --resume --run-dir {run.path}"
+        )
+        return command.INTERRUPTED
+    except Diverged as error:
+        print(
+            f"Training diverged: {error}. The last good state is in {run.checkpoints}; "
+            f"try a lower --learning-rate than {options.learning_rate}.",
+            file=sys.stderr,
+        )
+        return command.DIVERGED
+    training.save(run, model)
+
+    if options.evaluate:
+        from ddpm_keras import evaluation, report
+
+        record = evaluation.evaluate_run(run, None, command.line(argv), model, data)
+        print(evaluation.table(record))
+        report.write(run.path)
+    print(training.next_steps(run, options))
+    return 0
+
+
+def choose_run(options, given):
+    """The run directory, and the options that hold in it: its own ones when it is continued."""
+    from ddpm_keras.run import Run, fresh_path, newest
+
+    if options.resume:
+        run = Run.open(options.run_dir or newest("runs"))
+        return run, config.resumed_options(run.config["options"], given)
+    path = options.run_dir or fresh_path("runs", config.run_name(options.dataset))
+    run = Run(path)
+    if (run.path / "config.json").exists():
+        raise config.UsageError(
+            f"{path} holds a run already; add --resume to continue it, or name another --run-dir."
+        )
+    return run, options
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
