@@ -1,0 +1,150 @@
+"""Analysis of run directories against NumPy, SciPy and numbers worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from report_runs import make_run
+from scipy import stats
+
+from ddpm_keras.config import UsageError
+from ddpm_keras.report import analysis
+
+
+def test_interval_is_students():
+    values = [3.1, 2.7, 3.6]
+    found = analysis.interval(values)
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), low, high))
+    assert found.count == 3
+    # Golden: t(0.975, 2) = 4.30265 (tables), s / sqrt(n) = 0.260342
+    assert found.high - found.mean == pytest.approx(4.30265 * 0.260342, rel=1e-4)
+
+
+def test_interval_of_one_run_has_no_ends():
+    assert analysis.interval([2.0]) == analysis.Interval(2.0, None, None, 1)
+    with pytest.raises(ValueError, match="at least one"):
+        analysis.interval([])
+
+
+def test_paired_difference_cancels_what_runs_share():
+    shared = np.array([0.0, 100.0, -40.0])
+    found = analysis.paired_difference(shared + 3, shared + [1.0, 1.1, 0.9])
+    test = stats.ttest_rel(shared + 3, shared + [1.0, 1.1, 0.9])
+    low, high = test.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    with pytest.raises(ValueError, match="same runs"):
+        analysis.paired_difference([1.0], [1.0, 2.0])
+
+
+def test_principal_plane_recovers_a_planar_path():
+    angle = np.linspace(0, 3, 40)
+    path = np.stack([3 * np.cos(angle), np.sin(angle)], 1)
+    basis = np.linalg.qr(np.random.randn(256, 2))[0]
+    sketches = {"raw": path @ basis.T + 5, "ema_0.9": path[::-1] @ basis.T + 5}
+    points, explained = analysis.principal_plane(sketches)
+    assert sum(explained) == pytest.approx(1) and explained[0] > explained[1]
+    distances = np.linalg.norm(path[:, None] - path[None], axis=-1)
+    found = np.linalg.norm(points["raw"][:, None] - points["raw"][None], axis=-1)
+    np.testing.assert_allclose(found, distances, atol=1e-9)
+    np.testing.assert_allclose(points["ema_0.9"], points["raw"][::-1], atol=1e-9)
+
+
+def test_record_reads_a_run(tmp_path):
+    record = analysis.RunRecord(make_run(tmp_path / "one"))
+    assert record.weight_sets == ("raw", "ema_0.99", "ema_0.999")
+    assert record.last_step == 400 and len(record.curve("loss")[0]) == 40
+    steps, values = record.curves("val_loss_")["ema_0.99"]
+    assert steps.tolist() == [100, 200, 300, 400] and len(values) == 4
+    assert record.initial_share("ema_0.99") == pytest.approx(0.99**400, rel=1e-9)
+    assert record.initial_share("raw") is None
+    steps, sketches = record.trajectory()
+    assert set(sketches) == set(record.weight_sets) and sketches["raw"].shape == (len(steps), 256)
+
+
+def test_record_of_a_bare_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    record = analysis.RunRecord(tmp_path)
+    assert record.weight_sets == ("raw",) and record.last_step == 0
+    assert record.trajectory() is None and record.pictures() == {}
+    assert analysis.verdict(record).weights is None
+    assert analysis.loss_stability(record)["variance"] is None
+
+
+def test_not_a_run(tmp_path):
+    with pytest.raises(UsageError, match="not a run directory"):
+        analysis.RunRecord(tmp_path)
+
+
+def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
+    record = analysis.RunRecord(make_run(tmp_path / "one", epochs=30))
+    assert list(record.pictures(most=4)) == [1, 11, 20, 30]
+    assert len(record.pictures()) == 24
+    for paths in record.pictures().values():
+        assert set(paths) == set(record.weight_sets)
+
+
+def test_pictures_leave_out_weight_sets_that_are_not_at_every_epoch(tmp_path):
+    path = make_run(tmp_path / "one")
+    (path / "samples" / "epoch-0002-ema_0.99.png").unlink()
+    pictures = analysis.RunRecord(path).pictures()
+    assert all(set(paths) == {"raw", "ema_0.999"} for paths in pictures.values())
+
+
+def test_verdict_prefers_quality(tmp_path):
+    found = analysis.verdict(analysis.RunRecord(make_run(tmp_path / "one")))
+    assert found.weights == "ema_0.999" and found.by == "quality" and found.clear
+    assert found.gain == pytest.approx(found.raw / found.value) and 2.5 < found.gain < 3.5
+
+
+def test_verdict_without_evaluation_uses_validation_loss(tmp_path):
+    record = analysis.RunRecord(make_run(tmp_path / "one", evaluated=False))
+    assert analysis.verdict(record).by == "validation loss"
+
+
+def test_verdict_calls_no_gain_clear_that_is_not(tmp_path):
+    path = make_run(tmp_path / "one")
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    for name, value in {"raw": 4.0, "ema_0.99": 3.9, "ema_0.999": 5.0}.items():
+        evaluation["weights"][name]["fid"] = value
+    (path / "evaluation.json").write_text(json.dumps(evaluation))
+    found = analysis.verdict(analysis.RunRecord(path))
+    assert found.weights == "ema_0.99" and not found.clear
+
+
+def test_stability_table_compares_with_raw(tmp_path):
+    table = analysis.stability_table(analysis.RunRecord(make_run(tmp_path / "one")), "val_loss_")
+    assert table["raw"].share_above_raw is None
+    assert table["ema_0.999"].share_above_raw == 0
+    assert table["ema_0.999"].steps_to_best_raw <= 400
+
+
+def test_groups_are_runs_alike_but_for_the_seed(tmp_path):
+    paths = [make_run(tmp_path / f"c{s}", seed=s) for s in range(3)]
+    paths += [make_run(tmp_path / f"w{s}", seed=s, ema_schedule="warmup") for s in range(2)]
+    records = [analysis.RunRecord(path) for path in paths]
+    found = analysis.groups(records)
+    assert {label: len(runs) for label, runs in found.items()} == {
+        "ema_schedule=constant": 3,
+        "ema_schedule=warmup": 2,
+    }
+    assert list(analysis.groups(records[:3])) == ["all runs"]
+
+
+def test_across_seeds_pairs_raw_with_each_average(tmp_path):
+    records = [analysis.RunRecord(make_run(tmp_path / str(s), seed=s)) for s in range(3)]
+    table = analysis.across_seeds(records, lambda record: record.distances())
+    raw = [record.distances()["raw"] for record in records]
+    best = [record.distances()["ema_0.999"] for record in records]
+    assert table["raw"] == (analysis.interval(raw), None)
+    assert table["ema_0.999"] == (
+        analysis.interval(best),
+        analysis.interval(np.subtract(raw, best)),
+    )
+
+
+def test_posthoc_optimum_is_the_vertex():
+    widths = np.exp(np.linspace(-3, -1, 5))
+    distances = 2 + (np.log(widths) + 1.9) ** 2
+    assert analysis.optimum(widths, distances) == pytest.approx((np.exp(-1.9), 2.0))
+    assert analysis.optimum(widths, np.arange(5.0)) == (widths[0], 0.0)
