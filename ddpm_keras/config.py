@@ -224,6 +224,28 @@ def train_options(argv):
     return TrainOptions(**values), given
 
 
+def sample_options(argv):
+    """`SampleOptions` from the arguments of `sample.py`."""
+    return SampleOptions(**parse(SampleOptions, argv, "sample.py", "Draw images from a model."))
+
+
+def evaluate_options(argv):
+    """`EvaluateOptions` from the arguments of `evaluate.py`.
+
+    Raises:
+        UsageError: an argument is wrong, or there is nothing to evaluate.
+    """
+    given = parse(EvaluateOptions, argv, "evaluate.py", "Measure every weight set of runs.")
+    options = EvaluateOptions(**given)
+    if bool(options.images) != bool(options.against):
+        raise UsageError("--images and --against go together: the images to judge, the real ones.")
+    if bool(options.runs) == bool(options.images):
+        raise UsageError(
+            "name run directories to evaluate, such as runs/digits, or --images with --against."
+        )
+    return options
+
+
 def run_name(dataset):
     """Name of a run's directory: that of the data set, or of the folder of images."""
     return re.sub(r"[^\w.-]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]) or "run"

@@ -24,8 +24,8 @@ def cache_folder():
 def evaluate_run(run, options=None, command="", model=None, images=None):
     """Draws images with each weight set of a run and measures them against the real ones.
 
-    Every weight set gets the same noise. Interrupted, it goes on from the batches done. The result is
-    written to the run's evaluation.json, which keeps every earlier one, and the report is made anew.
+    Every weight set gets the same noise. Interrupted, it goes on from the batches done. The result
+    is written to the run's evaluation.json, which keeps every earlier one.
 
     Args:
         run: a `Run` that has a model.keras.
@@ -84,8 +84,8 @@ def load_model(run):
 def choose_extractor(name, images):
     """The feature network for `--extractor`.
 
-    "auto" is a classifier trained on the images themselves, which needs no download. A classifier is
-    trained once for a data set and kept in the cache.
+    "auto" is a classifier trained on the images themselves, which needs no download. It is trained
+    once for a data set and kept in the cache.
     """
     if name in ("auto", "classifier"):
         path = cache_folder() / f"classifier-{images.name}-{images.fingerprint[:16]}.npz"
@@ -208,7 +208,7 @@ def differences(real, features):
             difference = quality.paired_difference(real, rows, features["raw"])
             result[name] = {
                 "minus": "raw",
-                "fid": difference.difference,
+                "fid": difference.estimate,
                 "low": difference.low,
                 "high": difference.high,
             }

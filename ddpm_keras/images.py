@@ -1,6 +1,7 @@
 """Pictures of images: grids, and weight sets side by side."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -70,3 +71,30 @@ def save(picture, path):
     """Writes a `PIL.Image` to `path`, whole or not at all."""
     with files.atomic_path(path) as temporary:
         picture.save(temporary)
+
+
+def write(images, path):
+    """Writes images as one picture (.png), as arrays (.npz, key "images"), or one file each.
+
+    Args:
+        images: uint8 (N, height, width, channels), 1 or 3 channels.
+        path: a name ending in .png or .npz, or a folder, which gets 000000.png, 000001.png ...
+
+    Raises:
+        ValueError: the path ends in another suffix.
+    """
+    path = Path(path)
+    if path.suffix == ".png":
+        return save(grid(images), path)
+    if path.suffix == ".npz":
+        with files.atomic_path(path) as temporary:
+            np.savez_compressed(temporary, images=images)
+        return None
+    if path.suffix:
+        raise ValueError(f"{path}: give a name ending in .png or .npz, or a folder.")
+    for index, image in enumerate(images):
+        save(
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
+            path / f"{index:06d}.png",
+        )
+    return None

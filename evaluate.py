@@ -1,0 +1,50 @@
+"""Measures every weight set of finished runs, or any folder of images.
+
+    python evaluate.py runs/digits                         # raw and each average, same noise
+    python evaluate.py runs/digits runs/digits-2           # several runs, and a comparison
+    python evaluate.py runs/digits --decay 0.99 0.999      # averages that were never tracked
+    python evaluate.py --images drawn/ --against photos/   # two folders
+
+Results go to evaluation.json and report.html of each run; one table is printed.
+"""
+
+import os
+import sys
+
+os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
+
+from ddpm_keras import command, config  # noqa: E402
+from ddpm_keras.run import Run  # noqa: E402
+
+
+def main(argv):
+    options = config.evaluate_options(argv)
+    if options.images:
+        return compare_folders(options)
+    runs = [Run.open(path) for path in options.runs]
+
+    # From here on TensorFlow is needed.
+    from ddpm_keras import evaluation, report
+
+    for run in runs:
+        with command.input_errors():
+            record = evaluation.evaluate_run(run, options, command.line(argv))
+        print(f"\n{run.path}\n{evaluation.table(record)}")
+        print(f"Report: {report.write(run.path)}")
+    if len(runs) > 1:
+        page = runs[0].path.parent / "comparison.html"
+        print(f"Comparison: {report.write_comparison([run.path for run in runs], page)}")
+    return 0
+
+
+def compare_folders(options):
+    """Prints the distance of one folder of images from another."""
+    from ddpm_keras import evaluation
+
+    with command.input_errors():
+        print(evaluation.table(evaluation.evaluate_folders(options)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

@@ -1,0 +1,79 @@
+"""Draws images from a run, from a .keras file, or from a diffusers folder.
+
+    python sample.py runs/digits --num 64 --out samples.png
+    python sample.py runs/digits --weights raw --out raw/            # one PNG an image
+    python sample.py runs/digits --num 50000 --out samples.npz       # uint8, NHWC
+    python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
+
+The same seed draws the same noise for every weight set, whatever the batch size.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
+
+from ddpm_keras import command, config  # noqa: E402
+
+
+def main(argv):
+    options = config.sample_options(argv)
+    check_source(options)
+
+    # From here on TensorFlow is needed.
+    from ddpm_keras import images, progress, samplers
+
+    with command.input_errors():
+        model = load(options)
+        sampler = samplers.get(options.sampler, steps=options.steps)
+        with progress.bar(f"sampling {model.resolve(options.weights)}", options.num) as bar:
+            drawn = model.sample(
+                options.num,
+                weights=options.weights,
+                sampler=sampler,
+                seed=options.seed,
+                batch_size=options.batch_size,
+                labels=cycle(options.labels, options.num),
+                guidance_scale=options.guidance,
+                on_batch=bar.update,
+            )
+        images.write(drawn, options.out)
+    print(f"{options.num} images: {options.out}")
+    return 0
+
+
+def check_source(options):
+    """Refuses what is no source of images before TensorFlow is loaded."""
+    if bool(options.source) == bool(options.from_diffusers):
+        raise config.UsageError(
+            "name one source: a run directory or .keras file, or --from-diffusers with a folder."
+        )
+    path = Path(options.source or options.from_diffusers)
+    if not path.exists():
+        raise config.UsageError(f"there is no {path}; train.py makes a run, such as runs/digits.")
+
+
+def load(options):
+    """The model to draw from; a bare UNet becomes one with raw weights only."""
+    import keras
+
+    from ddpm_keras import DDPM, evaluation, interop
+    from ddpm_keras.run import Run
+
+    if options.from_diffusers:
+        return DDPM(interop.load_diffusers(options.from_diffusers), ema=None)
+    path = Path(options.source)
+    if path.is_dir():
+        return evaluation.load_model(Run.open(path))
+    model = keras.saving.load_model(path)
+    return model if isinstance(model, DDPM) else DDPM(model, ema=None)
+
+
+def cycle(labels, count):
+    """`count` labels, the given ones in turn; None where none are given."""
+    return [labels[i % len(labels)] for i in range(count)] if labels else None
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
