@@ -103,10 +103,23 @@ def _write_evaluation(path, random, level):
         }
         for name, value in level.items()
     }
+    for width in (0.05, 0.1, 0.15, 0.2):
+        distance = 3 + 100 * (width - 0.1) ** 2
+        weights[f"posthoc_sigma_{width:g}"] = weights["raw"] | {"fid": distance}
+    last = list(level)[-1]
+    difference = weights[last]["fid"] - weights["raw"]["fid"]
     evaluation = {
+        "differences": {
+            last: {
+                "minus": "raw",
+                "fid": difference,
+                "low": difference - 0.5,
+                "high": difference + 0.5,
+            }
+        },
         "reference": {"dataset": "digits", "split": "train", "num_images": 1437, "floor_fid": 3.0},
         "metric": "Fréchet distance, digits classifier",
         "weights": weights,
-        "posthoc": [{"sigma_rel": s, "fid": 3 + (s - 0.1) ** 2} for s in (0.05, 0.1, 0.15, 0.2)],
+        "step": 400,
     }
     (path / "evaluation.json").write_text(json.dumps(evaluation))

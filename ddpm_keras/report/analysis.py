@@ -221,7 +221,9 @@ class Verdict:
         weights: the weight set with the lowest number; None if nothing was measured.
         value, raw: its number and that of the raw weights.
         gain: raw / value.
-        clear: whether the gain is at least `CLEAR_GAIN`.
+        low, high: 95% interval of its number minus that of the raw weights, or None.
+        clear: whether that interval lies below zero; where there is none, whether the gain is at
+            least `CLEAR_GAIN`.
         by: "quality" (evaluation.json) or "validation loss" (history.csv).
     """
 
@@ -231,6 +233,8 @@ class Verdict:
     gain: float | None
     clear: bool
     by: str | None
+    low: float | None = None
+    high: float | None = None
 
 
 def verdict(record):
@@ -247,7 +251,10 @@ def verdict(record):
     best = min(numbers, key=numbers.get)
     raw, value = numbers.get("raw"), numbers[best]
     gain = raw / value if raw is not None and value > 0 else None
-    return Verdict(best, value, raw, gain, gain is not None and gain >= CLEAR_GAIN, by)
+    difference = record.evaluation.get("differences", {}).get(best, {}) if by == "quality" else {}
+    low, high = difference.get("low"), difference.get("high")
+    clear = gain is not None and gain >= CLEAR_GAIN if high is None else high < 0
+    return Verdict(best, value, raw, gain, clear, by, low, high)
 
 
 def differing_options(records):
@@ -298,15 +305,36 @@ def across_seeds(records, read):
 
 
 def posthoc_curve(record):
-    """Quality against EMA length: `(sigma_rel, distance)` arrays, sorted, or None.
+    """Quality against the length of averages synthesised after training.
 
-    evaluation.json holds it under "posthoc": a list of {"sigma_rel": ..., "fid": ...}.
+    Taken from the last evaluation and from all earlier ones of the same step that were made in the
+    same way.
+
+    Returns:
+        `(sigma_rel, distance)` arrays, sorted by width; None for fewer than two widths.
     """
-    points = sorted((p["sigma_rel"], p["fid"]) for p in record.evaluation.get("posthoc") or [])
+    last = record.evaluation
+    found = {}
+    for each in [*last.get("evaluations", []), last]:
+        if any(each.get(key) != last.get(key) for key in ("metric", "step")):
+            continue
+        for name, row in each.get("weights", {}).items():
+            if name.startswith(_SYNTHESISED) and _alike(row, last):
+                found[float(name.removeprefix(_SYNTHESISED))] = row["fid"]
+    points = sorted(found.items())
     if len(points) < 2:
         return None
     widths, distances = np.array(points, np.float64).T
     return widths, distances
+
+
+_SYNTHESISED = "posthoc_sigma_"
+
+
+def _alike(row, evaluation):
+    """Whether a weight set was measured like the others of an evaluation."""
+    other = next(iter(evaluation["weights"].values()))
+    return all(row.get(k) == other.get(k) for k in ("num_images", "extractor", "sampler", "seed"))
 
 
 def optimum(widths, distances):

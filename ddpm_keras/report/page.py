@@ -1,0 +1,453 @@
+"""report.html: one self-contained page that says which weights to use and why.
+
+Pictures and figures are part of the file, nothing is fetched. The same figures as PNG and the same
+numbers as CSV are written into `report/` beside it.
+"""
+
+import base64
+import csv
+import functools
+import math
+from pathlib import Path
+
+import jinja2
+
+from .. import files
+from ..version import __version__
+from . import analysis, figures, stability
+
+_EVALUATION_COLUMNS = {
+    "fid": "to training images",
+    "fid_held_out": "to held-out images",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "num_images": "images",
+    "extractor": "features",
+    "sampler": "sampler",
+    "seed": "seed",
+}
+_STABILITY_COLUMNS = {
+    "final": "final",
+    "best": "best",
+    "best_step": "at step",
+    "variation": "variation",
+    "relative_variation": "relative variation",
+    "steps_to_10_percent": "steps to 10% of best",
+    "steps_to_2_percent": "steps to 2% of best",
+    "steps_to_best_raw": "steps to raw's best",
+    "share_above_raw": "share worse than raw",
+}
+
+
+def write(run_dir):
+    """Writes the report of a run.
+
+    Args:
+        run_dir: a run directory with config.json. Whatever else it holds (history.csv,
+            evaluation.json, samples/, trajectory.npz) is reported; what is missing is left out.
+
+    Returns:
+        Path of `report.html` in the run directory.
+
+    Raises:
+        UsageError: `run_dir` is not a run directory.
+    """
+    record = analysis.RunRecord(run_dir)
+    pictures, samples = figures.draw(record), _samples(record)
+    tables = [_evaluation_table(record), *_stability_tables(record), _loss_table(record)]
+    tables = [table for table in tables if table is not None]
+    folder = record.path / "report"
+    _write_beside(folder, pictures, tables)
+    page = _template("report.html.j2").render(
+        record=record,
+        summary=_summary(record),
+        tables=tables,
+        figures=pictures,
+        samples=samples,
+        chosen=_chosen(record, samples),
+        definitions=_definitions(record.metric),
+        settings=_settings(record.config),
+        version=__version__,
+    )
+    path = record.path / "report.html"
+    files.write_text(path, page)
+    return path
+
+
+def write_comparison(run_dirs, out):
+    """Writes a page that compares runs: seeds together, settings side by side.
+
+    Args:
+        run_dirs: at least two run directories.
+        out: path of the page; figures and CSV go to a folder beside it that has its name without
+            suffix.
+
+    Returns:
+        `out` as a `Path`.
+
+    Raises:
+        UsageError: one of them is not a run directory.
+        ValueError: fewer than two runs.
+    """
+    out = Path(out)
+    records = [analysis.RunRecord(path) for path in run_dirs]
+    if len(records) < 2:
+        raise ValueError(f"A comparison needs at least two runs; got {len(records)}.")
+    pictures = figures.draw_comparison(records)
+    tables = [_group_table(records), _variation_table(records), _run_table(records)]
+    tables = [table for table in tables if table["rows"]]
+    _write_beside(out.with_suffix(""), pictures, tables)
+    page = _template("comparison.html.j2").render(
+        records=records,
+        summary=_comparison_summary(records),
+        tables=tables,
+        figures=pictures,
+        definitions=_definitions(records[0].metric),
+        version=__version__,
+    )
+    files.write_text(out, page)
+    return out
+
+
+@functools.cache
+def _environment():
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ddpm_keras.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = number
+    return environment
+
+
+def _template(name):
+    return _environment().get_template(name)
+
+
+def number(value):
+    """A value as a reader wants it: four digits, thousands apart; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _write_beside(folder, pictures, tables):
+    for picture in pictures:
+        with files.atomic_path(folder / f"{picture.name}.png") as temporary:
+            picture.png(temporary)
+    for table in tables:
+        with files.atomic_path(folder / f"{table['name']}.csv") as temporary:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["weights", *table["columns"]])
+                for name, cells in table["rows"]:
+                    writer.writerow([name, *cells])
+
+
+# Words
+
+
+def _summary(record):
+    """The answer: dict of "advice", "evidence" and "reason", each a sentence or two."""
+    found = analysis.verdict(record)
+    if found.weights is None:
+        return {
+            "advice": "Nothing has been measured yet.",
+            "evidence": f"Evaluate the weights: python evaluate.py {record.path}",
+            "reason": "",
+        }
+    return {
+        "advice": _advice(found),
+        "evidence": _evidence(record, found),
+        "reason": _reason(record, found),
+    }
+
+
+def _advice(found):
+    if found.weights == "raw":
+        return "Use the raw weights: no average is better in this run."
+    if not found.clear:
+        return (
+            f"Raw weights and averages are about equally good here; {found.weights} has the lowest "
+            "number, by less than chance may give."
+        )
+    return f"Use the averaged weights {found.weights} rather than the raw ones."
+
+
+def _evidence(record, found):
+    if found.by == "validation loss":
+        return (
+            f"Its validation loss at step {number(record.last_step)} is {number(found.value)}; the "
+            f"raw weights have {number(found.raw)}. Sample quality has not been evaluated."
+        )
+    row = record.evaluation["weights"][found.weights]
+    text = (
+        f"{record.metric}, of {number(row['num_images'])} generated images to the training images "
+        f"(lower is better): {found.weights} {number(found.value)}"
+    )
+    if found.weights == "raw":
+        others = {k: v for k, v in record.distances().items() if k != "raw"}
+        best = min(others, key=others.get)
+        text += f", against {number(others[best])} of the best average, {best}."
+    else:
+        text += f", raw {number(found.raw)}: {found.gain:.1f} times closer to real images."
+    if found.low is not None:
+        text += f" Difference to raw: 95% interval {number(found.low)} to {number(found.high)}."
+    floor = record.evaluation.get("reference", {}).get("floor_fid")
+    if floor is not None:
+        text += f" Real images that were held out are at {number(floor)}."
+    return text
+
+
+def _reason(record, found):
+    if found.weights != "raw" and found.clear:
+        return (
+            "Training never settles: every step moves the weights by the noise of its batch. The "
+            "average of many steps has less of that noise, and is nearer to where training heads."
+        )
+    late = {name: record.initial_share(name) for name in record.weight_sets if name != "raw"}
+    late = {name: share for name, share in late.items() if share is not None and share > 0.01}
+    if late:
+        name = max(late, key=late.get)
+        return (
+            f"The run is short for {name}: {late[name]:.0%} of it are still the weights before "
+            "training. A longer run, a smaller decay or a warm-up of the decay would help."
+        )
+    return "An average pays off while the raw weights jitter; here they seem steady already."
+
+
+def _comparison_summary(records):
+    """One sentence for each group of runs."""
+    lines = []
+    for label, runs in analysis.groups(records).items():
+        table = analysis.across_seeds(runs, lambda record: record.distances())
+        if len(table) < 2:
+            continue
+        best = min(table, key=lambda name: table[name][0].mean)
+        text = f"{label} ({_count(runs)}): {best} is best, {_interval(table[best][0])}"
+        paired = table[best][1]
+        if paired is not None:
+            text += f"; raw minus {best} is {_interval(paired)}"
+        lines.append(text + ".")
+    return lines or ["Sample quality has not been evaluated; the curves show the validation loss."]
+
+
+def _count(runs):
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def _interval(found):
+    if found.low is None:
+        return number(found.mean)
+    return f"{number(found.mean)} (95% interval {number(found.low)} to {number(found.high)})"
+
+
+# Tables: dicts with name, title, columns, rows as (weight set, cells), and a note
+
+
+def _evaluation_table(record):
+    weights = record.evaluation.get("weights", {})
+    if not weights:
+        return None
+    columns = dict(_EVALUATION_COLUMNS)
+    rows = []
+    for name, values in weights.items():
+        rows.append((name, [values.get(key) for key in columns]))
+    titles = list(columns.values())
+    position = titles.index("KID") + 1
+    titles.insert(position, "KID spread")
+    for (_, cells), values in zip(rows, weights.values(), strict=True):
+        cells.insert(position, values.get("kid_std"))
+    return {
+        "name": "quality",
+        "title": "Quality of every weight set",
+        "columns": titles,
+        "rows": rows,
+        "note": f"Distances are: {record.metric}. Lower is better, but for precision and recall. "
+        "Every weight set was sampled from the same noise.",
+    }
+
+
+def _stability_tables(record):
+    what = {"val_loss_": "Validation loss", "quality_": "Fréchet distance during training"}
+    for prefix, title in what.items():
+        summaries = analysis.stability_table(record, prefix)
+        if summaries:
+            yield {
+                "name": f"stability_{prefix.strip('_')}",
+                "title": f"{title}: stability and convergence",
+                "columns": list(_STABILITY_COLUMNS.values()),
+                "rows": [
+                    (name, [summary.as_dict()[key] for key in _STABILITY_COLUMNS])
+                    for name, summary in summaries.items()
+                ],
+                "note": "Each number's formula is under “What the numbers mean”.",
+            }
+
+
+def _loss_table(record):
+    found = analysis.loss_stability(record)
+    if found["variance"] is None:
+        return None
+    return {
+        "name": "stability_loss",
+        "title": "Training loss: noise",
+        "columns": ["log rows", "window", "median variance", "last variance", "spikes"],
+        "rows": [
+            (
+                "raw",
+                [found[k] for k in ("rows", "window", "variance", "last_variance", "spikes")],
+            )
+        ],
+        "note": "Only the raw weights are trained, so only they have a training loss.",
+    }
+
+
+def _interval_cells(found):
+    return [None] * 3 if found is None else [found.mean, found.low, found.high]
+
+
+def _grouped(records, name, title, read, note):
+    rows = []
+    for label, runs in analysis.groups(records).items():
+        for weights, (found, paired) in analysis.across_seeds(runs, read).items():
+            cells = [label, found.count, *_interval_cells(found), *_interval_cells(paired)]
+            rows.append((weights, cells))
+    ends = ["95% low", "95% high"]
+    columns = ["settings", "runs", "mean", *ends, "raw minus it", *[f"{end} " for end in ends]]
+    return {"name": name, "title": title, "columns": columns, "rows": rows, "note": note}
+
+
+def _group_table(records):
+    return _grouped(
+        records,
+        "quality_by_group",
+        "Quality, over seeds",
+        lambda record: record.distances(),
+        f"{records[0].metric}. Runs that differ by the seed alone are one group; intervals are "
+        "Student's t over runs, and those of differences are paired by run.",
+    )
+
+
+def _variation_table(records):
+    prefix = "quality_" if any(record.curves("quality_") for record in records) else "val_loss_"
+    what = {"quality_": "Fréchet distance", "val_loss_": "validation loss"}[prefix]
+
+    def read(record):
+        table = analysis.stability_table(record, prefix)
+        return {k: v.variation for k, v in table.items() if v.variation is not None}
+
+    return _grouped(
+        records,
+        "variation_by_group",
+        f"Variation of the {what} between evaluations, over seeds",
+        read,
+        "Mean absolute change between consecutive evaluations in the second half of training.",
+    )
+
+
+def _run_table(records):
+    rows = []
+    for record in records:
+        for name, values in record.evaluation.get("weights", {}).items():
+            cells = [record.name, record.config.get("options", {}).get("seed"), record.last_step]
+            rows.append((name, [*cells, *(values.get(key) for key in _RUN_KEYS)]))
+    return {
+        "name": "runs",
+        "title": "Every run",
+        "columns": ["run", "training seed", "steps", *(_EVALUATION_COLUMNS[k] for k in _RUN_KEYS)],
+        "rows": rows,
+        "note": f"Distances are: {records[0].metric}.",
+    }
+
+
+_RUN_KEYS = ("fid", "fid_held_out", "num_images", "extractor")
+
+
+# Parts of the page
+
+
+def _samples(record):
+    """Pictures for the slider: epochs, weight sets, and PNG data by [epoch][weight set]."""
+    pictures = record.pictures()
+    names = [
+        name for name in record.weight_sets if pictures and name in next(iter(pictures.values()))
+    ]
+    if not names:
+        return None
+    return {
+        "epochs": list(pictures),
+        "sets": names,
+        "images": [[_base64(paths[name]) for name in names] for paths in pictures.values()],
+    }
+
+
+def _chosen(record, samples):
+    """The weight set shown beside raw at first: the advised average, else the last."""
+    if samples is None:
+        return None
+    best = analysis.verdict(record).weights
+    return best if best in samples["sets"][1:] else samples["sets"][-1]
+
+
+def _base64(path):
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def _definitions(metric):
+    """What every number means: list of (term, formula, meaning)."""
+    names = _STABILITY_COLUMNS | {"variance": "variance", "spikes": "spikes"}
+    found = [(names[key], *text) for key, text in stability.DEFINITIONS.items()]
+    return [
+        (
+            "raw weights, average (EMA)",
+            "ema ← ema + (1 - beta) (raw - ema) after each step",
+            "The raw weights are those that training moves. An average follows them, forgetting old "
+            "weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000 steps.",
+        ),
+        (
+            metric,
+            "|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)",
+            "Distance between the features of generated and of real images, by their means and "
+            "covariances. It depends on the feature network and the number of images: compare it "
+            "only with numbers of the same kind.",
+        ),
+        (
+            "KID",
+            "unbiased MMD² with the kernel (x·y / d + 1)³",
+            "Another distance between features, without bias by the number of images; it may be "
+            "negative. Its spread is the standard deviation over subsets.",
+        ),
+        (
+            "precision, recall",
+            "shares of points within the k-th neighbour radius of the other set, k = 3",
+            "Precision: how many generated images look real. Recall: how many real images the "
+            "generator could have made.",
+        ),
+        *found,
+    ]
+
+
+def _settings(config):
+    """Configuration as sections of (name, value)."""
+    sections = {}
+    for title in ("options", "data", "versions"):
+        values = config.get(title, {})
+        if values:
+            sections[title] = [(key, _plain(value)) for key, value in values.items()]
+    return sections
+
+
+def _plain(value):
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return str(value)
