@@ -9,6 +9,7 @@ import importlib
 from .bootstrap import Difference, paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
 from .extractor import FeatureExtractor
+from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
 from .neighbours import precision_recall
@@ -16,12 +17,15 @@ from .statistics import FeatureStatistics
 
 _EXTRACTORS = {
     "ClassifierFeatures": "classifier",
+    "FIDInceptionFeatures": "fid_inception",
+    "InceptionFeatures": "inception",
 }
 
 __all__ = [
     "Difference",
     "FeatureExtractor",
     "FeatureStatistics",
+    "ImageFolder",
     "evaluate_features",
     "evaluate_images",
     "extract_features",

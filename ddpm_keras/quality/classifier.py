@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
-import pathlib
-import tempfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from .. import files
 from .extractor import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
@@ -118,19 +116,12 @@ class ClassifierFeatures(FeatureExtractor):
 
     def save(self, path):
         """Writes configuration and weights to an npz file, complete or not at all."""
-        path = pathlib.Path(path)
         arrays = {f"weight_{i}": w for i, w in enumerate(self._network.get_weights())}
         record = json.dumps(
             {"format": FORMAT, "fingerprint": self.fingerprint, "config": self.config}
         )
-        handle, partial = tempfile.mkstemp(suffix=".partial", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, record=np.array(record), **arrays)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, record=np.array(record), **arrays)
 
     @classmethod
     def load(cls, path):

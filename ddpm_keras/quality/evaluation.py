@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from .. import files
 from .frechet import distance
 from .kernel import kernel_distance
 from .matrices import check_features
@@ -67,14 +68,12 @@ def reference_path(folder, extractor, **identity):
     return folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
 
-def evaluate_images(
-    extractor, images, real, held_out=None, num_images=None, path=None, progress=None, seed=0
-):
+def evaluate_images(extractor, images, real, held_out=None, num_images=None, progress=None, seed=0):
     """Every metric of generated images, as `evaluate_features`, with the name of the extractor.
 
     Args:
         extractor: a `FeatureExtractor`.
-        images: as in `extract_features`, as are `num_images`, `path` and `progress`.
+        images: as in `extract_features`, as are `num_images` and `progress`.
         real: features `(N, dim)` of the training images, or `FeatureStatistics`.
         held_out: features of held-out images, or None.
         seed: of the kernel distance's subsets.
@@ -89,7 +88,7 @@ def evaluate_images(
     quality.evaluate_images(extractor, model.sample(1000), real, held_out)["fid"]
     ```
     """
-    features = extract_features(extractor, images, num_images, path, progress)
+    features = extract_features(extractor, images, num_images, progress=progress)
     result = evaluate_features(real, features, held_out, seed=seed)
     return {**result, "extractor": extractor.name, "metric": extractor.metric}
 
@@ -164,12 +163,12 @@ def _extract_to_file(path, key, total, extractor, source, progress):
         features = _open(partial, shape, "r+")
         done = 0 if features is None else _read_record(record)["done"]
     if features is None:
-        _write_record(record, {"key": key, "done": 0})
+        files.write_json(record, {"key": key, "done": 0})
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
 
     def after_batch(done):
         features.flush()  # first the rows, then the claim that they are there
-        _write_record(record, {"key": key, "done": done})
+        files.write_json(record, {"key": key, "done": done})
 
     _fill(features, done, extractor, source, progress, after_batch)
     features.flush()
@@ -191,9 +190,3 @@ def _read_record(path):
         return json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-
-
-def _write_record(path, record):
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps(record, sort_keys=True))
-    os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""What every feature extractor shares: uint8 images, batches of one fixed shape, features."""
+"""What every feature extractor shares: uint8 images in, batch by batch, features out."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ class FeatureExtractor:
         metric: what the Fréchet distance on these features is called.
         dim: number of features.
         fingerprint: checksum of weights and preprocessing, for cache keys and records.
-        batch_size: images computed at a time; it does not influence the features.
+        batch_size: images computed at a time; but for rounding it does not change the features.
         channels: channels that the network expects.
     """
 
@@ -32,7 +32,8 @@ class FeatureExtractor:
         """Features of images, in their order.
 
         Args:
-            images: uint8 `(N, H, W, C)` in 0..255, or float in -1..1, which is rounded to uint8
+            images: a batch, or a list of single images, whose sizes may differ, each as follows.
+                uint8 `(N, H, W, C)` in 0..255, or float in -1..1, which is rounded to uint8
                 first, since a saved picture has no more levels. N may be 0. Greyscale is repeated
                 to RGB where the network expects RGB.
 
@@ -42,14 +43,22 @@ class FeatureExtractor:
         Raises:
             ValueError: if the images have another shape or range.
         """
+        if isinstance(images, list):
+            return self._of_each_size(images)
         images = self._check(to_uint8(images))
         features = np.empty((len(images), self.dim), np.float32)
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size]
-            # The last batch is filled up: one shape is traced once, and is computed in one way.
-            padding = self.batch_size - len(batch)
-            padded = np.pad(batch, ((0, padding), (0, 0), (0, 0), (0, 0)))
-            features[start : start + len(batch)] = self._features(padded)[: len(batch)]
+            features[start : start + len(batch)] = self._features(batch)
+        return features
+
+    def _of_each_size(self, images):
+        """Features of a list of images (H, W, C): one batch for all images of a size."""
+        features = np.empty((len(images), self.dim), np.float32)
+        shapes = [np.shape(image) for image in images]
+        for shape in sorted(set(shapes)):
+            rows = [row for row, other in enumerate(shapes) if other == shape]
+            features[rows] = self(np.stack([images[row] for row in rows]))
         return features
 
     def _check(self, images):

@@ -1,11 +1,8 @@
 """Mean and covariance of features, gathered batch by batch."""
 
-import os
-import pathlib
-import tempfile
-
 import numpy as np
 
+from .. import files
 from .matrices import blocks, check_features
 
 
@@ -94,15 +91,8 @@ class FeatureStatistics:
         arrays = {"mu": self.mean, "sigma": self.covariance}
         if self.num_images is not None:
             arrays["num_images"] = np.int64(self.num_images)
-        path = pathlib.Path(path)
-        handle, partial = tempfile.mkstemp(suffix=".partial", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            os.replace(partial, path)
-        except BaseException:
-            os.unlink(partial)
-            raise
+        with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
 
     @classmethod
     def load(cls, path):

@@ -1,0 +1,62 @@
+"""A folder of images of any size, read a batch at a time."""
+
+import hashlib
+import pathlib
+
+import numpy as np
+
+from .. import data
+
+
+class ImageFolder:
+    """The images of a folder and its sub-folders in the order of their names, as RGB.
+
+    Files are read when they are asked for, so that a folder of any size needs memory for one batch.
+    They are converted as `data.load` converts a folder, but keep their size.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        ValueError: if it is no folder with images; on reading, if a file is no image.
+
+    Example:
+
+    ```python
+    extract_features(extractor, ImageFolder("generated"), progress=print)
+    ```
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.paths = sorted(data._image_files(self.path))
+        if not self.paths:
+            raise ValueError(
+                f"{self.path} is no folder with images ({', '.join(data.SUFFIXES)}): give another."
+            )
+
+    @property
+    def identity(self):
+        """Checksum of names, sizes and times of the files, for `extract_features`."""
+        digest = hashlib.sha256()
+        for path in self.paths:
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return {"folder": digest.hexdigest()}
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, rows):
+        """List of uint8 images `(H, W, 3)` of a slice."""
+        return [self._read(path) for path in self.paths[rows]]
+
+    def _read(self, path):
+        try:
+            (height, width), _ = data._header(path)
+            return data._decode(path, np.empty((1, height, width, 3), np.uint8))[0]
+        except Exception as error:  # decoders fail on broken files in many ways
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(
+                f"{path} cannot be read as an image ({reason}): remove it from the folder."
+            ) from None
