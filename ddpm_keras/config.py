@@ -221,6 +221,8 @@ def train_options(argv):
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}
     values = {"preset": preset} | own_dataset | PRESETS[preset] | given
+    if not values.get("ema", True):
+        raise UsageError("--ema needs at least one decay, such as --ema 0.999.")
     return TrainOptions(**values), given
 
 
@@ -298,7 +300,7 @@ def parse(options, argv, program, description):
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         names = [f"--{each.name.replace('_', '-')}" for each in fields]
-        close = difflib.get_close_matches(unknown[0], names, 1)
+        close = difflib.get_close_matches(unknown[0], names, 1) if unknown[0][:2] == "--" else []
         cure = f"did you mean {close[0]}?" if close else f"see {program} --help."
         raise UsageError(f"unknown argument {unknown[0]}; {cure}")
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
@@ -332,7 +334,7 @@ def _add_argument(parser, each, hint):
         arguments |= {"type": kind, "choices": each.metadata["choices"]}
         arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
     if several:
-        arguments["nargs"] = "+"
+        arguments["nargs"] = "*"
     parser.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
 
 

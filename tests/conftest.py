@@ -15,3 +15,25 @@ def _seeded():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def network():
+    """A network small enough to be traced in a second, with a dropout layer: `network([x, t])`."""
+    import keras
+
+    from ddpm_keras.unet import TimestepEmbedding
+
+    x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
+    time = keras.layers.Dense(4)(TimestepEmbedding(4)(t))
+    h = keras.layers.Conv2D(4, 3, padding="same")(x) + time[:, None, None, :]
+    h = keras.layers.Dropout(0.2)(keras.ops.silu(h))
+    return keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(h))
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The embedded digits."""
+    from ddpm_keras import data
+
+    return data.load("digits")

@@ -1,0 +1,108 @@
+"""What the callbacks write, and that `fit` with all of them trains as without."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_keras import DDPM, callbacks, samplers
+from ddpm_keras.run import Run
+
+
+@pytest.fixture
+def initial(network):
+    """The weights before training."""
+    return network.get_weights()
+
+
+@pytest.fixture
+def trained(network, initial, digits, tmp_path):
+    """(model, run) after two epochs of five steps with every callback."""
+    run = Run(tmp_path / "run")
+    model = DDPM(network, ema=(0.5, 0.9))
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.fit(
+        digits.train[:80],
+        epochs=2,
+        batch_size=16,
+        verbose=0,
+        shuffle=False,
+        callbacks=[
+            callbacks.StopOnDivergence(),
+            callbacks.ValidationLoss(digits.held_out[:40], repeats=2),
+            callbacks.SampleGrid(run.samples, 4, samplers.DDIM(steps=2), log_dir=run.tensorboard),
+            callbacks.HistoryLog(run, every=2, batch_size=16),
+            callbacks.TensorBoardScalars(run.tensorboard),
+            callbacks.Checkpoints(run),
+        ],
+    )
+    return model, run
+
+
+def test_callbacks_leave_training_as_it_is(trained, initial, network, digits):
+    model, _ = trained
+    alone = DDPM(keras.models.clone_model(network), ema=(0.5, 0.9))
+    alone.network.set_weights(initial)
+    alone.compile(keras.optimizers.Adam(1e-2))
+    alone.fit(digits.train[:80], epochs=2, batch_size=16, verbose=0, shuffle=False)
+    for name in model.weight_sets:
+        for a, b in zip(model.weight_values(name), alone.weight_values(name), strict=True):
+            np.testing.assert_array_equal(np.array(a), np.array(b))
+
+
+def test_history_has_a_row_an_interval_and_validation_at_each_epoch(trained):
+    model, run = trained
+    rows = run.read_history()
+    assert [row["step"] for row in rows] == [2, 4, 5, 6, 8, 10]
+    assert [row["step"] for row in rows if "val_loss_raw" in row] == [5, 10]
+    assert rows[-1]["val_loss_ema_0.9"] != rows[-1]["val_loss_raw"]
+    for row in rows:
+        assert row["loss"] > 0 and row["grad_norm"] > 0 and row["images_per_second"] > 0
+        assert (row["beta_ema_0.9"], row["window_ema_0.9"]) == (0.9, 10.0)
+    assert model.ema.num_updates == 10
+
+
+def test_samples_of_every_weight_set(trained):
+    model, run = trained
+    names = {path.name for path in run.samples.iterdir()}
+    assert "epoch-0002.png" in names and "epoch-0002-ema_0.5.png" in names
+    assert len(names) == 2 * (1 + len(model.weight_sets))
+    raw, ema = (
+        np.asarray(Image.open(run.samples / f"epoch-0002-{name}.png"))
+        for name in ("raw", "ema_0.9")
+    )
+    assert raw.shape == ema.shape and (raw != ema).any()
+    assert run.last_epoch() == 2
+
+
+def test_tensorboard_overlays_weight_sets(trained):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    model, run = trained
+    events = EventMultiplexer().AddRunsFromDirectory(str(run.tensorboard)).Reload()
+    for name in model.weight_sets:
+        tags = events.GetAccumulator(name).Tags()
+        assert "val_loss" in tags["tensors"] and "samples" in tags["tensors"]
+        assert [event.step for event in events.Tensors(name, "val_loss")] == [5, 10]
+    assert {"loss", "grad_norm"} <= set(events.GetAccumulator("train").Tags()["tensors"])
+
+
+def test_checkpoints_restore_everything(trained, network):
+    model, run = trained
+    again = DDPM(keras.models.clone_model(network), ema=(0.5, 0.9))
+    again.compile(keras.optimizers.Adam(1e-2))
+    again.optimizer.build(again.trainable_variables)
+    assert run.restore(again) == 10
+    for a, b in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(np.array(a), np.array(b))
+
+
+def test_divergence_stops_before_a_checkpoint_is_replaced(network, digits, tmp_path):
+    run = Run(tmp_path / "run")
+    model = DDPM(network, ema=0.9)
+    model.compile(keras.optimizers.SGD(1e30))
+    options = {"batch_size": 16, "verbose": 0}
+    options["callbacks"] = [callbacks.StopOnDivergence(), callbacks.Checkpoints(run)]
+    with pytest.raises(callbacks.Diverged, match="step"):
+        model.fit(digits.train[:160], **options)
+    assert not run.checkpoints.exists()

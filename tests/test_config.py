@@ -1,0 +1,137 @@
+"""Options, presets and errors of the command line; nothing here may load TensorFlow."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddpm_keras import config
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["train.py", "sample.py", "evaluate.py"]
+
+
+def test_defaults_are_the_digits():
+    options, given = config.train_options([])
+    assert (options.dataset, options.preset, given) == ("digits", "digits", {})
+
+
+def test_a_dataset_brings_its_preset_and_given_options_win():
+    options, given = config.train_options(["--dataset", "cifar10", "--steps", "10"])
+    assert (options.preset, options.base_channels, options.steps) == ("cifar10", 128, 10)
+    assert given == {"dataset": "cifar10", "steps": 10}
+    assert config.train_options(["--dataset", "mnist5k"])[0].preset == "mnist"
+    assert config.train_options(["--dataset", "some/folder"])[0].preset == "images"
+
+
+def test_cifar10_preset_is_the_paper():
+    options, _ = config.train_options(["--preset", "cifar10"])
+    paper = {
+        "dataset": "cifar10",
+        "base_channels": 128,
+        "channel_multipliers": (1, 2, 2, 2),
+        "num_res_blocks": 2,
+        "attention_resolutions": (16,),
+        "dropout": 0.1,
+        "schedule": "linear",
+        "timesteps": 1000,
+        "prediction": "epsilon",
+        "weighting": "simple",
+        "flip": True,
+        "ema": (0.9999,),
+        "ema_schedule": "constant",
+        "batch_size": 128,
+        "learning_rate": 2e-4,
+        "warmup_steps": 5000,
+        "clip_norm": 1.0,
+        "steps": 800_000,
+        "num_images": 50_000,
+        "sampler": "ddpm",
+        "sampling_steps": 1000,
+    }
+    values = dataclasses.asdict(options)
+    assert {key: values[key] for key in paper} == paper
+
+
+def test_several_decays():
+    options, _ = config.train_options(["--ema", "0.99", "0.999", "0.9999"])
+    assert options.ema == (0.99, 0.999, 0.9999)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--emma", "0.9"], ("--emma", "did you mean --ema")),
+        (["--ema", "1.0"], ("--ema", "below 1", "1.0")),
+        (["--ema", "nan"], ("--ema", "nan")),
+        (["--ema", "x"], ("--ema", "'x'")),
+        (["--ema"], ("--ema", "at least one")),
+        (["--steps", "0"], ("--steps", "at least 1")),
+        (["--steps", "1.5"], ("--steps", "1.5")),
+        (["--learning-rate", "inf"], ("--learning-rate", "inf")),
+        (["--schedule", "square"], ("--schedule", "square", "cosine")),
+        (["--preset", "imagenet"], ("--preset", "imagenet", "cifar10")),
+        (["stray"], ("stray", "--help")),
+    ],
+)
+def test_wrong_options_are_one_line_that_names_the_cure(argv, words):
+    with pytest.raises(config.UsageError) as error:
+        config.train_options(argv)
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_wrong_option_exits_with_2_in_one_line(script, tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / script), "--nonsense"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1 and "--nonsense" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_does_not_load_tensorflow(script):
+    code = (
+        "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "assert code in (0, None), code\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    start = time.perf_counter()
+    help_text = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / script)], check=True, capture_output=True, text=True
+    ).stdout
+    assert time.perf_counter() - start < 1.5
+    assert "--seed" in help_text
+
+
+def test_resuming_keeps_the_options_of_the_run():
+    stored = dataclasses.asdict(config.train_options(["--steps", "10", "--seed", "3"])[0])
+    resumed = config.resumed_options(stored, {"steps": 20, "resume": True})
+    assert (resumed.steps, resumed.seed, resumed.resume) == (20, 3, True)
+    with pytest.raises(config.UsageError, match="--seed was 3"):
+        config.resumed_options(stored, {"seed": 4})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"), [("cifar10", "cifar10"), ("/data/my cats/", "my-cats"), ("a/b", "b")]
+)
+def test_names_of_runs(dataset, name):
+    assert config.run_name(dataset) == name
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["--images", "a"], ["--against", "a"], ["run", "--images", "a", "--against", "b"]]
+)
+def test_evaluate_needs_runs_or_two_folders(argv):
+    with pytest.raises(config.UsageError):
+        config.evaluate_options(argv)

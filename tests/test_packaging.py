@@ -1,0 +1,43 @@
+"""requirements.txt and pyproject.toml name the same packages; the public names import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def names_and_bounds(lines):
+    lines = [line.split(";")[0].strip() for line in lines]
+    return {re.sub(r"\[.*\]", "", line) for line in lines if line and not line.startswith("#")}
+
+
+def test_requirements_and_pyproject_agree():
+    tomllib = pytest.importorskip("tomllib", reason="part of Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = names_and_bounds((ROOT / "requirements.txt").read_text().splitlines())
+    pytest_bound = {line for line in listed if line.startswith("pytest")}
+    assert listed - pytest_bound == names_and_bounds(project["dependencies"])
+    assert pytest_bound <= set(project["optional-dependencies"]["test"])
+
+
+def test_public_names():
+    import ddpm_keras
+
+    for name in ddpm_keras.__all__:
+        assert getattr(ddpm_keras, name) is not None
+    assert set(ddpm_keras.__all__) <= set(dir(ddpm_keras))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = ddpm_keras.nonsense
+
+
+def test_import_registers_the_classes_whatever_the_order():
+    code = (
+        "import ddpm_keras, keras\n"
+        "for name in ('DDPM', 'EMA', 'EMAModel', 'UNet', 'WarmupDecay', 'NoiseSchedule'):\n"
+        "    assert keras.saving.get_registered_object(f'ddpm_keras>{name}'), name"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""The run directory: whole files only, checkpoints that are checked, history that can be cut."""
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras import files
+from ddpm_keras.config import UsageError
+from ddpm_keras.run import Run, fresh_path, newest
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path / "run")
+    run.write_config({"options": {}})
+    return run
+
+
+@pytest.fixture
+def model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam")
+    return model
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "value.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    files.write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["value.txt"]
+
+
+def test_names_are_numbered(tmp_path):
+    assert fresh_path(tmp_path, "digits").name == "digits"
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits-2").mkdir()
+    assert fresh_path(tmp_path, "digits").name == "digits-3"
+
+
+def test_newest_run(tmp_path):
+    with pytest.raises(UsageError, match="--run-dir"):
+        newest(tmp_path)
+    Run(tmp_path / "b").write_config({})
+    Run(tmp_path / "a").write_config({})
+    import os
+
+    os.utime(tmp_path / "b" / "config.json", (1, 1))
+    assert newest(tmp_path).name == "a"
+
+
+def test_only_a_run_is_opened(tmp_path):
+    with pytest.raises(UsageError, match="config.json"):
+        Run.open(tmp_path)
+
+
+def test_checkpoints_are_kept_and_restored(run, model):
+    for step in (1, 2, 3):
+        model.set_weights([np.full((2, 1), step), np.zeros(1)])
+        run.save_checkpoint(model, step, keep=2)
+    assert len(list(run.checkpoints.iterdir())) == 4
+    model.set_weights([np.zeros((2, 1)), np.zeros(1)])
+    assert run.restore(model) == 3
+    assert model.get_weights()[0][0, 0] == 3
+
+
+def test_a_damaged_checkpoint_is_passed_over(run, model):
+    for step in (1, 2):
+        model.set_weights([np.full((2, 1), step), np.zeros(1)])
+        run.save_checkpoint(model, step)
+    damaged = run.checkpoints / "step-00000002.weights.h5"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert run.restore(model) == 1
+    assert model.get_weights()[0][0, 0] == 1
+
+
+def test_a_checkpoint_without_its_record_does_not_count(run, model):
+    run.save_checkpoint(model, 1)
+    (run.checkpoints / "step-00000001.json").unlink()
+    assert run.restore(model) == 0
+
+
+def test_history_takes_new_columns_and_survives_a_torn_line(run):
+    run.append_history({"step": 10, "loss": 0.5})
+    run.append_history({"step": 20, "loss": 0.25, "val_loss_raw": 0.3})
+    run.append_history({"step": 30, "loss": 0.125})
+    rows = run.read_history()
+    assert rows == [
+        {"step": 10, "loss": 0.5},
+        {"step": 20, "loss": 0.25, "val_loss_raw": 0.3},
+        {"step": 30, "loss": 0.125},
+    ]
+    with open(run.history, "a") as file:
+        file.write("40,0.0")
+    assert run.read_history()[:3] == rows
+
+
+def test_evaluations_are_all_kept(run):
+    assert run.read_evaluation() is None
+    run.add_evaluation({"weights": {"raw": {"fid": 2.0}}})
+    run.add_evaluation({"weights": {"raw": {"fid": 1.0}}})
+    record = run.read_evaluation()
+    assert record["weights"]["raw"]["fid"] == 1.0
+    assert [e["weights"]["raw"]["fid"] for e in record["evaluations"]] == [2.0, 1.0]

@@ -1,0 +1,139 @@
+"""The three commands as subprocesses, on real digits with a small network."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 16 --num-images 24".split()
+SMALL += "--sampling-steps 3 --log-every 2 --epoch-steps 4 --ema 0.5 0.9".split()
+SMALL += ["--ema-schedule", "constant"]
+
+
+def command(script, *arguments, cwd):
+    return [sys.executable, str(ROOT / script), *map(str, arguments)], {
+        "cwd": cwd,
+        "env": os.environ | {"DDPM_KERAS_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""},
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+
+
+def run(script, *arguments, cwd, status=0):
+    arguments, options = command(script, *arguments, cwd=cwd)
+    result = subprocess.run(arguments, **options)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder, output) of a run of six steps, evaluated."""
+    folder = tmp_path_factory.mktemp("scripts")
+    return folder, run("train.py", *SMALL, "--steps", 6, cwd=folder).stdout
+
+
+def test_train_leaves_the_documented_run_directory(finished):
+    folder, output = finished
+    path = folder / "runs" / "digits"
+    expected = "config.json history.csv model.keras network-ema.keras evaluation.json report.html"
+    assert set(expected.split()) <= {file.name for file in path.iterdir()}
+    assert {"samples", "tensorboard", "checkpoints"} <= {file.name for file in path.iterdir()}
+    assert not [file for file in path.rglob("*") if ".partial" in file.name]
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    assert list(evaluation["weights"]) == ["raw", "ema_0.5", "ema_0.9"]
+    for row in evaluation["weights"].values():
+        assert row["fid"] > 0 and row["num_images"] == 24 and "digits" in row["extractor"]
+    for words in (
+        "raw",
+        "ema_0.9",
+        "Fréchet distance, digits classifier",
+        "report.html",
+        "sample.py",
+    ):
+        assert words in output
+    config = json.loads((path / "config.json").read_text())
+    assert config["options"]["ema"] == [0.5, 0.9] and config["versions"]["keras"]
+
+
+def test_sample_writes_what_the_model_draws(finished, tmp_path):
+    folder, _ = finished
+    run(
+        "sample.py", folder / "runs" / "digits", "--num", 5, "--steps", 3, "--weights", "ema_0.5",
+        "--out", tmp_path / "drawn.npz", cwd=folder,
+    )  # fmt: skip
+    from ddpm_keras import samplers
+
+    model = keras.saving.load_model(folder / "runs" / "digits" / "model.keras")
+    expected = model.sample(5, "ema_0.5", samplers.DDIM(steps=3))
+    np.testing.assert_array_equal(np.load(tmp_path / "drawn.npz")["images"], expected)
+
+
+def test_evaluate_again_with_other_images(finished):
+    folder, _ = finished
+    path = folder / "runs" / "digits"
+    output = run("evaluate.py", path, "--weights", "ema", "--num-images", 12, cwd=folder).stdout
+    evaluation = json.loads((path / "evaluation.json").read_text())
+    assert list(evaluation["weights"]) == ["ema_0.9"] and len(evaluation["evaluations"]) == 2
+    assert "12 generated images" in output
+
+
+def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
+    train = [*SMALL, "--steps", 30, "--no-evaluate"]
+    run("train.py", *train, "--run-dir", "whole", cwd=tmp_path)
+    arguments, options = command("train.py", *train, "--run-dir", "parts", cwd=tmp_path)
+    process = subprocess.Popen(arguments, **options)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("parts/checkpoints/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, output + errors
+    assert "python train.py --resume --run-dir parts" in output
+    run("train.py", "--resume", "--run-dir", "parts", cwd=tmp_path)
+    whole, parts = (
+        keras.saving.load_model(tmp_path / name / "model.keras") for name in ("whole", "parts")
+    )
+    for name in whole.weight_sets:
+        for a, b in zip(whole.weight_values(name), parts.weight_values(name), strict=True):
+            np.testing.assert_array_equal(np.array(a), np.array(b))
+    from ddpm_keras.run import Run
+
+    assert [row["step"] for row in Run(tmp_path / "parts").read_history()][-1] == 30
+
+
+def test_divergence_exits_with_3(tmp_path):
+    arguments = [*SMALL, "--steps", 12, "--learning-rate", 1e30, "--warmup-steps", 0]
+    result = run("train.py", *arguments, "--clip-norm", 0, cwd=tmp_path, status=3)
+    assert "--learning-rate" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("train.py", ["--dataset", "./nowhere"], ("nowhere",)),
+        ("train.py", ["--resume"], ("--run-dir",)),
+        ("train.py", ["--attention-resolutions", "5"], ("5", "nearest is 4")),
+        ("train.py", ["--image-size", "7"], ("7", "2")),
+        ("sample.py", [], ("--from-diffusers",)),
+        ("sample.py", ["nowhere.keras"], ("nowhere.keras",)),
+        ("evaluate.py", ["nowhere"], ("nowhere", "config.json")),
+    ],
+)
+def test_wrong_input_exits_with_2_in_one_line_and_writes_nothing(
+    tmp_path, script, arguments, words
+):
+    result = run(script, *arguments, cwd=tmp_path, status=2)
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith(script) and all(word in line for word in words), result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*"))
