@@ -1,0 +1,144 @@
+"""Bits per dimension: the variational bound on the likelihood of images (Ho et al. 2020, eq. 5)."""
+
+import math
+
+import numpy as np
+import scipy.special
+import tensorflow as tf
+
+from . import noise, samplers
+
+_HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
+
+
+def bits_per_dim(
+    predict,
+    images,
+    schedule,
+    variance="fixed_large",  # "fixed_large" or "fixed_small", of the reverse process
+    clip=True,  # whether the predicted x_start is clipped to [-1, 1]
+    seed=0,
+    batch_size=128,
+):
+    """The variational bound of images under the reverse process, in bits per dimension.
+
+    The network is evaluated once an image and timestep, each with noise of its own, so the bound
+    is estimated without bias; it does not depend on `batch_size`.
+
+    Args:
+        predict: `predict(x, t) -> epsilon`, as for a sampler.
+        images: uint8 in 0..255, or float on those levels in [-1, 1]; shape (N, ...).
+        schedule: The `NoiseSchedule` the predictor was trained with.
+        variance: "fixed_large", beta_t, or "fixed_small", the posterior's.
+        clip: Whether the predicted x_start is clipped to [-1, 1].
+        seed: Integer, of the noise.
+        batch_size: Images at a time.
+
+    Returns:
+        dict, in bits per dimension: "total" and its "standard_error" over the images; "prior", the
+        term of the last latent; "vlb", float64 (T,), the term of each timestep, of which entry 0
+        is the decoder's; "per_image", float64 (N,), the totals.
+
+    Raises:
+        ValueError: No images, or an unknown variance.
+
+    Example:
+
+    >>> bits = bits_per_dim(predict, held_out_images, noise.linear(1000))
+    >>> bits["total"] == bits["prior"] + bits["vlb"].sum()
+
+    Reference:
+        Ho et al. 2020, "Denoising Diffusion Probabilistic Models", sections 2-3.
+    """
+    images = np.asarray(images)
+    if len(images) == 0:
+        raise ValueError("bits_per_dim was given no images; give at least one.")
+    log_variance = _model_log_variance(schedule, variance)
+    prior, terms = [], []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        x_start = np.float64(batch) / 127.5 - 1.0 if batch.dtype == np.uint8 else np.float64(batch)
+        seeds = samplers.image_seeds(seed, start, len(batch))
+        prior.append(_prior(x_start, schedule))
+        terms.append(_terms(predict, x_start, schedule, log_variance, clip, seeds))
+    prior, terms = np.concatenate(prior), np.concatenate(terms)
+    per_image = prior + terms.sum(axis=1)
+    return {
+        "total": float(per_image.mean()),
+        "standard_error": float(per_image.std() / math.sqrt(max(1, len(per_image) - 1))),
+        "prior": float(prior.mean()),
+        "vlb": terms.mean(axis=0),
+        "per_image": per_image,
+    }
+
+
+def gaussian_kl(mean_difference_squared, log_variance_q, log_variance_p):
+    """KL(q || p) of Gaussians, in nats; a mean over dimensions where the first argument is one."""
+    ratio = np.exp(log_variance_q - log_variance_p)
+    distance = mean_difference_squared * np.exp(-log_variance_p)
+    return 0.5 * (log_variance_p - log_variance_q - 1.0 + ratio + distance)
+
+
+def discretized_log_likelihood(x_start, mean, log_variance):
+    """log of a Gaussian's mass in the bin of each 8-bit value, in nats (Ho et al. 2020, eq. 13).
+
+    Args:
+        x_start: Values k / 127.5 - 1, any shape; the bins of -1 and 1 reach to infinity.
+        mean: Shaped like `x_start`.
+        log_variance: A number.
+    """
+    precision = np.exp(-0.5 * log_variance)
+    # Mirrored to the left tail, where the logarithm of the distribution function is accurate.
+    side = np.where(x_start > mean, -1.0, 1.0)
+    centre = side * (x_start - mean) * precision
+    upper = scipy.special.log_ndtr(centre + _HALF_BIN * precision)
+    lower = scipy.special.log_ndtr(centre - _HALF_BIN * precision)
+    inside = upper + np.log1p(-np.exp(lower - upper))
+    reach = (x_start - mean) * precision
+    below = scipy.special.log_ndtr(reach + _HALF_BIN * precision)
+    above = scipy.special.log_ndtr(-reach + _HALF_BIN * precision)
+    return np.where(x_start < -0.999, below, np.where(x_start > 0.999, above, inside))
+
+
+def _model_log_variance(schedule, variance):
+    if variance not in samplers.VARIANCES:
+        raise ValueError(
+            f"Unknown variance {variance!r}; use one of {', '.join(samplers.VARIANCES)}."
+        )
+    clipped = schedule.posterior_log_variance_clipped
+    if variance == "fixed_small":
+        return clipped
+    return np.append(clipped[0], np.log(schedule.betas[1:]))
+
+
+def _prior(x_start, schedule):
+    """KL(q(x_T | x_start) || N(0, 1)) of each image, bits per dimension."""
+    signal_squared = schedule.alphas_cumprod[-1]
+    mean_squared = signal_squared * np.mean(_flat(x_start) ** 2, axis=1)
+    return gaussian_kl(mean_squared, np.log1p(-signal_squared), 0.0) / math.log(2.0)
+
+
+def _terms(predict, x_start, schedule, log_variance, clip, seeds):
+    """The term of each image and timestep, float64 (batch, T), bits per dimension."""
+    images = tf.constant(x_start, tf.float32)
+    error = np.empty((len(x_start), schedule.timesteps))  # mean squared, of the predicted x_start
+    for step in reversed(range(schedule.timesteps)):
+        t = tf.fill([len(x_start)], step)
+        drawn = samplers.step_noise(seeds, step, x_start.shape[1:])
+        x = noise.q_sample(schedule, images, t, drawn)
+        predicted = noise.to_x_start(schedule, "epsilon", tf.cast(predict(x, t), tf.float32), x, t)
+        predicted = np.float64(tf.clip_by_value(predicted, -1.0, 1.0) if clip else predicted)
+        error[:, step] = np.mean(_flat(predicted - x_start) ** 2, axis=1)
+    # The two means differ by the x_start in them alone, eq. 7.
+    nats = gaussian_kl(
+        schedule.posterior_mean_coef_x_start**2 * error,
+        schedule.posterior_log_variance_clipped,
+        log_variance,
+    )
+    decoder = discretized_log_likelihood(x_start, predicted, log_variance[0])  # of t = 0, the last
+    nats[:, 0] = -np.mean(_flat(decoder), axis=1)
+    return nats / math.log(2.0)
+
+
+def _flat(images):
+    return np.reshape(images, (len(images), -1))
