@@ -1,11 +1,11 @@
 """The two Inception networks, and folders of images of any size."""
 
-import functools
 import urllib.error
 
 import keras
 import numpy as np
 import pytest
+from inception_weights import random_state
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -16,24 +16,6 @@ from ddpm_keras.quality import (
     extract_features,
     fid_inception,
 )
-
-
-@functools.cache
-def random_state():
-    """Random weights under the names of the published file."""
-    random = np.random.RandomState(0)
-    state = {}
-    for layer in fid_inception._build().layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            height, width, channels, filters = layer.kernel.shape
-            scale = np.sqrt(2 / (height * width * channels))
-            kernel = random.randn(filters, channels, height, width) * scale
-            state[f"{layer.name}.conv.weight"] = kernel
-            state[f"{layer.name}.bn.weight"] = random.uniform(0.8, 1.2, filters)
-            state[f"{layer.name}.bn.bias"] = random.randn(filters) / 10
-            state[f"{layer.name}.bn.running_mean"] = random.randn(filters) / 10
-            state[f"{layer.name}.bn.running_var"] = random.uniform(0.5, 1.5, filters)
-    return {name: np.float32(value) for name, value in state.items()}
 
 
 @pytest.fixture(scope="module")
