@@ -10,6 +10,7 @@ exact copy of the weights. Raw weights are never overwritten by an average.
 
 import dataclasses
 import json
+import math
 import warnings
 
 import keras
@@ -21,6 +22,10 @@ from .decays import PowerFunctionDecay, as_decay, named_decays
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
+
+# Weights are averaged in groups of about this many numbers (16 MiB): one group for a small network,
+# and no large temporary arrays for a big one.
+GROUP_SIZE = 2**22
 
 
 @dataclasses.dataclass
@@ -103,6 +108,51 @@ def _new_variable(value, name, dtype="float32"):
     )
 
 
+class _Group:
+    """Some of the averaged weights, joined end to end, with one flat variable for each average.
+
+    Joined, the hundreds of weights of a network need a few operations an update, not thousands.
+
+    Attributes:
+        positions: Places of the weights among the variables given to `EMA.build`.
+        weights: Those variables.
+        shapes: Their shapes.
+        averages: One float32 variable of shape (sum of sizes,) for each average.
+    """
+
+    def __init__(self, positions, weights):
+        self.positions = tuple(positions)
+        self.weights = list(weights)
+        self.shapes = [tuple(v.shape) for v in weights]
+        self.averages = []
+
+    def weights_now(self):
+        """The weights as they are, float32 of shape (sum of sizes,)."""
+        return _join([tf_variable(v) for v in self.weights])
+
+    def split(self, flat):
+        """A flat array as position -> array in the shape of the weight."""
+        parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
+        shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return dict(zip(self.positions, shaped, strict=True))
+
+
+def _join(values):
+    return tf.concat([tf.reshape(tf.cast(v, tf.float32), [-1]) for v in values], 0)
+
+
+def _in_groups(positions, sources):
+    """The weights at these positions in groups of about GROUP_SIZE numbers."""
+    runs, size = [], GROUP_SIZE
+    for i in positions:
+        if size >= GROUP_SIZE:
+            runs.append([])
+            size = 0
+        runs[-1].append(i)
+        size += math.prod(sources[i].shape)
+    return [_Group(run, [sources[i] for i in run]) for run in runs]
+
+
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     """Any number of moving averages of one set of weights, updated in the graph.
@@ -155,9 +205,8 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         self.built = False
         self._sources = ()  # every variable of build(), in its order
         self._position = {}  # id(variable) -> its place in _sources
-        self._averaged = ()  # places in _sources of the weights that are averaged
-        self._averages = [[] for _ in self._rules]  # per rule, aligned with _averaged
-        self._pending = ()  # (rule, slot) that start anew from weights still being loaded
+        self._groups = []
+        self._pending = set()  # (rule, position) that start anew from weights still being loaded
 
     @classmethod
     def get(cls, ema):
@@ -309,17 +358,17 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
 
     def _add_averages(self, positions):
         """Creates averages, as copies, of the weights at these places that have none yet."""
-        new = [i for i in positions if i not in self._averaged]
+        known = set(self.averaged_positions)
+        new = [i for i in positions if i not in known]
         if not new:  # inside a replica, variables may be looked up but not created
             return
         with tf.init_scope(), _strategy_of(self._sources[0]).scope():
-            for key, averages in zip(self._keys, self._averages, strict=True):
-                for i in new:
-                    source = self._sources[i]
-                    name = f"ema_{key}_{_label(source).replace('/', '_')}"
-                    average = _new_variable(tf_variable(source), name)
-                    averages.append(self._track(f"{key}_{i}", average))
-        self._averaged = (*self._averaged, *new)
+            for group in _in_groups(new, self._sources):
+                weights, number = group.weights_now(), len(self._groups)
+                for key in self._keys:
+                    average = _new_variable(weights, f"ema_{key}_{number}")
+                    group.averages.append(self._track(f"{key}_{number}", average))
+                self._groups.append(group)
 
     def _difference(self, variables):
         known, given = set(self._position), {id(v) for v in variables}
@@ -343,27 +392,29 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         Weights may have been loaded or assigned after `build`; until its first update an average is
         by definition an exact copy of them.
         """
-        slots = range(len(self._averaged))
-        stale = self._pending
-        if self.num_updates == 0:
-            stale = [(rule, slot) for rule in range(len(self._rules)) for slot in slots]
-        for rule, slot in stale:
-            source = tf_variable(self._sources[self._averaged[slot]])
-            self._averages[rule][slot].assign(tf.cast(source, tf.float32))
-        self._pending = ()
+        fresh = self.num_updates == 0
+        for group in self._groups:
+            for rule, average in enumerate(group.averages):
+                anew = {i for i in group.positions if fresh or (rule, i) in self._pending}
+                if anew:
+                    now, kept = group.split(group.weights_now()), group.split(average.value)
+                    average.assign(_join([(now if i in anew else kept)[i] for i in kept]))
+        self._pending = set()
 
     def variables(self, name):
         """The weights of an average: a list aligned with the variables given to `build`.
 
-        Averaged weights are float32 variables; weights that are not averaged are the network's own.
+        Averaged weights are float32 tensors with the values of this moment (in a graph: of the
+        moment it runs); weights that are not averaged are the network's own variables.
         """
         self._check_built()
-        index = self._index(name)
+        rule = self._index(name)
         if tf.executing_eagerly():
             self._settle()
         result = list(self._sources)
-        for position, average in zip(self._averaged, self._averages[index], strict=True):
-            result[position] = average
+        for group in self._groups:
+            for position, value in group.split(group.averages[rule].value).items():
+                result[position] = value
         return result
 
     @property
@@ -374,7 +425,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     @property
     def averaged_positions(self):
         """The places in `sources` of the weights that are averaged; the others are copied."""
-        return tuple(sorted(self._averaged))
+        return tuple(sorted(i for group in self._groups for i in group.positions))
 
     def add_snapshots(self, widths):
         """Keeps power-function averages of these relative widths too, from the first step on.
@@ -474,18 +525,17 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         else:
             due = tf.equal((steps + 1) % self.update_every, 0)
             tf.cond(due, lambda: self._move(strategy, steps), lambda: None)
-        self._assign(strategy, self._steps, lambda v: v.assign(steps + 1))
+        strategy.extended.update(self._steps.value, lambda v: v.assign(steps + 1), group=False)
 
     def _move(self, strategy, steps):
         rates = self._rates(steps)
-        for i, position in enumerate(self._averaged):
-            source = tf_variable(self._sources[position])
-            for rate, averages in zip(rates, self._averages, strict=True):
-                self._assign(strategy, averages[i], _lerp, source, rate)
-
-    @staticmethod
-    def _assign(strategy, variable, function, *args):
-        strategy.extended.update(variable.value, function, args=args, group=False)
+        for group in self._groups:
+            averages = [average.value for average in group.averages]
+            weights = [tf_variable(v) for v in group.weights]
+            # In each replica on its own copies, which stay equal without talking to each other.
+            strategy.extended.update(
+                averages[0], _lerp, args=(averages[1:], weights, rates), group=False
+            )
 
     def _rates(self, steps):
         """1 - beta of this update for every average, float32 scalars, computed in float64."""
@@ -512,16 +562,16 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
             "keys": list(self._keys),
             "rules": [keras.saving.serialize_keras_object(rule) for rule in self._rules],
             "starts": self._starts.numpy().tolist(),
-            "positions": list(self._averaged),
+            "positions": [group.positions for group in self._groups],
+            "shapes": [group.shapes for group in self._groups],
             "steps": self.num_updates,
         }
         store["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
-        for key, averages in enumerate(self._averages):
-            for position, average in zip(self._averaged, averages, strict=True):
-                store[f"{key}_{position}"] = average.numpy()
+        for number, group in enumerate(self._groups):
+            for rule, average in enumerate(group.averages):
+                store[f"{rule}_{number}"] = average.numpy()
 
     def load_own_variables(self, store):
-        rules, slots = range(len(self._rules)), range(len(self._averaged))
         if "record" not in store.keys():
             if self.built and self.num_updates:
                 self._steps.assign(0)
@@ -532,34 +582,39 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
             return  # an average without updates follows the weights by itself
         self._check_built()
         record = json.loads(np.asarray(store["record"], np.uint8).tobytes().decode())
-        self._add_averages(record["positions"])  # a layer frozen since keeps its average
-        slots = range(len(self._averaged))
+        # A layer that was frozen since the file was written keeps its average.
+        self._add_averages([i for positions in record["positions"] for i in positions])
         stored = [as_decay(rule) for rule in record["rules"]]
-        matches = {i: self._match(i, stored, record["keys"]) for i in rules}
-        kept = {i: j for i, j in matches.items() if j is not None}
-        pending = [(i, slot) for i in rules if i not in kept for slot in slots]
+        rules = range(len(self._rules))
+        kept = {i: self._match(i, stored, record["keys"]) for i in rules}
+        kept = {i: j for i, j in kept.items() if j is not None}
+        pending = {(i, p) for i in rules if i not in kept for p in self.averaged_positions}
         for i, j in kept.items():
-            for slot in slots:
-                if self._averaged[slot] not in record["positions"]:
-                    pending.append((i, slot))  # frozen when the file was written: it never moved
-                else:
-                    self._load_average(i, slot, store[f"{j}_{self._averaged[slot]}"])
-        self._steps.assign(record["steps"])
+            pending |= self._load_average(i, _stored_average(store, record, j))
         starts = [record["starts"][kept[i]] if i in kept else record["steps"] for i in rules]
         self._starts.assign(np.asarray(starts, np.int64))
-        self._settle()  # now, and again before the next use: the weights may be loaded after this
-        self._pending = tuple(pending)
+        self._steps.assign(record["steps"])
+        # Before the next use, since the weights themselves may be loaded after this.
+        self._pending = pending
         self._report_loading(record, stored, kept)
 
-    def _load_average(self, rule, slot, value):
-        value, average = np.asarray(value), self._averages[rule][slot]
-        if value.shape != tuple(average.shape):
-            raise ValueError(
-                f"The file's average of {_label(self._sources[self._averaged[slot]])} has shape "
-                f"{value.shape}, the model's weight {tuple(average.shape)}: "
-                "load it into a network built the same way."
-            )
-        average.assign(value)
+    def _load_average(self, rule, values):
+        """Takes over an average, position -> array; returns what of it starts anew."""
+        pending = set()
+        for group in self._groups:
+            parts = []
+            for i, weight, shape in zip(group.positions, group.weights, group.shapes, strict=True):
+                if i not in values:  # frozen when the file was written, so it had not moved
+                    pending.add((rule, i))
+                value = values.get(i, tf_variable(weight))
+                if tuple(value.shape) != shape:
+                    raise ValueError(
+                        f"The file's average of {_label(weight)} has shape {tuple(value.shape)}, "
+                        f"the weight {shape}: load it into a network built the same way."
+                    )
+                parts.append(value)
+            group.averages[rule].assign(_join(parts))
+        return pending
 
     def _match(self, index, stored, keys):
         """Which stored average continues as this one: the same rule, best under the same name."""
@@ -584,7 +639,22 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         warnings.warn(text, stacklevel=2)
 
 
-def _lerp(average, weight, rate):
-    """average += rate * (weight - average), in place and in two passes over memory."""
-    difference = average - tf.cast(weight, tf.float32)
-    return tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=rate, delta=difference)
+def _stored_average(store, record, rule):
+    """One average of a file as position -> array."""
+    values = {}
+    groups = zip(record["positions"], record["shapes"], strict=True)
+    for number, (positions, shapes) in enumerate(groups):
+        flat = np.asarray(store[f"{rule}_{number}"])
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        parts = np.split(flat, ends[:-1])
+        values |= {i: p.reshape(s) for i, p, s in zip(positions, parts, shapes, strict=True)}
+    return values
+
+
+def _lerp(first, others, weights, rates):
+    """average += rate * (weight - average) for each average, in place."""
+    joined = _join(weights)
+    for average, rate in zip((first, *others), rates, strict=True):
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=average.handle, alpha=rate, delta=average - joined
+        )
