@@ -10,6 +10,8 @@ from scipy import stats
 from ddpm_keras.config import UsageError
 from ddpm_keras.report import analysis
 
+TRACKED = ("raw", "ema_0.99", "ema_0.999")
+
 
 def test_interval_is_students():
     values = [3.1, 2.7, 3.6]
@@ -52,14 +54,15 @@ def test_principal_plane_recovers_a_planar_path():
 
 def test_record_reads_a_run(tmp_path):
     record = analysis.RunRecord(make_run(tmp_path / "one"))
-    assert record.weight_sets == ("raw", "ema_0.99", "ema_0.999")
+    assert record.weight_sets[:3] == TRACKED
+    assert all(name.startswith("posthoc_sigma_") for name in record.weight_sets[3:])
     assert record.last_step == 400 and len(record.curve("loss")[0]) == 40
     steps, values = record.curves("val_loss_")["ema_0.99"]
     assert steps.tolist() == [100, 200, 300, 400] and len(values) == 4
     assert record.initial_share("ema_0.99") == pytest.approx(0.99**400, rel=1e-9)
     assert record.initial_share("raw") is None
     steps, sketches = record.trajectory()
-    assert set(sketches) == set(record.weight_sets) and sketches["raw"].shape == (len(steps), 256)
+    assert set(sketches) == set(TRACKED) and sketches["raw"].shape == (len(steps), 256)
 
 
 def test_record_of_a_bare_run(tmp_path):
@@ -81,7 +84,7 @@ def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
     assert list(record.pictures(most=4)) == [1, 11, 20, 30]
     assert len(record.pictures()) == 24
     for paths in record.pictures().values():
-        assert set(paths) == set(record.weight_sets)
+        assert set(paths) == set(TRACKED)
 
 
 def test_pictures_leave_out_weight_sets_that_are_not_at_every_epoch(tmp_path):
@@ -102,14 +105,48 @@ def test_verdict_without_evaluation_uses_validation_loss(tmp_path):
     assert analysis.verdict(record).by == "validation loss"
 
 
-def test_verdict_calls_no_gain_clear_that_is_not(tmp_path):
-    path = make_run(tmp_path / "one")
-    evaluation = json.loads((path / "evaluation.json").read_text())
-    for name, value in {"raw": 4.0, "ema_0.99": 3.9, "ema_0.999": 5.0}.items():
-        evaluation["weights"][name]["fid"] = value
+def change_evaluation(path, distances, **others):
+    evaluation = json.loads((path / "evaluation.json").read_text()) | others
+    rows = evaluation["weights"]
+    evaluation["weights"] = {k: rows[k] | {"fid": value} for k, value in distances.items()}
     (path / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+@pytest.mark.parametrize(
+    ("average", "differences", "clear"),
+    [
+        (3.9, {}, False),
+        (3.0, {}, True),
+        (3.9, {"ema_0.99": {"fid": -0.1, "low": -0.15, "high": -0.05}}, True),
+        (3.0, {"ema_0.99": {"fid": -1.0, "low": -2.5, "high": 0.5}}, False),
+    ],
+)
+def test_gain_is_clear_if_its_interval_says_so(tmp_path, average, differences, clear):
+    path = make_run(tmp_path / "one")
+    numbers = {"raw": 4.0, "ema_0.99": average, "ema_0.999": 5.0}
+    change_evaluation(path, numbers, differences=differences)
     found = analysis.verdict(analysis.RunRecord(path))
-    assert found.weights == "ema_0.99" and not found.clear
+    assert found.weights == "ema_0.99" and found.clear is clear
+
+
+def test_posthoc_curve_collects_evaluations_that_compare(tmp_path):
+    path = make_run(tmp_path / "one")
+    row = analysis.RunRecord(path).evaluation["weights"]["raw"]
+    earlier = {"metric": "Fréchet distance, digits classifier", "step": 400}
+    added = [
+        earlier | {"weights": {"posthoc_sigma_0.12": row | {"fid": 2.5}}},
+        earlier | {"weights": {"posthoc_sigma_0.13": row | {"fid": 2.5, "num_images": 10}}},
+        earlier | {"step": 300, "weights": {"posthoc_sigma_0.14": row | {"fid": 2.5}}},
+        earlier | {"metric": "FID", "weights": {"posthoc_sigma_0.16": row | {"fid": 2.5}}},
+    ]
+    names = {name: each["fid"] for name, each in json_weights(path).items()}
+    change_evaluation(path, names, evaluations=added)
+    widths, distances = analysis.posthoc_curve(analysis.RunRecord(path))
+    assert widths.tolist() == [0.05, 0.1, 0.12, 0.15, 0.2] and distances[2] == 2.5
+
+
+def json_weights(path):
+    return json.loads((path / "evaluation.json").read_text())["weights"]
 
 
 def test_stability_table_compares_with_raw(tmp_path):

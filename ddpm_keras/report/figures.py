@@ -116,9 +116,9 @@ def _overlay(axis, record, curves, markers=True):
     axis.legend(frameon=False)
 
 
-def _log_if_wide(axis, curves):
+def _log_if_wide(axis, curves, ratio=10):
     values = np.concatenate([values for _, values in curves.values()])
-    if values.min() > 0 and values.max() / values.min() > 10:
+    if values.min() > 0 and values.max() / values.min() > ratio:
         axis.set_yscale("log")
 
 
@@ -262,9 +262,8 @@ def _betas(record):
     # 1 - beta, since the betas that matter differ in their last digits.
     forgets = {name: (steps, 1 - values) for name, (steps, values) in betas.items()}
     _overlay(axes[0], record, forgets, markers=False)
+    _log_if_wide(axes[0], forgets, ratio=3)
     axes[0].set_ylabel("1 - beta")
-    if min(values.min() for _, values in forgets.values()) > 0:
-        axes[0].set_yscale("log")
     if windows:
         _overlay(axes[1], record, windows, markers=False)
         axes[1].set_ylabel("effective window (steps)")

@@ -95,7 +95,7 @@ def write_comparison(run_dirs, out):
     if len(records) < 2:
         raise ValueError(f"A comparison needs at least two runs; got {len(records)}.")
     pictures = figures.draw_comparison(records)
-    tables = [_group_table(records), _variation_table(records), _run_table(records)]
+    tables = [_group_table(records), *_stability_over_seeds(records), _run_table(records)]
     tables = [table for table in tables if table["rows"]]
     _write_beside(out.with_suffix(""), pictures, tables)
     page = _template("comparison.html.j2").render(
@@ -164,11 +164,13 @@ def _summary(record):
             "advice": "Nothing has been measured yet.",
             "evidence": f"Evaluate the weights: python evaluate.py {record.path}",
             "reason": "",
+            "use": "",
         }
     return {
         "advice": _advice(found),
         "evidence": _evidence(record, found),
         "reason": _reason(record, found),
+        "use": _use(record, found.weights),
     }
 
 
@@ -225,6 +227,15 @@ def _reason(record, found):
     return "An average pays off while the raw weights jitter; here they seem steady already."
 
 
+def _use(record, name):
+    """How to get the advised weights: a command or, for synthesised ones, a call."""
+    for prefix, argument in (("posthoc_sigma_", "sigma_rel"), ("posthoc_ema_", "decay")):
+        if name.startswith(prefix):
+            value = name.removeprefix(prefix)
+            return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
+    return f"python sample.py {record.path} --weights {name}"
+
+
 def _comparison_summary(records):
     """One sentence for each group of runs."""
     lines = []
@@ -277,9 +288,11 @@ def _evaluation_table(record):
     }
 
 
+_CURVES = {"val_loss_": "Validation loss", "quality_": "Fréchet distance during training"}
+
+
 def _stability_tables(record):
-    what = {"val_loss_": "Validation loss", "quality_": "Fréchet distance during training"}
-    for prefix, title in what.items():
+    for prefix, title in _CURVES.items():
         summaries = analysis.stability_table(record, prefix)
         if summaries:
             yield {
@@ -316,43 +329,54 @@ def _interval_cells(found):
     return [None] * 3 if found is None else [found.mean, found.low, found.high]
 
 
-def _grouped(records, name, title, read, note):
+def _group_table(records):
     rows = []
     for label, runs in analysis.groups(records).items():
-        for weights, (found, paired) in analysis.across_seeds(runs, read).items():
+        table = analysis.across_seeds(runs, lambda record: record.distances())
+        for weights, (found, paired) in table.items():
             cells = [label, found.count, *_interval_cells(found), *_interval_cells(paired)]
             rows.append((weights, cells))
-    ends = ["95% low", "95% high"]
-    columns = ["settings", "runs", "mean", *ends, "raw minus it", *[f"{end} " for end in ends]]
-    return {"name": name, "title": title, "columns": columns, "rows": rows, "note": note}
+    return {
+        "name": "quality_by_group",
+        "title": "Quality, over seeds",
+        "columns": ["settings", "runs", *_INTERVAL_COLUMNS],
+        "rows": rows,
+        "note": f"{records[0].metric}. {_GROUP_NOTE}",
+    }
 
 
-def _group_table(records):
-    return _grouped(
-        records,
-        "quality_by_group",
-        "Quality, over seeds",
-        lambda record: record.distances(),
-        f"{records[0].metric}. Runs that differ by the seed alone are one group; intervals are "
-        "Student's t over runs, and those of differences are paired by run.",
-    )
+_INTERVAL_COLUMNS = (
+    *("mean", "mean: 95% low", "mean: 95% high"),
+    *("raw minus it", "difference: 95% low", "difference: 95% high"),
+)
+_GROUP_NOTE = (
+    "Runs that differ by the seed alone are one group; intervals are Student's t over runs, and "
+    "those of differences are paired by run."
+)
 
 
-def _variation_table(records):
-    prefix = "quality_" if any(record.curves("quality_") for record in records) else "val_loss_"
-    what = {"quality_": "Fréchet distance", "val_loss_": "validation loss"}[prefix]
+def _stability_over_seeds(records):
+    """Every stability measure of every curve, grouped like the quality."""
+    for prefix, title in _CURVES.items():
+        rows = []
+        for label, runs in analysis.groups(records).items():
+            for key in ("final", "best", "variation", "steps_to_10_percent", "steps_to_2_percent"):
 
-    def read(record):
-        table = analysis.stability_table(record, prefix)
-        return {k: v.variation for k, v in table.items() if v.variation is not None}
+                def read(record, prefix=prefix, key=key):
+                    table = analysis.stability_table(record, prefix)
+                    numbers = {name: each.as_dict()[key] for name, each in table.items()}
+                    return {name: value for name, value in numbers.items() if value is not None}
 
-    return _grouped(
-        records,
-        "variation_by_group",
-        f"Variation of the {what} between evaluations, over seeds",
-        read,
-        "Mean absolute change between consecutive evaluations in the second half of training.",
-    )
+                for weights, (found, paired) in analysis.across_seeds(runs, read).items():
+                    cells = [*_interval_cells(found), *_interval_cells(paired)]
+                    rows.append((weights, [label, _STABILITY_COLUMNS[key], found.count, *cells]))
+        yield {
+            "name": f"stability_{prefix.strip('_')}_by_group",
+            "title": f"{title}: stability and convergence, over seeds",
+            "columns": ["settings", "measure", "runs", *_INTERVAL_COLUMNS],
+            "rows": rows,
+            "note": _GROUP_NOTE,
+        }
 
 
 def _run_table(records):
@@ -411,8 +435,8 @@ def _definitions(metric):
         (
             "raw weights, average (EMA)",
             "ema ← ema + (1 - beta) (raw - ema) after each step",
-            "The raw weights are those that training moves. An average follows them, forgetting old "
-            "weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000 steps.",
+            "The raw weights are those that training moves. An average follows them, forgetting "
+            "old weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000.",
         ),
         (
             metric,
