@@ -3,6 +3,7 @@
 from .checkpoints import Checkpoints, Diverged, StopOnDivergence
 from .history import HistoryLog
 from .progress import Progress
+from .quality import QualityMonitor
 from .samples import SampleGrid
 from .tensorboard import TensorBoardScalars
 from .validation import ValidationLoss
@@ -12,6 +13,7 @@ __all__ = [
     "Diverged",
     "HistoryLog",
     "Progress",
+    "QualityMonitor",
     "SampleGrid",
     "StopOnDivergence",
     "TensorBoardScalars",

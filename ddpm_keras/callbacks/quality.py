@@ -1,0 +1,123 @@
+"""The quality of the images of every weight set, while training."""
+
+import time
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from .. import samplers
+from ..quality import FeatureStatistics, extract_features, kernel_distance
+from ..quality.frechet import GaussianReference
+
+_KID_SUBSETS = 20  # each of half the images; enough for a curve
+_TIMED_STEPS = 2
+
+
+class QualityMonitor(keras.callbacks.Callback):
+    """Measures the images of the raw weights and of each average, drawn from the same noise.
+
+    Adds `quality_raw`, `quality_ema_0.999` ... (Fréchet distance to the real images) and
+    `quality_kid_raw` ... (kernel distance) to the logs of an epoch, so callbacks that write logs,
+    such as `HistoryLog` and `keras.callbacks.TensorBoard`, go after it in the list. Before training
+    it measures what an evaluation will cost in time, and says so. Training is as without it, to the
+    bit, and the extractor is in no checkpoint of the model.
+
+    Args:
+        extractor: a `quality.FeatureExtractor`.
+        real: real images, uint8 `(N, height, width, channels)`; or their features `(N, dim)`.
+        num_images: images drawn with each weight set, at least 4.
+        every: epochs between evaluations, at least 1.
+        sampler: a sampler; DDIM with 50 steps by default.
+        seed: of the noise, the same for every weight set and epoch.
+        batch_size: images drawn at a time.
+
+    Raises:
+        ValueError: if there are too few images.
+
+    Example:
+
+    ```python
+    extractor = quality.ClassifierFeatures.train(digits.train, digits.train_labels)
+    monitor = callbacks.QualityMonitor(extractor, digits.train, num_images=500, every=5)
+    history = model.fit(digits.train, epochs=20, callbacks=[monitor]).history
+    history["quality_ema_0.999"]
+    ```
+    """
+
+    def __init__(
+        self, extractor, real, num_images=1000, every=1, sampler=None, seed=0, batch_size=64
+    ):
+        super().__init__()
+        if num_images < 4 or len(real) < 4 or every < 1:
+            raise ValueError(
+                "Quality needs at least 4 generated and 4 real images and every >= 1; got "
+                f"num_images={num_images}, {len(real)} real images and every={every}."
+            )
+        self.extractor = extractor
+        self.real = real
+        self.num_images = num_images
+        self.every = every
+        self.sampler = sampler or samplers.DDIM(steps=50)
+        self.seed = seed
+        self.batch_size = min(batch_size, num_images)
+        self._reference = None
+
+    def on_train_begin(self, logs=None):
+        if self._reference is None:
+            if np.ndim(self.real) == 4:
+                self.real = extract_features(self.extractor, self.real)
+            self._reference = GaussianReference(FeatureStatistics.of(self.real))
+        epochs = self.params["epochs"]
+        seconds = self.seconds_per_evaluation()
+        times = epochs // self.every
+        tqdm.write(
+            f"{self.extractor.metric}: {len(self.model.weight_sets)} weight sets x "
+            f"{self.num_images:,} images every {self.every} epochs take about "
+            f"{_duration(seconds)}, up to {times} times: {_duration(times * seconds)}."
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        parts = []
+        for name in self.model.weight_sets:
+            distance, kid = self.measure(name)
+            logs[f"quality_{name}"], logs[f"quality_kid_{name}"] = distance, kid
+            parts.append(f"{name} {distance:.3f}")
+        tqdm.write(
+            f"Epoch {epoch + 1}: {self.extractor.metric}, of {self.num_images:,} images: "
+            + ", ".join(parts)
+        )
+
+    def measure(self, weights):
+        """`(Fréchet distance, kernel distance)` of the images of a weight set to the real ones."""
+        features = self.extractor(self._draw(self.num_images, weights, self.sampler))
+        subset_size = min(1000, self.num_images // 2, len(self.real) // 2)
+        kid, _ = kernel_distance(self.real, features, _KID_SUBSETS, subset_size, self.seed)
+        return self._reference.distance(FeatureStatistics.of(features)), kid
+
+    def seconds_per_evaluation(self):
+        """Seconds for all weight sets, from the time of one small batch (tracing aside)."""
+        short = samplers.DDIM(steps=_TIMED_STEPS)
+        for _ in range(2):  # the first time traces
+            start = time.perf_counter()
+            images = self._draw(self.batch_size, "raw", short)
+            sampled = time.perf_counter()
+            self.extractor(images)
+            end = time.perf_counter()
+        steps = len(self.sampler.timesteps(self.model.schedule))
+        per_batch = (sampled - start) * steps / _TIMED_STEPS + (end - sampled)
+        batches = -(-self.num_images // self.batch_size)
+        return len(self.model.weight_sets) * batches * per_batch
+
+    def _draw(self, count, weights, sampler):
+        return self.model.sample(
+            count, weights=weights, sampler=sampler, seed=self.seed, batch_size=self.batch_size
+        )
+
+
+def _duration(seconds):
+    if seconds < 90:
+        return f"{max(seconds, 0.1):.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
