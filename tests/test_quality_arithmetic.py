@@ -12,6 +12,7 @@ from ddpm_keras.quality import (
     paired_difference,
     precision_recall,
 )
+from ddpm_keras.quality.frechet import GaussianReference
 
 
 def rectified(rows, dim, seed, shift=0.0):
@@ -142,6 +143,45 @@ def test_paired_interval_covers_a_known_difference():
         assert result.low < result.estimate < result.high
         missed += not result.low <= 8 * (0.25 - 0.0625) <= result.high
     assert missed <= 10  # 4 expected; above 10 has a probability of 0.003
+
+
+def test_influence_is_the_derivative_of_the_distance():
+    """Of the distance of rows that count differently, by a central difference."""
+    features, e = rectified(200, 6, 1), 1e-4
+    reference = GaussianReference(FeatureStatistics.of(rectified(300, 6, 0)))
+    influence = reference.influence(features)
+
+    def distance(weights):
+        weights = weights / weights.sum()
+        statistics = FeatureStatistics()
+        mean = weights @ features
+        centred = features - mean
+        statistics._mean, statistics.num_images = mean, 2
+        statistics._scatter = (centred * weights[:, None]).T @ centred * 200 / 199
+        return reference.distance(statistics)
+
+    for row in (0, 17, 120):
+        more, less = np.ones(200), np.ones(200)
+        more[row], less[row] = 1 + e, 1 - e
+        slope = 200 * (distance(more) - distance(less)) / (2 * e)
+        assert influence[row] == pytest.approx(slope, rel=1e-5)
+
+
+def test_interval_agrees_with_a_bootstrap_that_measures_every_resample():
+    real, noise = rectified(2000, 6, 0), np.random.RandomState(1).randn(400, 6)
+    worse, better = (np.maximum(noise * s + 0.4, 0) for s in (0.9, 0.7))
+    result = paired_difference(real, worse, better, confidence=0.9)
+    reference = GaussianReference(FeatureStatistics.of(real))
+    random = np.random.RandomState(2)
+    resampled = []
+    for _ in range(400):
+        rows = random.randint(400, size=400)
+        one, other = (reference.distance(FeatureStatistics.of(x[rows])) for x in (worse, better))
+        resampled.append(one - other)
+    low, high = np.quantile(resampled, [0.05, 0.95])
+    assert result.high - result.low == pytest.approx(high - low, rel=0.15)
+    assert result.low == pytest.approx(2 * result.estimate - high, abs=0.15 * (high - low))
+    assert result.high == pytest.approx(2 * result.estimate - low, abs=0.15 * (high - low))
 
 
 def test_shared_noise_narrows_the_interval():

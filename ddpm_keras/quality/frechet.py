@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .matrices import check_no_constant_column, check_pair, check_same_width
+from .matrices import blocks, check_no_constant_column, check_pair, check_same_width
 from .statistics import FeatureStatistics
 
 
@@ -68,6 +68,24 @@ class GaussianReference:
         return _combine(
             self.mean - statistics.mean, self.trace, np.trace(covariance), trace_of_root
         )
+
+    def influence(self, features):
+        """How much each row moves the distance: its derivative by the row's share, centred, (N,).
+
+        With C = A S_g A the derivative of tr C^(1/2) is tr(C^(-1/2) A dS_g A) / 2.
+        """
+        statistics = FeatureStatistics.of(features)
+        eigenvalues, vectors = np.linalg.eigh(self.root @ statistics.covariance @ self.root)
+        kept = eigenvalues > 1e-12 * eigenvalues[-1]  # the rest is rounding
+        transport = self.root @ vectors[:, kept] / eigenvalues[kept] ** 0.25
+        parts = []
+        for rows in blocks(features):
+            rows = rows - statistics.mean
+            value = (rows * rows).sum(axis=1) - ((rows @ transport) ** 2).sum(axis=1)
+            value *= len(features) / (len(features) - 1)
+            parts.append(value + 2 * rows @ (statistics.mean - self.mean))
+        influence = np.concatenate(parts)
+        return influence - influence.mean()
 
 
 def _from_rows(real, generated):
