@@ -199,20 +199,23 @@ def diffusers_config(unet):
 
 
 def load_diffusers_schedule(path):
-    """What a diffusers folder says about sampling from its model.
+    """The noise schedule of a diffusers model, and what its network predicts.
 
     Args:
-        path: A folder with scheduler_config.json, or a pipeline's with it under scheduler/.
+        path: A folder with scheduler_config.json, or a pipeline's with it under scheduler/. Without
+            one, the model is taken to be as published: linear, 1000 timesteps, epsilon.
 
     Returns:
         (`NoiseSchedule`, prediction), the latter "epsilon", "sample" or "v".
 
     Raises:
         ValueError: A schedule or a prediction that is not known here.
-        FileNotFoundError: No scheduler_config.json at the path.
     """
-    name = "scheduler_config.json"
-    config = _read_json(_component(Path(path), "scheduler", name) / name)
+    try:
+        folder = _component(Path(path), "scheduler", "scheduler_config.json")
+    except FileNotFoundError:
+        return noise.linear(1000), "epsilon"
+    config = _read_json(folder / "scheduler_config.json")
     timesteps = config.get("num_train_timesteps", 1000)
     kind = config.get("beta_schedule", "linear")
     if config.get("trained_betas") is not None:

@@ -72,6 +72,29 @@ def bits_per_dim(
     }
 
 
+def model_bits_per_dim(model, images, weights="ema", **options):
+    """`bits_per_dim` of one weight set of a `DDPM`, which stays as it is.
+
+    Args:
+        model: A `DDPM`. A conditional one is asked without a label.
+        images: As in `bits_per_dim`.
+        weights: A name of `model.weight_sets`, "ema" or a `WeightSet`.
+        **options: Those of `bits_per_dim`.
+
+    Returns:
+        The dict of `bits_per_dim`.
+    """
+    values = [tf.convert_to_tensor(value) for value in model.weight_values(weights)]
+
+    @tf.function(reduce_retracing=True)
+    def predict(x, t):
+        labels = None if model.num_classes is None else tf.fill(tf.shape(t), model.num_classes)
+        with model.weight_scope(values):
+            return model.predict_epsilon(x, t, labels)
+
+    return bits_per_dim(predict, images, model.schedule, **options)
+
+
 def gaussian_kl(mean_difference_squared, log_variance_q, log_variance_p):
     """KL(q || p) of Gaussians, in nats; a mean over dimensions where the first argument is one."""
     ratio = np.exp(log_variance_q - log_variance_p)

@@ -272,9 +272,13 @@ def test_schedules(tmp_path, config, schedule, prediction):
     assert found_prediction == (prediction or "epsilon")
 
 
+def test_without_a_scheduler_the_published_one_is_meant(tmp_path):
+    schedule, prediction = interop.load_diffusers_schedule(tmp_path)
+    np.testing.assert_array_equal(schedule.betas, noise.linear(1000).betas)
+    assert prediction == "epsilon"
+
+
 def test_unknown_schedules_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="scheduler_config.json"):
-        interop.load_diffusers_schedule(tmp_path)
     (tmp_path / "scheduler_config.json").write_text('{"beta_schedule": "scaled_linear"}')
     with pytest.raises(ValueError, match="scaled_linear"):
         interop.load_diffusers_schedule(tmp_path)

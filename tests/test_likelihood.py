@@ -1,12 +1,13 @@
 """The variational bound against closed forms on Gaussian data, and its parts against quadrature."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
 import tensorflow as tf
 
-from ddpm_keras import likelihood, noise, samplers
+from ddpm_keras import DDPM, UNet, likelihood, noise, samplers
 
 
 def gaussian_predictor(schedule, mean, deviation):
@@ -160,3 +161,29 @@ def test_bad_input_is_refused_in_one_line():
         likelihood.bits_per_dim(None, np.zeros((0, 2, 2, 1), np.uint8), schedule)
     with pytest.raises(ValueError, match="fixed_large, fixed_small"):
         likelihood.bits_per_dim(None, np.zeros((1, 2, 2, 1), np.uint8), schedule, "learned")
+
+
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_the_bound_of_a_weight_set(num_classes):
+    model = DDPM(tiny_unet(num_classes), timesteps=4, ema=(0.5,))
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    model.compile(keras.optimizers.Adam(0.1))
+    model.fit(images, None if num_classes is None else np.arange(5) % 3, epochs=2, verbose=0)
+    before = model.network.get_weights()
+    bits = {}
+    for name in model.weight_sets:
+        bits[name] = likelihood.model_bits_per_dim(model, images, name, batch_size=3)
+        network = model.export_network(name)
+
+        def predict(x, t, network=network):
+            return network([x, t] if num_classes is None else [x, t, tf.fill(tf.shape(t), 3)])
+
+        alone = likelihood.bits_per_dim(predict, images, model.schedule)
+        np.testing.assert_allclose(bits[name]["per_image"], alone["per_image"], rtol=1e-4)
+    assert bits["raw"]["total"] != bits["ema_0.5"]["total"]
+    for a, b in zip(before, model.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def tiny_unet(num_classes):
+    return UNet((4, 4, 1), 4, (1,), 1, (), 0.0, num_classes=num_classes, groups=2)
