@@ -5,6 +5,7 @@ from .history import HistoryLog
 from .progress import Progress
 from .quality import QualityMonitor
 from .samples import SampleGrid
+from .snapshots import PowerFunctionSnapshots
 from .tensorboard import TensorBoardScalars
 from .validation import ValidationLoss
 
@@ -12,6 +13,7 @@ __all__ = [
     "Checkpoints",
     "Diverged",
     "HistoryLog",
+    "PowerFunctionSnapshots",
     "Progress",
     "QualityMonitor",
     "SampleGrid",
