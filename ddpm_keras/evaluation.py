@@ -11,6 +11,7 @@ import numpy as np
 
 from . import config, data, files, progress, quality, samplers
 from .config import UsageError
+from .ddpm import DDPM
 
 
 def cache_folder():
@@ -78,7 +79,10 @@ def load_model(run):
             f"{run.path} has no model.keras yet; finish it with "
             f"python train.py --resume --run-dir {run.path}"
         )
-    return keras.saving.load_model(run.model)
+    model = keras.saving.load_model(run.model)
+    if not isinstance(model, DDPM):
+        raise UsageError(f"{run.model} holds a {type(model).__name__}, not a DDPM.")
+    return model
 
 
 def choose_extractor(name, images):
