@@ -1,0 +1,53 @@
+"""Trains one model on one device and again on two replicas, and saves what came of it.
+
+Run by test_ema.py as a script, since logical devices exist only if set up before TensorFlow starts.
+"""
+
+import contextlib
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from ddpm_keras.ema import EMA, EMAModel  # noqa: E402
+
+
+def train(strategy, wrap):
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(48, 4)).astype(np.float32)
+    y = random.integers(0, 3, 48)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(3)]
+        network = keras.Sequential([keras.Input((4,)), *layers])
+        ema = EMA((0.9, 0.99), snapshot_widths=(0.05,))
+        model = EMAModel(network, ema=ema, accumulation_steps=2)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(wrap(keras.optimizers.Adam(1e-2)), loss)
+    # Averages made outside the scope, as by a user who forgets it, still follow the replicas.
+    model.ema.build(network.weights)
+    history = model.fit(
+        *(x, y), batch_size=16, epochs=2, shuffle=False, verbose=0, validation_data=(x, y)
+    )
+    return model, history.history
+
+
+def save(path, model, history):
+    sets = {name: model.weight_values(name) for name in model.weight_sets}
+    arrays = {f"{k}_{i}": np.asarray(v) for k, vs in sets.items() for i, v in enumerate(vs)}
+    losses = np.array(history["loss"] + history["val_loss"])
+    np.savez(path, num_updates=model.ema.num_updates, losses=losses, **arrays)
+
+
+if __name__ == "__main__":
+    directory = pathlib.Path(sys.argv[1])
+    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for wrap in (keras.optimizers.LossScaleOptimizer, lambda optimizer: optimizer):
+        save(directory / "one.npz", *train(None, wrap))
+        save(directory / "two.npz", *train(two, wrap))
