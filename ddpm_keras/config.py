@@ -84,6 +84,9 @@ class TrainOptions:
     log_every: int = option(10, "steps a row of history.csv", at_least=1)
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
     keep: int = option(2, "checkpoints kept", at_least=1)
+    snapshots: int = option(16, "snapshots for averages after the fact; 0: none", at_least=0)
+    quality_every: int = option(2, "epochs between measures of quality; 0: never", at_least=0)
+    quality_images: int = option(500, "images drawn for each of them", at_least=4)
     # the end
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)

@@ -15,6 +15,7 @@ from .unet import UNet
 from .version import __version__
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
+SNAPSHOT_WIDTHS = (0.05, 0.10)
 
 
 def load_data(options):
@@ -46,10 +47,11 @@ def averages(options):
         "warmup": ema.WarmupDecay,
         "ramp": lambda beta: ema.LinearRampDecay(0.0, beta, max(1, options.steps // 2)),
     }
+    widths = SNAPSHOT_WIDTHS if options.snapshots else ()
     if options.ema_schedule == "step":
-        return ema.EMA({"step": ema.StepDecay()})
+        return ema.EMA({"step": ema.StepDecay()}, snapshot_widths=widths)
     rule = rules[options.ema_schedule]
-    return ema.EMA({f"{beta:g}": rule(beta) for beta in options.ema})
+    return ema.EMA({f"{beta:g}": rule(beta) for beta in options.ema}, snapshot_widths=widths)
 
 
 def build_model(options, images):
@@ -142,6 +144,7 @@ def fit(run, options, images, model, done):
     logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
     every = [
         callbacks.StopOnDivergence(),
+        callbacks.Trajectory(run.path / "trajectory.npz", options.log_every),
         callbacks.Progress(options.steps, options.batch_size),
         callbacks.ValidationLoss(
             images.held_out, images.held_out_labels if options.conditional else None
@@ -152,8 +155,10 @@ def fit(run, options, images, model, done):
             sampler=picture_sampler(options),
             log_dir=run.tensorboard,
         ),
+        *_quality_monitor(options, images),
         callbacks.HistoryLog(run, options.log_every, options.batch_size),
         callbacks.TensorBoardScalars(run.tensorboard),
+        *_snapshots(run, options),
         callbacks.Checkpoints(run, options.keep),
     ]
     for first, last, length in segments(done, options.steps, options.epoch_steps):
@@ -173,6 +178,32 @@ def fit(run, options, images, model, done):
             shuffle=False,  # the stream is in its own order
             verbose=0,
         )
+
+
+def _quality_monitor(options, images):
+    """The monitor of quality in training, where one is wanted."""
+    if not options.quality_every:
+        return []
+    from . import evaluation
+
+    return [
+        callbacks.QualityMonitor(
+            evaluation.choose_extractor("auto", images),
+            images.train,
+            options.quality_images,
+            options.quality_every,
+            picture_sampler(options),
+            batch_size=250,
+        )
+    ]
+
+
+def _snapshots(run, options):
+    """Snapshots for post-hoc EMA, where they are wanted."""
+    if not options.snapshots:
+        return []
+    every = max(1, options.steps // options.snapshots)
+    return [callbacks.PowerFunctionSnapshots(run.snapshots, SNAPSHOT_WIDTHS, every)]
 
 
 def segments(done, steps, epoch_steps):

@@ -7,6 +7,7 @@ from .quality import QualityMonitor
 from .samples import SampleGrid
 from .snapshots import PowerFunctionSnapshots
 from .tensorboard import TensorBoardScalars
+from .trajectory import Trajectory
 from .validation import ValidationLoss
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "SampleGrid",
     "StopOnDivergence",
     "TensorBoardScalars",
+    "Trajectory",
     "ValidationLoss",
 ]
