@@ -84,7 +84,9 @@ def _write_trajectory(path, random, decays, epochs):
     arrays = {"step": 10 * np.arange(1, count + 1), "sketch_raw": steps}
     for name in decays:
         arrays[f"sketch_{name}"] = 0.5 * steps
-    np.savez(path / "trajectory.npz", **{k: np.float32(v) for k, v in arrays.items()})
+        arrays[f"block_cosine_{name}"] = 1 - 0.1 * random.rand(count, 3)
+    arrays = {k: np.float32(v) for k, v in arrays.items()}
+    np.savez(path / "trajectory.npz", blocks=np.array(["first", "middle", "last"]), **arrays)
 
 
 def _write_evaluation(path, random, level):

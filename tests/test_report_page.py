@@ -105,6 +105,29 @@ def test_raw_is_advised_where_it_wins_and_the_reason_is_given(tmp_path):
     assert "96% of it are still the weights before training" in texts["reason"]  # 0.9999^400
 
 
+def test_raw_that_wins_early_is_explained_by_the_progress_of_training(tmp_path):
+    path = make_run(tmp_path / "early", decays={"ema_0.9": 0.9}, averages_win=False)
+    change(path, **{"raw": 4.0, "ema_0.9": 5.0})
+    history = (path / "history.csv").read_text().splitlines()
+    column = history[0].split(",").index("val_loss_raw")
+    values = iter(["1.0", "0.5", "0.25", "0.2"])
+    for i, line in enumerate(history[1:], 1):
+        cells = line.split(",")
+        cells[column] = next(values) if cells[column] else ""
+        history[i] = ",".join(cells)
+    (path / "history.csv").write_text("\n".join(history))
+    assert "fell by 20% in the last quarter" in summary(path)["reason"]
+
+
+def test_raw_that_wins_comes_with_its_interval(tmp_path):
+    path = make_run(tmp_path / "run")
+    change(path, **{"raw": 1.0, "ema_0.999": 5.0})
+    file = path / "evaluation.json"
+    interval = {"ema_0.999": {"minus": "raw", "fid": 4.0, "low": 3.5, "high": 4.5}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"differences": interval}))
+    assert "difference to raw: 95% interval 3.5 to 4.5." in summary(path)["evidence"]
+
+
 def test_no_advice_where_the_difference_is_small(tmp_path):
     path = make_run(tmp_path / "even")
     change(path, **{"raw": 4.0, "ema_0.99": 3.95, "ema_0.999": 5.0})
@@ -178,7 +201,7 @@ def test_slider_holds_every_picture_to_the_byte(written, run):
 def test_figures_and_numbers_lie_beside_the_page(written, run):
     names = {path.name for path in (run / "report").iterdir()}
     drawn = figures.draw(analysis.RunRecord(run))
-    assert {f"{picture.name}.png" for picture in drawn} <= names and len(drawn) == 9
+    assert {f"{picture.name}.png" for picture in drawn} <= names and len(drawn) == 10
     for path in (run / "report").glob("*.png"):
         with Image.open(path) as image:
             assert image.width >= 1000
@@ -207,6 +230,8 @@ def test_figures_tell_their_numbers_in_words(run):
     for name, value in record.distances().items():
         assert f"{name} {value:.4g}" in texts["final_quality"]
     assert "real held-out images 3" in texts["final_quality"]
+    names, cosines = record.block_cosines()
+    assert f"{names[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]
     width, _ = analysis.optimum(*analysis.posthoc_curve(record))
     assert f"width of {width:.3g}" in texts["posthoc"] and 0.05 < width < 0.15
 

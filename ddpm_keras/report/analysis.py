@@ -164,6 +164,16 @@ class RunRecord:
             steps = arrays["step"]
         return (steps, sketches) if "raw" in sketches and len(steps) >= 3 else None
 
+    def block_cosines(self):
+        """At the last record: `(names of blocks, {average: cosine with raw (B,)})`, or None."""
+        path = self.path / "trajectory.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            prefix = "block_cosine_"
+            found = {k.removeprefix(prefix): arrays[k][-1] for k in arrays if k.startswith(prefix)}
+            return (list(arrays["blocks"]), found) if found else None
+
     def pictures(self, most=24):
         """Sample pictures: dict epoch -> dict weight set -> path, at most `most` epochs.
 
@@ -251,10 +261,15 @@ def verdict(record):
     best = min(numbers, key=numbers.get)
     raw, value = numbers.get("raw"), numbers[best]
     gain = raw / value if raw is not None and value > 0 else None
-    difference = record.evaluation.get("differences", {}).get(best, {}) if by == "quality" else {}
-    low, high = difference.get("low"), difference.get("high")
+    low, high = difference_to_raw(record, best) if by == "quality" else (None, None)
     clear = gain is not None and gain >= CLEAR_GAIN if high is None else high < 0
     return Verdict(best, value, raw, gain, clear, by, low, high)
+
+
+def difference_to_raw(record, name):
+    """95% interval of a weight set's distance minus that of raw, as evaluated, or (None, None)."""
+    difference = record.evaluation.get("differences", {}).get(name, {})
+    return difference.get("low"), difference.get("high")
 
 
 def differing_options(records):

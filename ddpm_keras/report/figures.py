@@ -71,6 +71,7 @@ def draw(record):
         _loss_by_timestep,
         _betas,
         _distances,
+        _blocks,
         _trajectory,
         _posthoc,
     )
@@ -293,6 +294,33 @@ def _distances(record):
         f"Relative distance between raw weights and averages; at the end {_ends(distances)}.",
         "An average lags behind the raw weights and rests near the centre of their jitter; the "
         "longer its window, the farther it is.",
+        figure,
+    )
+
+
+def _blocks(record):
+    recorded = record.block_cosines()
+    if recorded is None:
+        return None
+    blocks, cosines = recorded
+    figure, (axis,) = _axes(height=4.2)
+    places = range(len(blocks))
+    for name, values in cosines.items():
+        look = style(record.weight_sets, name) | {"linestyle": "none"}
+        axis.plot(places, np.maximum(1 - values, 1e-9), markersize=4, **look)
+    axis.set_yscale("log")
+    shown = places[:: max(1, len(blocks) // 16)]
+    axis.set_xticks(shown, [blocks[i] for i in shown], rotation=60, ha="right", fontsize="small")
+    axis.set_ylabel("1 - cosine with raw")
+    axis.legend(frameon=False)
+    farthest = {name: blocks[int(np.argmin(values))] for name, values in cosines.items()}
+    return Picture(
+        "blocks",
+        "Which layers an average differs in",
+        "Angle between averaged and raw weights of each layer at the end of training; largest in "
+        + ", ".join(f"{block} for {name}" for name, block in farthest.items())
+        + ".",
+        "Layers from input to output. High: the raw weights of that layer move about most.",
         figure,
     )
 

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import jinja2
+import numpy as np
 
 from .. import files
 from ..version import __version__
@@ -200,6 +201,9 @@ def _evidence(record, found):
         others = {k: v for k, v in record.distances().items() if k != "raw"}
         best = min(others, key=others.get)
         text += f", against {number(others[best])} of the best average, {best}."
+        low, high = analysis.difference_to_raw(record, best)
+        if high is not None:
+            text += f" Its difference to raw: 95% interval {number(low)} to {number(high)}."
     else:
         text += f", raw {number(found.raw)}: {found.gain:.1f} times closer to real images."
     if found.low is not None:
@@ -224,7 +228,25 @@ def _reason(record, found):
             f"The run is short for {name}: {late[name]:.0%} of it are still the weights before "
             "training. A longer run, a smaller decay or a warm-up of the decay would help."
         )
-    return "An average pays off while the raw weights jitter; here they seem steady already."
+    drop = _recent_drop(record)
+    if drop is not None and drop > 0.05:
+        return (
+            f"Training is still fast: the validation loss of the raw weights fell by {drop:.0%} in "
+            "the last quarter of the run, and an average lags behind. Averages gain in longer runs."
+        )
+    return (
+        "An average gains by the jitter of the raw weights, which a small or falling learning rate "
+        "leaves little of."
+    )
+
+
+def _recent_drop(record):
+    """Share by which the raw validation loss fell in the last quarter of the run, or None."""
+    steps, values = record.curve("val_loss_raw")
+    if len(steps) < 2:
+        return None
+    before = np.interp(0.75 * steps[-1], steps, values)
+    return float(1 - values[-1] / before) if before > 0 else None
 
 
 def _use(record, name):
