@@ -118,7 +118,6 @@ class EvaluateOptions:
     runs: tuple[str, ...] = option((), "run directories", positional=True)
     images: str = option("", "a folder of images to judge, instead of runs")
     against: str = option("", "the folder of real images to judge them by")
-    image_size: int = option(0, "side those are resized to; 0: as they are", at_least=0)
     extractor: str = option("auto", "features: auto, classifier, inception, inception75, or a file "
                             "of the FID network's weights")
     reference: str = option("train", "real images: train, held-out, or an .npz of mu and sigma")

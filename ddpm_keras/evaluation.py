@@ -48,7 +48,8 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     )
     extractor = choose_extractor(options.extractor, images)
     real = real_features(extractor, images)
-    draw = Drawing(run, model, trained, options)
+    reference = choose_reference(options.reference, real)
+    draw = Drawing(model, trained, options)
     folder = run.path / "evaluation"
     features = {
         name: draw.features(extractor, weights, folder)
@@ -58,18 +59,55 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": command,
         "metric": extractor.metric,
-        "reference": _reference(images, real, trained),
+        "reference": {
+            "dataset": trained.dataset,
+            "split": options.reference,
+            "num_images": len(reference) if isinstance(reference, np.ndarray) else None,
+            "num_held_out": len(real["held_out"]),
+            "fingerprint": images.fingerprint,
+            "floor_fid": quality.frechet_distance(real["train"], real["held_out"]),
+        },
         "weights": {
-            name: measure(real, rows) | draw.settings | {"extractor": extractor.name}
+            name: quality.evaluate_features(reference, rows, real["held_out"])
+            | draw.settings
+            | {"extractor": extractor.name}
             for name, rows in features.items()
         },
-        "differences": differences(real["train"], features),
+        "differences": differences(reference, features),
         "extractor": {"name": extractor.name, "fingerprint": extractor.fingerprint},
         "step": int(model.train_counter.numpy()),
     }
     run.add_evaluation(record)
     shutil.rmtree(folder)
     return record
+
+
+def evaluate_folders(options):
+    """Measures one folder of images against another; nothing is written.
+
+    Args:
+        options: a `config.EvaluateOptions` with `images` and `against`. The extractor "auto" is a
+            network that learns from the images of `against`, which must then be of one size.
+
+    Returns:
+        A record as of `evaluate_run`, with the folder in place of the weight sets.
+    """
+    judged, real = quality.ImageFolder(options.images), quality.ImageFolder(options.against)
+    if options.extractor in ("auto", "classifier"):
+        extractor = quality.ClassifierFeatures.train(np.stack(real[:]), dataset=real.path.name)
+    else:
+        extractor = named_extractor(options.extractor)
+    features = {}
+    for name, images in (("real", real), ("judged", judged)):
+        with _bar(f"features of {images.path}", len(images)) as bar:
+            features[name] = quality.extract_features(extractor, images, progress=bar)
+    row = quality.evaluate_features(features["real"], features["judged"])
+    return {
+        "metric": extractor.metric,
+        "reference": {"dataset": options.against, "num_images": len(real)},
+        "weights": {options.images: row | {"extractor": extractor.name}},
+        "differences": {},
+    }
 
 
 def load_model(run):
@@ -101,6 +139,11 @@ def choose_extractor(name, images):
             with files.atomic_path(path) as temporary:
                 extractor.save(temporary)
         return quality.ClassifierFeatures.load(path)
+    return named_extractor(name)
+
+
+def named_extractor(name):
+    """An extractor whose weights are known beforehand: Inception, or a file of the FID network."""
     if name in ("inception", "inception75"):
         return quality.InceptionFeatures(size=75 if name == "inception75" else 299)
     if not Path(name).is_file():
@@ -109,6 +152,15 @@ def choose_extractor(name, images):
             "network's weights."
         )
     return quality.FIDInceptionFeatures(name)
+
+
+def choose_reference(name, real):
+    """What `--reference` names: features of the train or held-out images, or a statistics file."""
+    if name in ("train", "held-out"):
+        return real[name.replace("-", "_")]
+    if not Path(name).is_file():
+        raise UsageError(f"--reference {name}: give train, held-out, or an .npz of mu and sigma.")
+    return quality.FeatureStatistics.load(name)
 
 
 def real_features(extractor, images):
@@ -145,8 +197,7 @@ class Drawing:
     """Draws the images of each weight set in the same way.
 
     Args:
-        run: the `Run`.
-        model: its `DDPM`.
+        model: a `DDPM`.
         trained: the run's `TrainOptions`, whose sampler and number of images are the defaults.
         options: an `EvaluateOptions`.
 
@@ -154,8 +205,8 @@ class Drawing:
         settings: what the record says of how the images were drawn.
     """
 
-    def __init__(self, run, model, trained, options):
-        self.run, self.model, self.options = run, model, options
+    def __init__(self, model, trained, options):
+        self.model, self.options = model, options
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
         steps = options.steps or trained.sampling_steps
@@ -197,11 +248,6 @@ def checksum(values):
     return digest.hexdigest()
 
 
-def measure(real, generated):
-    """Every metric of generated features against those of the real images."""
-    return quality.evaluate_features(real["train"], generated, real["held_out"])
-
-
 def differences(real, features):
     """How each weight set differs from the raw weights, with a 95% interval over the same noise."""
     if "raw" not in features:
@@ -219,41 +265,30 @@ def differences(real, features):
     return result
 
 
-def _reference(images, real, trained):
-    """What the images are compared with, and how far the held-out images are from it: the floor."""
-    return {
-        "dataset": trained.dataset,
-        "split": "train",
-        "num_images": len(real["train"]),
-        "num_held_out": len(real["held_out"]),
-        "fingerprint": images.fingerprint,
-        "floor_fid": quality.frechet_distance(real["train"], real["held_out"]),
-    }
-
-
 def table(record):
     """The record as text: one line a weight set, and what real held-out images score."""
     weights, reference = record["weights"], record["reference"]
     count = next(iter(weights.values()))["num_images"]
+    to = f"to {reference.get('split', 'real')}"
     lines = [
         f"{record['metric']}, of {count:,} generated images (less is better)",
-        f"{'weights':<20}{'to train':>10}{'to held-out':>13}{'KID x 1000':>17}"
+        f"{'weights':<20}{to[:15]:>16}{'to held-out':>13}{'KID x 1000':>17}"
         f"{'precision':>11}{'recall':>8}",
     ]
     for name, row in weights.items():
         kid = "" if row["kid"] is None else f"{1e3 * row['kid']:.2f} ± {1e3 * row['kid_std']:.2f}"
         lines.append(
-            f"{name:<20}{row['fid']:>10.2f}{row['fid_held_out']:>13.2f}{kid:>17}"
-            f"{_share(row['precision']):>11}{_share(row['recall']):>8}"
+            f"{name:<20}{row['fid']:>16.2f}{_number(row['fid_held_out'], 2):>13}{kid:>17}"
+            f"{_number(row['precision'], 3):>11}{_number(row['recall'], 3):>8}"
         )
-    held_out = f"{reference['num_held_out']:,} held-out real images"
-    lines.append(f"For comparison, {held_out} are at {reference['floor_fid']:.2f} from train.")
-    lines += _verdict(record)
-    return "\n".join(lines)
+    if "floor_fid" in reference:
+        held_out = f"{reference['num_held_out']:,} held-out real images"
+        lines.append(f"For comparison, {held_out} are at {reference['floor_fid']:.2f} from train.")
+    return "\n".join(lines + _verdict(record))
 
 
-def _share(value):
-    return "" if value is None else f"{value:.3f}"
+def _number(value, digits):
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _verdict(record):

@@ -137,7 +137,7 @@ class Run:
     # History
 
     def read_history(self):
-        """The rows of history.csv as dicts of numbers; cells that were not measured are left out."""
+        """The rows of history.csv as dicts of numbers, without cells that were not measured."""
         if not self.history.is_file():
             return []
         with open(self.history, newline="", encoding="utf-8") as file:

@@ -25,8 +25,8 @@ class Trajectory(keras.callbacks.Callback):
     be drawn. `step_length` is such an estimate; the other numbers are exact.
 
     Args:
-        path: the .npz file: `step` (R,); for each weight set `sketch_<name>` (R, 256); `blocks` (B,),
-            the names of the network's layers, and for each average `block_distance_<name>` and
+        path: the .npz file: `step` (R,); for each weight set `sketch_<name>` (R, 256); `blocks`
+            (B,), names of the network's layers, and for each average `block_distance_<name>` and
             `block_cosine_<name>` (R, B). Records after the step that training goes on from are
             dropped.
         every: optimizer steps between records.

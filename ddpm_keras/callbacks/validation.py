@@ -6,8 +6,8 @@ import keras
 class ValidationLoss(keras.callbacks.Callback):
     """Adds `val_loss_raw`, `val_loss_ema_0.999` ... to the logs of each epoch.
 
-    Every weight set and every epoch gets the same images, noise and evenly spread timesteps, so that
-    the numbers differ by the weights alone.
+    Every weight set and every epoch gets the same images, noise and evenly spread timesteps, so
+    that the numbers differ by the weights alone.
 
     Args:
         images: held-out images, uint8 or float in [-1, 1], (N, height, width, channels).
