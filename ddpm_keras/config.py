@@ -66,7 +66,7 @@ class TrainOptions:
     weighting: str = option("simple", "loss weight by timestep", choices=("simple", "min_snr"))
     # averages
     ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
-    ema_schedule: str = option("warmup", "how the decays begin", choices=EMA_SCHEDULES)
+    ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin", choices=EMA_SCHEDULES)
     # optimisation
     steps: int = option(2000, "optimizer steps in all", at_least=1)
     batch_size: int = option(128, "images a step", at_least=1)
@@ -170,7 +170,7 @@ PRESETS = {
         "dropout": 0.1,
         "flip": True,
         "ema": (0.9999,),
-        "ema_schedule": "constant",
+        "ema_schedule": ("constant",),
         "steps": 800_000,
         "learning_rate": 2e-4,
         "warmup_steps": 5000,
@@ -190,7 +190,7 @@ PRESETS = {
         "dropout": 0.1,
         "flip": True,
         "ema": (0.9999,),
-        "ema_schedule": "constant",
+        "ema_schedule": ("constant",),
         "steps": 500_000,
         "learning_rate": 2e-4,
         "warmup_steps": 5000,
@@ -223,8 +223,10 @@ def train_options(argv):
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}
     values = {"preset": preset} | own_dataset | PRESETS[preset] | given
-    if not values.get("ema", True):
-        raise UsageError("--ema needs at least one decay, such as --ema 0.999.")
+    for name, example in (("ema", "0.999"), ("ema_schedule", "warmup")):
+        if not values.get(name, True):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} needs at least one value, such as {flag} {example}.")
     return TrainOptions(**values), given
 
 

@@ -41,17 +41,24 @@ def load_data(options):
 
 
 def averages(options):
-    """The `EMA` that `--ema` and `--ema-schedule` name; each average is called by its decay."""
+    """The `EMA` that `--ema` and `--ema-schedule` name.
+
+    Each average is called by its decay, after its schedule where there are several. The step-based
+    schedule, 1 - 1/(n + 1), has no decay of its own and gives one average, "step".
+    """
     rules = {
         "constant": ema.ConstantDecay,
         "warmup": ema.WarmupDecay,
         "ramp": lambda beta: ema.LinearRampDecay(0.0, beta, max(1, options.steps // 2)),
     }
-    widths = SNAPSHOT_WIDTHS if options.snapshots else ()
-    if options.ema_schedule == "step":
-        return ema.EMA({"step": ema.StepDecay()}, snapshot_widths=widths)
-    rule = rules[options.ema_schedule]
-    return ema.EMA({f"{beta:g}": rule(beta) for beta in options.ema}, snapshot_widths=widths)
+    decays = {}
+    for schedule in options.ema_schedule:
+        prefix = f"{schedule}_" if len(options.ema_schedule) > 1 else ""
+        if schedule == "step":
+            decays["step"] = ema.StepDecay()
+            continue
+        decays |= {f"{prefix}{beta:g}": rules[schedule](beta) for beta in options.ema}
+    return ema.EMA(decays, snapshot_widths=SNAPSHOT_WIDTHS if options.snapshots else ())
 
 
 def build_model(options, images):

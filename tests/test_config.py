@@ -42,7 +42,7 @@ def test_cifar10_preset_is_the_paper():
         "weighting": "simple",
         "flip": True,
         "ema": (0.9999,),
-        "ema_schedule": "constant",
+        "ema_schedule": ("constant",),
         "batch_size": 128,
         "learning_rate": 2e-4,
         "warmup_steps": 5000,
