@@ -82,7 +82,7 @@ def test_not_a_run(tmp_path):
 def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
     record = analysis.RunRecord(make_run(tmp_path / "one", epochs=30))
     assert list(record.pictures(most=4)) == [1, 11, 20, 30]
-    assert len(record.pictures()) == 24
+    assert len(record.pictures()) == 24 and list(record.pictures(most=1)) == [30]
     for paths in record.pictures().values():
         assert set(paths) == set(TRACKED)
 

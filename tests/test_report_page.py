@@ -258,6 +258,17 @@ def test_comparison_gives_intervals_by_group(compared):
     assert float(rows[0]["difference: 95% low"]) == expected[1].low
 
 
+def test_comparison_shows_the_last_pictures_of_each_setting(compared):
+    pictures = [
+        a for tag, a in Elements(compared).tags if tag == "img" and a["alt"][:7] == "Samples"
+    ]
+    assert len(pictures) == 2 * 3
+    file = compared.parent / "warmup-0" / "samples" / "epoch-0004-ema_0.99.png"
+    shown = {each["alt"]: each["src"] for each in pictures}
+    alt = "Samples of ema_0.99, ema_schedule=warmup: warmup-0, epoch 4"
+    assert shown[alt].endswith("," + page._base64(file))
+
+
 def test_comparison_of_unevaluated_runs(tmp_path):
     runs = [make_run(tmp_path / str(s), seed=s, evaluated=False) for s in range(2)]
     text = report.write_comparison(runs, tmp_path / "page.html").read_text()

@@ -177,8 +177,8 @@ class RunRecord:
     def pictures(self, most=24):
         """Sample pictures: dict epoch -> dict weight set -> path, at most `most` epochs.
 
-        Epochs are spread evenly, the first and the last among them; only epochs with a picture of
-        every weight set count.
+        Epochs are spread evenly, the first and the last among them (for one, the last); only weight
+        sets with a picture at every epoch count.
         """
         folder = self.path / "samples"
         whole = sorted(folder.glob("epoch-[0-9]*-raw.png"))
@@ -190,7 +190,9 @@ class RunRecord:
             epochs[int(stem.removeprefix("epoch-"))] = paths
         names = set.intersection(*map(set, epochs.values())) if epochs else set()
         keep = sorted(epochs)
-        if len(keep) > most:
+        if most == 1:
+            keep = keep[-1:]
+        elif len(keep) > most:
             keep = [
                 keep[i] for i in np.unique(np.linspace(0, len(keep) - 1, most).round().astype(int))
             ]

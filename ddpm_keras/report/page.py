@@ -102,6 +102,7 @@ def write_comparison(run_dirs, out):
     page = _template("comparison.html.j2").render(
         records=records,
         summary=_comparison_summary(records),
+        samples=_last_samples(records),
         tables=tables,
         figures=pictures,
         definitions=_definitions(records[0].metric),
@@ -435,6 +436,17 @@ def _samples(record):
         "sets": names,
         "images": [[_base64(paths[name]) for name in names] for paths in pictures.values()],
     }
+
+
+def _last_samples(records):
+    """The last pictures of the first run of each group: list of (heading, [(weight set, PNG)])."""
+    found = []
+    for label, runs in analysis.groups(records).items():
+        pictures = runs[0].pictures(most=1)
+        for epoch, paths in pictures.items():
+            shown = [(name, _base64(path)) for name, path in paths.items()]
+            found.append((f"{label}: {runs[0].name}, epoch {epoch}", shown))
+    return found
 
 
 def _chosen(record, samples):
