@@ -5,7 +5,8 @@ held out. `training_stream` turns an array into an endless `tf.data.Dataset` who
 pure function of the seed and the step, so that a resumed run sees what an uninterrupted one sees.
 
 Reference:
-    - Alimoglu and Alpaydin's optical digits (UCI), as shipped with scikit-learn.
+    - Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits" (UCI), of which
+      scikit-learn ships the 1,797 test images.
 """
 
 import dataclasses
