@@ -420,7 +420,7 @@ def test_a_step_skipped_by_the_loss_scale_does_not_count(arguments):
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
 def test_averages_are_float32_under_every_policy_and_move(policy):
     keras.config.set_dtype_policy(policy)
-    model = trained(ema=EMA((0.9, 0.9999)))
+    model = trained(keras.optimizers.SGD(0.1), ema=EMA((0.9, 0.9999)))
     start = numbers(followed_start())
     assert {value.dtype for value in model.weight_values("ema")} == {tf.float32}
     weights = [np.asarray(tf.cast(v.value, tf.float32)) for v in model.network.weights]
@@ -478,7 +478,8 @@ class OwnLoop(keras.Model):
 
 def test_bare_ema_in_a_subclassed_model_with_its_own_train_step(tmp_path):
     x, y = task()
-    model = compiled(OwnLoop())
+    model = OwnLoop()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model(x)
     start = model.get_weights()
     model.ema.build(model.weights)
@@ -487,8 +488,10 @@ def test_bare_ema_in_a_subclassed_model_with_its_own_train_step(tmp_path):
     assert_close(model.ema.variables("0.9"), expected)
     assert len(model.trainable_variables) == 4  # the averages are no weights of the model
     model.save_weights(tmp_path / "model.weights.h5")
-    again = compiled(OwnLoop())
+    again = OwnLoop()
+    again.compile("adam", model.loss)
     again(x)
+    again.optimizer.build(again.trainable_variables)
     again.ema.build(again.weights)
     again.load_weights(tmp_path / "model.weights.h5")
     assert again.ema.num_updates == 1
@@ -517,7 +520,7 @@ def test_networks_built_by_their_first_batch(make):
     assert model.ema.num_updates == 3
     keras.utils.set_random_seed(0)
     built = EMAModel(make(), ema=0.9)
-    built.network.build((None, 4))
+    built(x[:1])
     compiled(built).fit(x, y, batch_size=16, epochs=1, verbose=0, shuffle=False)
     for a, b in zip(model.weight_values("ema"), built.weight_values("ema"), strict=True):
         assert np.shape(a) == np.shape(b)
@@ -747,6 +750,7 @@ def test_a_layer_thawed_after_saving_keeps_what_the_file_has(tmp_path):
     for a, b in zip(half.weight_values("ema"), other.weight_values("ema"), strict=True):
         np.testing.assert_array_equal(a, b)
     # and the other way round: what the file averages stays an average
+    compiled(other).optimizer.build(half.trainable_variables)
     other.save_weights(tmp_path / "n.weights.h5")
     half.load_weights(tmp_path / "n.weights.h5")
     assert len(half.ema.averaged_positions) == 4

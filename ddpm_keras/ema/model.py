@@ -83,7 +83,7 @@ class EMAModel(keras.Model):
 
     def build(self, input_shape=None):
         if not self.network.built:
-            self.network.build(input_shape)
+            self.network.build_from_config({"input_shape": input_shape})
         self.built = True
 
     def call(self, inputs, training=None, **kwargs):
@@ -92,10 +92,23 @@ class EMAModel(keras.Model):
     def compute_output_shape(self, *args, **kwargs):
         return self.network.compute_output_shape(*args, **kwargs)
 
-    def fit(self, *args, callbacks=None, **kwargs):
+    def fit(self, x=None, *args, callbacks=None, **kwargs):
+        if not self.network.built:
+            self._build_network(x)
         if self.ema is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*_as_list(callbacks), _RunLengthCheck()]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
+        return super().fit(x, *args, callbacks=callbacks, **kwargs)
+
+    def _build_network(self, x):
+        """Builds the network on the first rows: averages copy weights before the step is traced."""
+        if isinstance(x, tf.data.Dataset):
+            x, _, _ = keras.utils.unpack_x_y_sample_weight(next(iter(x)))
+        elif isinstance(x, (np.ndarray, tf.Tensor, list, tuple, dict)):
+            x = tf.nest.map_structure(lambda array: array[:1], x)
+        else:
+            return
+        with self.distribute_strategy.scope():
+            self(x)
 
     def get_config(self):
         config = super().get_config()
@@ -174,7 +187,7 @@ class EMAModel(keras.Model):
         if isinstance(weights, (str, WeightSet)):
             values = self.weight_values(weights)
         pairs = zip(self.network.weights, values, strict=True)
-        return keras.StatelessScope([(v, tf_variable(x)) for v, x in pairs if v is not x])
+        return keras.StatelessScope([(v, tf_variable(x)) for v, x in pairs])
 
     def export_network(self, weights="ema", path=None):
         """A fresh network that holds a weight set.
@@ -220,6 +233,10 @@ class EMAModel(keras.Model):
             raise ValueError(
                 "An optimizer with use_ema=True overwrites the raw weights when fit() ends: "
                 f"drop it and give the model ema={optimizer.ema_momentum} instead."
+            )
+        if not self.network.weights:
+            raise ValueError(
+                "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
         return super().make_train_function(force)
@@ -294,8 +311,6 @@ class EMAModel(keras.Model):
         self.optimizer.apply(gradients, self.trainable_variables)
         stepped = tf.convert_to_tensor(self.optimizer.iterations) > before
         if self.ema is not None:
-            if not self.ema.built:  # a network built by this very call
-                self.ema.build(self.network.weights)
             self.ema.update(self.network.weights, stepped)
         self.train_counter.assign_add(1)
         return stepped
