@@ -1,11 +1,18 @@
 """Features of many images: flat in memory, resumed after an interruption, cached under a key."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from ddpm_keras.quality import FeatureExtractor, extract_features, reference_path
+from ddpm_keras.quality import (
+    FeatureExtractor,
+    FeatureStatistics,
+    evaluate_features,
+    extract_features,
+    reference_path,
+)
 
 
 class Means(FeatureExtractor):
@@ -42,6 +49,32 @@ def test_array_and_function_give_the_same_features(images):
     from_function = extract_features(Means(), source, num_images=600)
     np.testing.assert_allclose(from_function, expected[:600], rtol=1e-6)
     assert sum(asked) == 600 and max(asked) <= 256
+
+
+def test_memory_stays_flat_on_ten_thousand_images(tmp_path):
+    """30 MB of pixels and 80 MB of features go by; what is held is a few blocks of rows."""
+
+    class Wide(Means):
+        dim = 2048
+
+        def _features(self, batch):
+            return np.float32(batch.reshape(len(batch), -1)[:, :2048])
+
+    def source(start, stop):
+        random = np.random.RandomState(start)
+        return random.randint(0, 256, (stop - start, 32, 64, 1)).astype(np.uint8)
+
+    peaks = []
+    for count in (5000, 10000):
+        path = tmp_path / f"{count}.npy"
+        tracemalloc.start()
+        features = extract_features(Wide(), source, count, path=path)
+        FeatureStatistics.of(features)
+        evaluate_features(features[:, :64], features[::-1, :64], num_subsets=2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2**28  # 256 MiB
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_an_interrupted_extraction_continues(images, tmp_path):

@@ -39,7 +39,7 @@ def distance(real, generated):
     matrices = [x for x in (real, generated) if not isinstance(x, FeatureStatistics)]
     if len(matrices) == 2:
         real, generated = check_pair(real, generated)
-        if min(len(real), len(generated)) < real.shape[1]:
+        if max(len(real), len(generated)) < real.shape[1]:
             return _from_rows(real, generated)
     real, generated = (
         x if isinstance(x, FeatureStatistics) else FeatureStatistics.of(x)
@@ -89,7 +89,7 @@ class GaussianReference:
 
 
 def _from_rows(real, generated):
-    """The distance from rows (N, D) and (M, D) where N or M < D: no D x D matrix is built.
+    """The distance from rows (N, D) and (M, D) where N, M < D: no D x D matrix is built.
 
     tr (S_r S_g)^(1/2) is the sum of the singular values of X Y^T / sqrt((N-1)(M-1)), X and Y being
     the centred rows, since the eigenvalues of X^T X Y^T Y are those of (X Y^T)(X Y^T)^T.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLOCK = 4096  # rows handled at a time, so that a matrix on disk never has to fit in memory
+BLOCK = 2048  # rows handled at a time, so that a matrix on disk never has to fit in memory
 
 
 def blocks(features):
