@@ -40,6 +40,7 @@ def _write_config(path, seed, decays, epochs, options):
             "batch_size": 128,
             "ema": list(decays.values()),
             "ema_schedule": "constant",
+            "quality_images": 500,
             "seed": seed,
             "run_dir": str(path),
             **options,

@@ -230,6 +230,7 @@ def test_figures_tell_their_numbers_in_words(run):
     for name, value in record.distances().items():
         assert f"{name} {value:.4g}" in texts["final_quality"]
     assert "real held-out images 3" in texts["final_quality"]
+    assert "digits classifier of 500 images" in texts["quality"]
     names, cosines = record.block_cosines()
     assert f"{names[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]
     width, _ = analysis.optimum(*analysis.posthoc_curve(record))

@@ -137,6 +137,12 @@ class RunRecord:
         """What the distance of evaluation.json is called."""
         return self.evaluation.get("metric") or "Fréchet distance"
 
+    @property
+    def monitored(self):
+        """What the distance during training is, with its number of images."""
+        count = self.config.get("options", {}).get("quality_images")
+        return self.metric + (f" of {count:,} images" if count else "")
+
     def distances(self, key="fid"):
         """Dict weight set -> number of evaluation.json, where it is known."""
         weights = self.evaluation.get("weights", {})

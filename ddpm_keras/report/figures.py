@@ -158,8 +158,8 @@ def _final_quality(record):
 
 
 _FLOOR_NOTE = (
-    "The dotted line is the distance between real training images and real held-out ones: about "
-    "what perfect samples would score."
+    "The dotted line is the distance between training images and real held-out ones, for scale: "
+    "what perfect samples would score if there were as many of them."
 )
 
 
@@ -179,10 +179,11 @@ def _quality(record):
     _overlay(axis, record, curves)
     _log_if_wide(axis, curves)
     axis.set_ylabel("Fréchet distance")
+    axis.set_title(record.monitored, fontsize="medium")
     return Picture(
         "quality",
         "Quality during training",
-        f"Fréchet distance of every weight set over the steps; at the end {_ends(curves)}.",
+        f"{record.monitored}, of every weight set over the steps; at the end {_ends(curves)}.",
         "Lower is better. A curve that jumps up and down means that the result depends on when one "
         "happens to stop; averages are smoother.",
         figure,
@@ -423,12 +424,13 @@ def _bars(records, name, title, note, pick):
 
 def _grouped_curves(records):
     prefix = "quality_" if any(record.curves("quality_") for record in records) else "val_loss_"
-    what = {"quality_": "Fréchet distance", "val_loss_": "validation loss"}[prefix]
+    what = {"quality_": records[0].monitored, "val_loss_": "validation loss"}[prefix]
     grouped = {label: runs for label, runs in analysis.groups(records).items()}
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
     if not any(record.curves(prefix) for record in records):
         return None
     figure, axes = _axes(len(grouped)) if len(grouped) <= 3 else _axes()
+    axes[0].set_ylabel("Fréchet distance" if prefix == "quality_" else what)
     for i, (label, runs) in enumerate(grouped.items()):
         axis = axes[i % len(axes)]
         labelled = set()
@@ -438,13 +440,13 @@ def _grouped_curves(records):
                 look["label"] = None if name in labelled else look["label"]
                 labelled.add(name)
                 axis.plot(steps, values, linewidth=1, alpha=0.8, **look)
-        axis.set(xlabel="optimizer step", ylabel=what)
+        axis.set_xlabel("optimizer step")
         axis.set_title(label if len(axes) == len(grouped) else "all runs", fontsize="medium")
         axis.legend(frameon=False, fontsize="small")
     return Picture(
         "comparison_curves",
-        f"{what[0].upper()}{what[1:]} during training",
-        f"{what} of every weight set and run over the steps.",
-        "One line for each run and weight set.",
+        "Quality during training" if prefix == "quality_" else "Validation loss",
+        f"The {what}, of every weight set and run over the steps.",
+        f"One line for each run and weight set: {what}.",
         figure,
     )

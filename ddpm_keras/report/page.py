@@ -326,7 +326,8 @@ def _stability_tables(record):
                     (name, [summary.as_dict()[key] for key in _STABILITY_COLUMNS])
                     for name, summary in summaries.items()
                 ],
-                "note": "Each number's formula is under “What the numbers mean”.",
+                "note": (f"{record.monitored}. " if prefix == "quality_" else "")
+                + "Each number's formula is under “What the numbers mean”.",
             }
 
 
@@ -398,7 +399,7 @@ def _stability_over_seeds(records):
             "title": f"{title}: stability and convergence, over seeds",
             "columns": ["settings", "measure", "runs", *_INTERVAL_COLUMNS],
             "rows": rows,
-            "note": _GROUP_NOTE,
+            "note": (f"{records[0].monitored}. " if prefix == "quality_" else "") + _GROUP_NOTE,
         }
 
 
