@@ -1,0 +1,46 @@
+"""Every preset builds its network and takes real steps on photographs of its size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from ddpm_keras import config, data, training
+
+SHAPES = {
+    "digits": (8, 8, 1),
+    "images": (32, 32, 3),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "celeba64": (64, 64, 3),
+}
+PARAMETERS = {"digits": 701_345, "cifar10": 35_746_307}
+
+
+def photographs(shape, count=8):
+    """Crops of a photograph, as a data set."""
+    photo = Image.fromarray(load_sample_images().images[0])
+    photo = np.asarray(photo.convert("L" if shape[-1] == 1 else "RGB"))
+    photo = photo.reshape(*photo.shape[:2], shape[-1])
+    crops = [photo[7 * i : 7 * i + shape[0], 5 * i : 5 * i + shape[1]] for i in range(count)]
+    images = np.stack(crops)
+    return data.ImageData("photographs", train=images[:-2], held_out=images[-2:])
+
+
+def test_every_preset_is_listed():
+    assert set(SHAPES) == set(config.PRESETS)
+
+
+@pytest.mark.parametrize("preset", list(SHAPES))
+def test_preset_takes_real_steps(preset):
+    options, _ = config.train_options(["--preset", preset, "--batch-size", "2", "--snapshots", "0"])
+    images = photographs(SHAPES[preset])
+    model = training.build_model(options, images)
+    if preset in PARAMETERS:
+        assert model.network.count_params() == PARAMETERS[preset]
+    before = [np.array(w) for w in model.network.weights]
+    model.run_eagerly = True
+    stream = data.training_stream(images.train, batch_size=2, flip=options.flip, steps=2)
+    history = model.fit(stream, shuffle=False, verbose=0).history
+    assert np.isfinite(history["loss"][0]) and model.ema.num_updates == 2
+    assert any((a != np.array(b)).any() for a, b in zip(before, model.network.weights, strict=True))
