@@ -62,7 +62,9 @@ def load(options):
     from ddpm_keras.run import Run
 
     if options.from_diffusers:
-        return DDPM(interop.load_diffusers(options.from_diffusers), ema=None)
+        schedule, prediction = interop.load_diffusers_schedule(options.from_diffusers)
+        network = interop.load_diffusers(options.from_diffusers)
+        return DDPM(network, schedule=schedule, prediction=prediction, ema=None)
     path = Path(options.source)
     if path.is_dir():
         return evaluation.load_model(Run.open(path))

@@ -295,6 +295,7 @@ class DDPM(EMAModel):
             )
         labels = self._sample_labels(start, num_images, labels, guidance_scale)
         sampler = sampler or samplers.DDIM(min(50, self.schedule.timesteps))
+        sampler.timesteps(self.schedule)  # refuses too many steps, before anything is traced
         guided = guidance_scale != 1.0
         function = self._traced.sampling(sampler, guided)
         values = self._tensors(weights)
