@@ -45,9 +45,37 @@ def save(path, model, history):
     np.savez(path, num_updates=model.ema.num_updates, losses=losses, **arrays)
 
 
+def averages_outside_the_scope(strategy):
+    """What becomes of averages made without the strategy's scope: naive variables, then an EMA."""
+    with strategy.scope():
+        weight = keras.Variable([1.0], aggregation="mean")
+    naive = tf.Variable([1.0], trainable=False)
+    ema = EMA(0.5)
+    ema.build([weight])
+
+    def step():
+        weight.assign([3.0])
+        ema.update([weight])
+
+    def naive_step():
+        naive.assign(0.5 * naive + 0.5 * weight.value)
+
+    tf.function(lambda: strategy.run(step))()
+    try:
+        tf.function(lambda: strategy.run(naive_step))()
+        expected = naive.numpy() == 2.0  # every replica moved the one variable
+        print("moved" if expected.all() else "failed")
+    except (ValueError, RuntimeError, tf.errors.OpError):
+        print("failed")
+    print("moved" if ema.variables("0.5")[0].numpy() == 2.0 else "failed")
+
+
 if __name__ == "__main__":
-    directory = pathlib.Path(sys.argv[1])
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    if sys.argv[1] == "scope":
+        averages_outside_the_scope(two)
+        sys.exit()
+    directory = pathlib.Path(sys.argv[1])
     for wrap in (keras.optimizers.LossScaleOptimizer, lambda optimizer: optimizer):
         save(directory / "one.npz", *train(None, wrap))
         save(directory / "two.npz", *train(two, wrap))

@@ -1,0 +1,368 @@
+"""Synthesised averages against averages that were tracked, in arithmetic and in real training."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras import DDPM, EMA, EMAModel, UNet, posthoc
+from ddpm_keras.callbacks import PowerFunctionSnapshots
+from ddpm_keras.ema import ConstantDecay, PowerFunctionDecay, StepDecay, WarmupDecay
+from ddpm_keras.ema.decays import power_function_gamma
+
+
+@pytest.mark.parametrize(("sigma_rel", "gamma"), [(0.05, 16.9722), (0.10, 6.9372), (0.25, 0.7198)])
+def test_gamma_of_published_widths(sigma_rel, gamma):
+    assert power_function_gamma(sigma_rel) == pytest.approx(gamma, abs=5e-5)
+    width = np.sqrt((gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)))
+    assert width == pytest.approx(sigma_rel, rel=1e-5)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.0, 0.2887, -1.0])
+def test_widths_outside_the_range_are_refused(sigma_rel):
+    with pytest.raises(ValueError, match="0.2887"):
+        power_function_gamma(sigma_rel)
+
+
+def shares_by_recursion(decay, steps):
+    """Share of each step in the average, made one update at a time."""
+    shares = np.zeros(steps + 1)
+    shares[0] = 1.0
+    for n in range(steps):
+        beta = float(decay(n))
+        shares *= beta
+        shares[n + 1] = 1 - beta
+    return shares
+
+
+@pytest.mark.parametrize(
+    "decay",
+    [ConstantDecay(0.97), WarmupDecay(0.97), StepDecay(), PowerFunctionDecay(0.1)],
+    ids=repr,
+)
+def test_profiles_are_those_of_the_recursion(decay):
+    edges = np.arange(201.0)
+    shares = shares_by_recursion(decay, 200)
+    later = 1.0 - np.cumsum(shares)
+    np.testing.assert_allclose(posthoc.decay_share(edges, 200, decay), later, atol=1e-12)
+    if isinstance(decay, PowerFunctionDecay):
+        np.testing.assert_allclose(posthoc.power_share(edges, 200, decay.gamma), later, atol=1e-12)
+
+
+def published_coefficients(steps, gammas, step, gamma):
+    """The solution of Karras et al. 2024: least squares of the profiles, closed-form products."""
+
+    def products(ta, ga, tb, gb):
+        exponent = np.where(ta < tb, gb, -ga)
+        ratio = (ta / tb) ** exponent
+        return (ga + 1) * (gb + 1) * ratio / ((ga + gb + 1) * np.maximum(ta, tb))
+
+    t, g = np.asarray(steps, float), np.asarray(gammas)
+    system = products(t[:, None], g[:, None], t[None], g[None])
+    x = np.linalg.solve(system, products(t, g, float(step), gamma))
+    return x / x.sum()
+
+
+def stored(count, steps=2000):
+    times = [round(steps * (i + 1) / count) for i in range(count)]
+    gammas = [power_function_gamma(s) for s in (0.05, 0.10)]
+    return [t for t in times for _ in gammas], gammas * count
+
+
+def relative_error(coefficients, steps, gammas, target, walk):
+    edges = np.arange(len(walk) + 1.0)
+    shares = np.stack(
+        [posthoc.power_share(edges, t, g) for t, g in zip(steps, gammas, strict=True)]
+    )
+    residual = -np.diff(coefficients @ shares - target)  # what each step counts too much
+    return np.linalg.norm(residual @ walk) / np.linalg.norm(walk[-1])
+
+
+@pytest.mark.parametrize("sigma_rel", [0.04, 0.07, 0.15, 0.2])
+def test_fit_beats_the_published_one_on_random_walks_and_knows_its_error(sigma_rel):
+    walk = np.cumsum(np.random.default_rng(0).normal(size=(2000, 2000)), 0)
+    steps, gammas = stored(8)
+    gamma = power_function_gamma(sigma_rel)
+    edges = np.arange(2001.0)
+    target = posthoc.power_share(edges, 2000, gamma)
+    coefficients, predicted = posthoc.fit(steps, gammas, target, edges)
+    error = relative_error(coefficients, steps, gammas, target, walk)
+    published = published_coefficients(steps, gammas, 2000, gamma)
+    assert coefficients.sum() == pytest.approx(1.0)
+    assert error == pytest.approx(predicted, rel=0.1)
+    assert error < relative_error(published, steps, gammas, target, walk)
+    assert error < 0.005
+
+
+def test_a_stored_width_is_given_back():
+    steps, gammas = stored(8)
+    edges = np.arange(2001.0)
+    target = posthoc.power_share(edges, 2000, gammas[1])
+    coefficients, error = posthoc.fit(steps, gammas, target, edges)
+    np.testing.assert_allclose(coefficients, [0.0] * 15 + [1.0], atol=1e-9)
+    assert error < 1e-9
+
+
+def test_long_runs_need_no_longer_arrays():
+    steps, gammas = stored(16, 800_000)
+    weights = [posthoc._target(0.07, None, 800_000)[1:], posthoc._target(0.07, None, 2000)[1:]]
+    (long, long_edges), (short, short_edges) = weights
+    assert len(long_edges) == posthoc.MAX_POINTS + 1
+    a, error = posthoc.fit(steps, gammas, long, long_edges)
+    b, _ = posthoc.fit(*stored(16), short, short_edges)
+    np.testing.assert_allclose(a, b, atol=2e-3)  # the same problem in other units
+    assert error < 1e-4
+
+
+# Training, snapshots on disk.
+
+TARGETS = {
+    "s0.04": PowerFunctionDecay(0.04),
+    "s0.08": PowerFunctionDecay(0.08),
+    "s0.14": PowerFunctionDecay(0.14),
+    "s0.2": PowerFunctionDecay(0.2),
+    "0.99": ConstantDecay(0.99),
+    "0.999": ConstantDecay(0.999),
+    "0.9999": ConstantDecay(0.9999),
+    "warmup": WarmupDecay(0.999),
+}
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A small diffusion model trained on the digits for 2,000 steps, every target tracked too."""
+    from ddpm_keras import data
+
+    keras.utils.set_random_seed(0)
+    images = data.load("digits").train[:1280]
+    directory = tmp_path_factory.mktemp("run")
+    network = UNet((8, 8, 1), 32, (1,), num_res_blocks=1, attention_resolutions=(), dropout=0.0)
+    model = DDPM(network, ema=EMA(TARGETS, snapshot_widths=(0.05, 0.10)))
+    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
+    start = [np.asarray(w) for w in network.weights]
+    callbacks = [
+        PowerFunctionSnapshots(directory / f"{count}{dtype}", every=2000 // count, dtype=dtype)
+        for count, dtype in ((16, "float32"), (32, "float32"), (16, "float16"))
+    ]
+    model.fit(images, batch_size=8, epochs=13, steps_per_epoch=160, verbose=0, callbacks=callbacks)
+    return model, start, directory
+
+
+def distance(values, others):
+    pairs = zip(values, others, strict=True)
+    return np.sqrt(sum(np.sum(np.square(np.asarray(a) - np.asarray(b))) for a, b in pairs))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_synthesised_averages_of_real_training_are_the_tracked_ones(digits_run, name):
+    model, start, directory = digits_run
+    displacement = distance(model.weight_values("raw"), start)
+    for count, dtype in ((16, "float32"), (32, "float32"), (16, "float16")):
+        made = posthoc.synthesize(directory / f"{count}{dtype}", decay=TARGETS[name])
+        error = distance(made.values, model.weight_values(f"ema_{name}")) / displacement
+        limit = 0.005 if name.startswith("s") else 0.02 if count == 16 else 0.01
+        assert error < limit, (count, dtype, error)
+        assert error < 3 * made.predicted_error + 1e-6
+        assert made.step == model.ema.num_updates == 2080
+
+
+def test_sixteen_files_of_two_widths_are_few(digits_run):
+    """Half as many snapshots as above: 8 times, 16 averages in all."""
+    model, start, directory = digits_run
+    snapshots = posthoc.list_snapshots(directory / "16float32")
+    few = [snapshots[0], *snapshots[2:-1:2], snapshots[-1]]
+    displacement = distance(model.weight_values("raw"), start)
+    for name in ("s0.04", "s0.2", "0.99", "0.999", "0.9999"):
+        made = posthoc.synthesize(few, decay=TARGETS[name])
+        error = distance(made.values, model.weight_values(f"ema_{name}")) / displacement
+        assert error < (0.005 if name.startswith("s") else 0.02)
+
+
+def test_a_synthesised_weight_set_serves_like_any_other(digits_run):
+    model, _, directory = digits_run
+    made = posthoc.synthesize(directory / "32float32", sigma_rel=0.14)
+    assert made.name == "posthoc_sigma_0.14" and made.warnings == []
+    images = np.zeros((4, 8, 8, 1), np.uint8)
+    loss = model.validation_loss(images, weights=made)
+    assert loss == pytest.approx(model.validation_loss(images, weights="ema_s0.14"), rel=1e-3)
+    network = model.export_network(made)
+    np.testing.assert_array_equal(network.weights[0], made.values[0])
+
+
+def test_an_earlier_step_uses_earlier_snapshots_only(digits_run):
+    _, _, directory = digits_run
+    steps = [s.step for s in posthoc.list_snapshots(directory / "16float32")]
+    assert steps == [*range(0, 2001, 125), 2080]
+    made = posthoc.synthesize(directory / "16float32", sigma_rel=0.05, step=1000)
+    with np.load(directory / "16float32" / "snapshot-00001000.npz") as file:
+        np.testing.assert_allclose(made.values[0], file["0_0"], atol=1e-6)
+    beyond = posthoc.synthesize(directory / "16float32", sigma_rel=0.05, step=3000)
+    assert "last snapshot is of step 2,080" in beyond.warnings[0]
+
+
+def test_doubtful_requests_say_so(digits_run, caplog):
+    _, _, directory = digits_run
+    snapshots = posthoc.list_snapshots(directory / "16float32")
+    narrow = posthoc.synthesize(snapshots, sigma_rel=0.01)
+    assert any("outside what these snapshots support" in line for line in narrow.warnings)
+    assert any("amplifies" in line for line in narrow.warnings)
+    assert narrow.warnings[0] in caplog.text
+    few = posthoc.synthesize(snapshots[:1] + snapshots[-1:], decay=0.999)
+    assert few.predicted_error > 0.01 and few.warnings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either sigma_rel"),
+        ({"sigma_rel": 0.1, "decay": 0.9}, "either sigma_rel"),
+        ({"sigma_rel": 0.3}, "below 0.2887"),
+        ({"decay": 1.0}, "below 1"),
+        ({"sigma_rel": 0.1, "step": 100}, "no snapshot up to step 100"),
+    ],
+)
+def test_impossible_requests_are_refused(digits_run, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        posthoc.synthesize(digits_run[2] / "16float32", **arguments)
+
+
+def test_initial_weights_are_needed_only_where_they_count(digits_run):
+    snapshots = posthoc.list_snapshots(digits_run[2] / "16float32")[1:]
+    with pytest.raises(ValueError, match="initial weights"):
+        posthoc.synthesize(snapshots, decay=0.999)
+    posthoc.synthesize(snapshots, sigma_rel=0.1)
+
+
+def test_directories_without_snapshots_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no directory"):
+        posthoc.synthesize(tmp_path / "nothing", sigma_rel=0.1)
+    with pytest.raises(ValueError, match="PowerFunctionSnapshots"):
+        posthoc.synthesize(tmp_path, sigma_rel=0.1)
+    (tmp_path / "snapshot-00000001.npz").write_bytes(b"not a snapshot")
+    with pytest.raises(ValueError, match="not a snapshot"):
+        posthoc.list_snapshots(tmp_path)
+
+
+# The callback.
+
+
+def small_model(ema=(0.9,), normalised=False):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(3)]
+    if normalised:
+        layers.append(keras.layers.BatchNormalization())
+    model = EMAModel(keras.Sequential([keras.Input((4,)), *layers]), ema=ema)
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    return model
+
+
+def small_fit(model, directory, epochs=2, initial_epoch=0, **arguments):
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)), random.normal(size=(40, 3))
+    callback = PowerFunctionSnapshots(directory, **{"every": 4, **arguments})
+    return model.fit(
+        *(x.astype("float32"), y.astype("float32")),
+        batch_size=4,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        shuffle=False,
+        verbose=0,
+        callbacks=[callback],
+    )
+
+
+def contents(directory):
+    result = {}
+    for snapshot in posthoc.list_snapshots(directory):
+        with np.load(snapshot.path, allow_pickle=False) as file:
+            result[snapshot.step] = {key: file[key] for key in file.files}
+    return result
+
+
+def assert_same_files(directory, other):
+    ours, theirs = contents(directory), contents(other)
+    assert ours.keys() == theirs.keys()
+    for step, arrays in ours.items():
+        assert arrays.keys() == theirs[step].keys()
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(array, theirs[step][key])
+
+
+def test_snapshots_hold_the_averages_and_nothing_half_written(tmp_path):
+    model = small_model(normalised=True)
+    small_fit(model, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [
+        f"snapshot-{step:08d}.npz" for step in (0, 4, 8, 12, 16, 20)
+    ]
+    last = contents(tmp_path)[20]
+    kernel = model.ema.snapshot_variables(0.1)[0]
+    np.testing.assert_array_equal(last["1_0"], kernel)
+    made = posthoc.synthesize(tmp_path, sigma_rel=0.1)
+    assert len(made.values) == len(model.network.weights)
+    np.testing.assert_array_equal(made.values[-1], model.network.weights[-1])  # moving variance
+    assert model.weight_sets == ("raw", "ema_0.9")  # the others stay out of sight
+
+
+def test_snapshots_do_not_depend_on_steps_per_execution(tmp_path):
+    small_fit(small_model(), tmp_path / "one")
+    model = small_model()
+    model.compile(keras.optimizers.Adam(1e-2), "mse", steps_per_execution=4)
+    small_fit(model, tmp_path / "four", every=4)
+    one, four = contents(tmp_path / "one"), contents(tmp_path / "four")
+    assert {0, 4, 8, 20} <= four.keys()
+    for step in one.keys() & four.keys():
+        np.testing.assert_array_equal(one[step]["0_0"], four[step]["0_0"])
+
+
+def test_a_resumed_run_writes_the_same_snapshots(tmp_path):
+    small_fit(small_model(), tmp_path / "whole", epochs=3)
+    model = small_model()
+    small_fit(model, tmp_path / "parts", epochs=1)
+    model.save(tmp_path / "model.keras")
+    small_fit(model, tmp_path / "parts", epochs=3, initial_epoch=1)  # goes on, then is thrown away
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    small_fit(resumed, tmp_path / "parts", epochs=3, initial_epoch=1)
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    assert parts.keys() - whole.keys() == {10}  # the end of the first fit
+    for step, arrays in whole.items():
+        np.testing.assert_array_equal(arrays["0_0"], parts[step]["0_0"])
+
+
+def test_snapshots_of_another_run_are_not_mixed_in(tmp_path):
+    small_fit(small_model(), tmp_path)
+    before = contents(tmp_path)
+    other = small_model()
+    other.network.set_weights([w + 1 for w in other.network.get_weights()])
+    with pytest.raises(ValueError, match="another run"):
+        small_fit(other, tmp_path)
+    assert contents(tmp_path).keys() == before.keys()
+    small_fit(small_model(), tmp_path)  # the same run from its start
+    assert contents(tmp_path).keys() == before.keys()
+
+
+def test_averages_must_be_kept_from_the_first_step(tmp_path):
+    model = small_model()
+    model.fit(np.zeros((4, 4)), np.zeros((4, 3)), verbose=0)
+    with pytest.raises(ValueError, match="from the first step on"):
+        small_fit(model, tmp_path)
+    with pytest.raises(ValueError, match="give the model an EMA"):
+        small_fit(small_model(ema=None), tmp_path)
+    with pytest.raises(ValueError, match="at least 1"):
+        PowerFunctionSnapshots(tmp_path, every=0)
+    with pytest.raises(ValueError, match="float16"):
+        small_fit(small_model(), tmp_path, dtype="bfloat16")
+
+
+def test_snapshots_without_any_other_average(tmp_path):
+    model = small_model(ema=EMA(()))
+    assert model.resolve("ema") == "raw"
+    small_fit(model, tmp_path, every=None)
+    assert len(posthoc.list_snapshots(tmp_path)) == 21  # a sixteenth of 20 steps is one
+    assert posthoc.synthesize(tmp_path, decay=0.9).predicted_error < 0.01
+
+
+def test_snapshots_with_averages_that_move_every_few_steps(tmp_path):
+    model = small_model(ema=EMA(0.9, update_every=3))
+    small_fit(model, tmp_path)
+    assert max(contents(tmp_path)) == 18  # when they last moved
