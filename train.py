@@ -56,7 +56,7 @@ def main(argv):
         record = evaluation.evaluate_run(run, None, command.line(argv), model, data)
         print(evaluation.table(record))
         report.write(run.path)
-    print(training.next_steps(run, options))
+    print(training.next_steps(run))
     return 0
 
 

@@ -65,7 +65,8 @@ class TrainOptions:
     prediction: str = option("epsilon", "what is predicted", choices=("epsilon", "sample", "v"))
     weighting: str = option("simple", "loss weight by timestep", choices=("simple", "min_snr"))
     # averages
-    ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
+    ema: tuple[float, ...] = option((0.9, 0.99, 0.999), "decays; the last is 'ema'",
+                                    at_least=0, below=1)
     ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin", choices=EMA_SCHEDULES)
     # optimisation
     steps: int = option(2000, "optimizer steps in all", at_least=1)
@@ -91,7 +92,7 @@ class TrainOptions:
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
     sampler: str = option("ddim", "sampler of pictures and evaluation", choices=SAMPLERS)
-    sampling_steps: int = option(50, "its steps", at_least=1)
+    sampling_steps: int = option(25, "its steps", at_least=1)
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ PRESETS = {
         "log_every": 50,
         "epoch_steps": 1000,
         "num_images": 5000,
+        "sampling_steps": 50,
     },
     "mnist": {
         "channel_multipliers": (1, 2, 2),
@@ -161,6 +163,7 @@ PRESETS = {
         "learning_rate": 5e-4,
         "epoch_steps": 500,
         "num_images": 4000,
+        "sampling_steps": 50,
     },
     "cifar10": {
         "base_channels": 128,

@@ -301,7 +301,7 @@ def _verdict(record):
     interval = differences[best]
     return [
         f"{best} is at {weights[best]['fid']:.2f}, raw at {weights['raw']['fid']:.2f}: "
-        f"{ratio:.1f} times. Difference {interval['fid']:.2f} "
+        f"{ratio:.1f} times closer to the real images. Difference {interval['fid']:.2f} "
         f"(95% interval {interval['low']:.2f} to {interval['high']:.2f})."
     ]
 

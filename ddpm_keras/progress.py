@@ -29,5 +29,5 @@ def bar(description, total, unit="images", scale=1, initial=0):
         if terminal
         else "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} "
         "[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
-        leave=True,
+        delay=0.5,  # what is done at once needs no bar
     )

@@ -247,11 +247,13 @@ def save(run, model):
     model.export_network("ema", run.path / "network-ema.keras")
 
 
-def next_steps(run, options):
-    """What to do with a finished run."""
+def next_steps(run):
+    """Where to look in a finished run, and what to do with it."""
+    report = run.path / "report.html"
     return (
         f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
-        f"Next: python sample.py {run.path} --num 64 --out samples.png\n"
+        + (f"Report: {report}\n" if report.exists() else "")
+        + f"Next: python sample.py {run.path} --num 64 --out samples.png\n"
         f"      tensorboard --logdir {run.tensorboard}"
     )
 
