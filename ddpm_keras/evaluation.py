@@ -65,7 +65,9 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
             "num_images": len(reference) if isinstance(reference, np.ndarray) else None,
             "num_held_out": len(real["held_out"]),
             "fingerprint": images.fingerprint,
-            "floor_fid": quality.frechet_distance(real["train"], real["held_out"]),
+            "floor_fid": quality.frechet_distance(
+                *(quality.FeatureStatistics.of(real[split]) for split in ("train", "held_out"))
+            ),
         },
         "weights": {
             name: quality.evaluate_features(reference, rows, real["held_out"])

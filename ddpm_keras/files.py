@@ -55,5 +55,8 @@ def write_json(path, value):
 
 def sha256(path):
     """SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
