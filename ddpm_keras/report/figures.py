@@ -289,6 +289,7 @@ def _distances(record):
     if cosines:
         _overlay(axes[1], record, cosines, markers=False)
         axes[1].set_ylabel("cosine with raw")
+        axes[1].ticklabel_format(axis="y", useOffset=False)
     return Picture(
         "distances",
         "How far each average is from the raw weights",
