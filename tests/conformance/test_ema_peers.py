@@ -109,8 +109,9 @@ def test_torch_averaged_model(torch, weights, beta):
     check(weights, decay, average.module.weight.detach().numpy()[0])
 
 
-@pytest.mark.parametrize("beta", [0.9, 0.999])
+@pytest.mark.parametrize("beta", [0.875, 1 - 2.0**-10])
 def test_keras_use_ema(weights, beta):
+    """With decays that float32 holds exactly: Keras subtracts a rounded decay from 1."""
     variable = keras.Variable(weights[0])
     optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=beta)
     optimizer.build([variable])
