@@ -125,6 +125,7 @@ class EvaluateOptions:
     weights: tuple[str, ...] = option((), "weight sets (default: all)")
     sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", at_least=0)
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
+    bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
     num_images: int = option(0, "images a weight set (default: the run's)", at_least=0)
     sampler: str = option("", "sampler (default: the run's)", choices=("", *SAMPLERS))
     steps: int = option(0, "its steps (default: the run's)", at_least=0)

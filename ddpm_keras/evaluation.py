@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from . import config, data, files, progress, quality, samplers
+from . import config, data, files, likelihood, progress, quality, samplers
 from .config import UsageError
 from .ddpm import DDPM
 
@@ -79,6 +79,12 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         "extractor": {"name": extractor.name, "fingerprint": extractor.fingerprint},
         "step": int(model.train_counter.numpy()),
     }
+    if options.bits_per_dim:
+        for name, weights in chosen_weights(run, model, options).items():
+            print(f"Bits per dimension of {name} ...", flush=True)
+            bound = likelihood.model_bits_per_dim(model, images.held_out, weights)
+            record["weights"][name]["bits_per_dim"] = float(bound["total"])
+            record["weights"][name]["bits_per_dim_error"] = float(bound["standard_error"])
     run.add_evaluation(record)
     shutil.rmtree(folder)
     return record
@@ -286,6 +292,10 @@ def table(record):
     if "floor_fid" in reference:
         held_out = f"{reference['num_held_out']:,} held-out real images"
         lines.append(f"For comparison, {held_out} are at {reference['floor_fid']:.2f} from train.")
+    for name, row in weights.items():
+        if "bits_per_dim" in row:
+            bits, error = row["bits_per_dim"], row["bits_per_dim_error"]
+            lines.append(f"{name}: {bits:.3f} ± {error:.3f} bits per dimension, held-out images")
     return "\n".join(lines + _verdict(record))
 
 
