@@ -19,11 +19,11 @@ from ddpm_keras.run import Run  # noqa: E402
 
 def main(argv):
     options = config.evaluate_options(argv)
-    if options.images:
-        return compare_folders(options)
     runs = [Run.open(path) for path in options.runs]
 
-    # From here on TensorFlow is needed.
+    command.load_tensorflow()
+    if options.images:
+        return compare_folders(options)
     from ddpm_keras import evaluation, report
 
     for run in runs:

@@ -21,7 +21,7 @@ def main(argv):
     options = config.sample_options(argv)
     check_source(options)
 
-    # From here on TensorFlow is needed.
+    command.load_tensorflow()
     from ddpm_keras import images, progress, samplers
 
     with command.input_errors():

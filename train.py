@@ -20,7 +20,7 @@ def main(argv):
     options, given = config.train_options(argv)
     run, options = choose_run(options, given)
 
-    # From here on TensorFlow is needed.
+    command.load_tensorflow()
     from ddpm_keras import devices, training
     from ddpm_keras.callbacks import Diverged
 

@@ -1,6 +1,8 @@
 """What the three commands share: exit status, one-line errors, and the command as it was typed."""
 
 import contextlib
+import importlib
+import os
 import shlex
 import signal
 import sys
@@ -43,3 +45,16 @@ def line(argv):
 
 def _program():
     return sys.argv[0].rsplit("/", 1)[-1]
+
+
+def load_tensorflow():
+    """Imports TensorFlow without the notes that it prints before it can be told not to."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
