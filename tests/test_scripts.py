@@ -87,6 +87,38 @@ def test_evaluate_again_with_other_images(finished):
     assert "12 generated images" in output
 
 
+def test_evaluate_against_held_out_images_and_statistics(finished):
+    from ddpm_keras import data, evaluation, quality
+
+    folder, _ = finished
+    path = folder / "runs" / "digits"
+    os.environ["DDPM_KERAS_CACHE"] = str(folder / "cache")
+    try:
+        extractor = evaluation.choose_extractor("auto", data.load("digits"))
+    finally:
+        del os.environ["DDPM_KERAS_CACHE"]
+    statistics = quality.FeatureStatistics.of(extractor(data.load("digits").held_out))
+    statistics.save(folder / "held-out.npz")
+    distances = []
+    for reference in ("held-out", folder / "held-out.npz"):
+        run("evaluate.py", path, "--weights", "raw", "--reference", reference, cwd=folder)
+        evaluation_json = json.loads((path / "evaluation.json").read_text())
+        assert evaluation_json["reference"]["split"] == str(reference)
+        distances.append(evaluation_json["weights"]["raw"]["fid"])
+    np.testing.assert_allclose(distances[0], distances[1], rtol=1e-6)
+
+
+def test_evaluate_two_folders(digits, tmp_path):
+    from ddpm_keras import images
+
+    for name, part in (("one", digits.train[:60]), ("other", digits.train[60:120])):
+        images.write(part, tmp_path / name)
+    output = run("evaluate.py", "--images", "one", "--against", "other", cwd=tmp_path).stdout
+    assert "60 generated images" in output and "other rotation network" in output
+    same = run("evaluate.py", "--images", "one", "--against", "one", cwd=tmp_path).stdout
+    assert float(same.splitlines()[2].split()[1]) == 0.0
+
+
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
     train = [*SMALL, "--steps", 30, "--no-evaluate"]
     run("train.py", *train, "--run-dir", "whole", cwd=tmp_path)
@@ -127,6 +159,7 @@ def test_divergence_exits_with_3(tmp_path):
         ("sample.py", [], ("--from-diffusers",)),
         ("sample.py", ["nowhere.keras"], ("nowhere.keras",)),
         ("evaluate.py", ["nowhere"], ("nowhere", "config.json")),
+        ("evaluate.py", ["--images", "a", "--against", "b"], ("no folder with images",)),
     ],
 )
 def test_wrong_input_exits_with_2_in_one_line_and_writes_nothing(
