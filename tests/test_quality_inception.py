@@ -132,6 +132,23 @@ def test_keras_inception_offline_names_the_file_and_the_way_out(monkeypatch, tmp
     assert not list(tmp_path.rglob("*.h5"))
 
 
+def test_a_damaged_download_is_never_used(monkeypatch, tmp_path):
+    """It is refused by its checksum, and fetched again the next time."""
+    fetched = []
+
+    def half_a_file(url, path, *args, **kwargs):
+        fetched.append(path)
+        with open(path, "wb") as file:
+            file.write(b"half")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", half_a_file)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cannot be fetched .*corrupted"):
+            InceptionFeatures()
+    assert len(fetched) == 2
+
+
 def test_keras_inception_refuses_what_does_not_fit(tmp_path):
     with pytest.raises(ValueError, match="at least 75"):
         InceptionFeatures(size=32)

@@ -64,6 +64,7 @@ class InceptionFeatures(FeatureExtractor):
 def _network(size, weights):
     if weights != "imagenet" and not pathlib.Path(weights).is_file():
         raise ValueError(f'{weights} is not there: give the path of {WEIGHTS_FILE}, or "imagenet".')
+    path = _fetch() if weights == "imagenet" else weights
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")  # InceptionV3 takes no dtype
     try:
@@ -72,7 +73,6 @@ def _network(size, weights):
         )
     finally:
         keras.config.set_dtype_policy(policy)
-    path = _fetch() if weights == "imagenet" else weights
     try:
         network.load_weights(path)
     except Exception as error:
