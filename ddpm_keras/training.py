@@ -164,7 +164,7 @@ def fit(run, options, images, model, done):
         ),
         *_quality_monitor(options, images),
         callbacks.HistoryLog(run, options.log_every, options.batch_size),
-        callbacks.TensorBoardScalars(run.tensorboard),
+        callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
         *_snapshots(run, options),
         callbacks.Checkpoints(run, options.keep),
     ]

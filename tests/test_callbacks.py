@@ -8,6 +8,14 @@ from PIL import Image
 from ddpm_keras import DDPM, callbacks, samplers
 from ddpm_keras.run import Run
 
+CONFIG = {
+    "seed": 3,
+    "learning_rate": 1e-2,
+    "evaluate": True,
+    "ema": (0.5, 0.9),
+    "dataset": "digits",
+}
+
 
 @pytest.fixture
 def initial(network):
@@ -32,7 +40,7 @@ def trained(network, initial, digits, tmp_path):
             callbacks.ValidationLoss(digits.held_out[:40], repeats=2),
             callbacks.SampleGrid(run.samples, 4, samplers.DDIM(steps=2), log_dir=run.tensorboard),
             callbacks.HistoryLog(run, every=2, batch_size=16),
-            callbacks.TensorBoardScalars(run.tensorboard),
+            callbacks.TensorBoardScalars(run.tensorboard, CONFIG),
             callbacks.Checkpoints(run),
         ],
     )
@@ -85,6 +93,26 @@ def test_tensorboard_overlays_weight_sets(trained):
         assert "val_loss" in tags["tensors"] and "samples" in tags["tensors"]
         assert [event.step for event in events.Tensors(name, "val_loss")] == [5, 10]
     assert {"loss", "grad_norm"} <= set(events.GetAccumulator("train").Tags()["tensors"])
+
+
+def test_tensorboard_holds_the_configuration(trained):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.hparams import metadata
+
+    _, run = trained
+    events = EventMultiplexer().AddRunsFromDirectory(str(run.tensorboard)).Reload()
+    (event,) = events.Tensors(".", "configuration")
+    (card,) = event.tensor_proto.string_val
+    assert "| ema | 0.5 0.9 |" in card.decode() and "| learning_rate | 0.01 |" in card.decode()
+
+    tag = metadata.SESSION_START_INFO_TAG
+    content = events.SummaryMetadata(".", tag).plugin_data.content
+    session = metadata.parse_session_start_info_plugin_data(content)
+    values = {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in session.hparams.items()
+    }
+    assert values == CONFIG | {"ema": "0.5 0.9"}
+    assert values["evaluate"] is True
 
 
 def test_checkpoints_restore_everything(trained, network):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -11,15 +12,30 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     `val_loss_raw` and `val_loss_ema_0.999` become the tag `val_loss` of the runs `raw` and
     `ema_0.999`, so that TensorBoard overlays them; what belongs to no weight set goes to `train`.
+    The configuration goes to the directory itself, as a text card and as HParams, whose page then
+    lists the numbers of every weight set below it.
 
     Args:
         log_dir: the directory to give to `tensorboard --logdir`.
+        config: dict name -> value of what the run was told, or None for no card.
     """
 
-    def __init__(self, log_dir):
+    def __init__(self, log_dir, config=None):
         super().__init__()
         self.log_dir = Path(log_dir)
+        self.config = {name: _plain(value) for name, value in (config or {}).items()}
         self.writers = {}
+        self._described = not self.config
+
+    def on_train_begin(self, logs=None):
+        if self._described:  # `fit` may be called several times in one run
+            return
+        rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
+        with tf.summary.create_file_writer(str(self.log_dir)).as_default(step=0) as writer:
+            hparams.hparams(self.config)
+            tf.summary.text("configuration", f"| option | value |\n| --- | --- |\n{rows}")
+            writer.close()
+        self._described = True
 
     def on_epoch_end(self, epoch, logs=None):
         step = int(self.model.train_counter.numpy())
@@ -43,3 +59,10 @@ class TensorBoardScalars(keras.callbacks.Callback):
             if key.endswith(f"_{name}"):
                 return name, key.removesuffix(f"_{name}")
         return "train", key
+
+
+def _plain(value):
+    """A value as HParams takes it: a number, a string, or several in one string."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
