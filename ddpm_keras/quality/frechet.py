@@ -50,20 +50,23 @@ def distance(real, generated):
 
 
 class GaussianReference:
-    """One side of the distance, with the square root of its covariance taken once."""
+    """One side of the distance, with its covariance split into A A^T once."""
 
     def __init__(self, statistics):
         self.mean = statistics.mean
         covariance = statistics.covariance
         self.trace = np.trace(covariance)
-        eigenvalues, vectors = np.linalg.eigh(covariance)
-        self.root = (vectors * np.sqrt(np.maximum(eigenvalues, 0))) @ vectors.T
+        try:
+            self.root = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError:  # fewer images than features
+            eigenvalues, vectors = np.linalg.eigh(covariance)
+            self.root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
 
     def distance(self, statistics):
         """Distance to other statistics, a float >= 0."""
         covariance = statistics.covariance
-        # S_r S_g is similar to the symmetric A S_g A with A = S_r^(1/2): real eigenvalues >= 0.
-        eigenvalues = np.linalg.eigvalsh(self.root @ covariance @ self.root)
+        # S_r S_g = A A^T S_g has the eigenvalues of the symmetric A^T S_g A, real and >= 0.
+        eigenvalues = np.linalg.eigvalsh(self.root.T @ covariance @ self.root)
         trace_of_root = np.sqrt(np.maximum(eigenvalues, 0)).sum()
         return _combine(
             self.mean - statistics.mean, self.trace, np.trace(covariance), trace_of_root
@@ -72,10 +75,10 @@ class GaussianReference:
     def influence(self, features):
         """How much each row moves the distance: its derivative by the row's share, centred, (N,).
 
-        With C = A S_g A the derivative of tr C^(1/2) is tr(C^(-1/2) A dS_g A) / 2.
+        With C = A^T S_g A the derivative of tr C^(1/2) is tr(C^(-1/2) A^T dS_g A) / 2.
         """
         statistics = FeatureStatistics.of(features)
-        eigenvalues, vectors = np.linalg.eigh(self.root @ statistics.covariance @ self.root)
+        eigenvalues, vectors = np.linalg.eigh(self.root.T @ statistics.covariance @ self.root)
         kept = eigenvalues > 1e-12 * eigenvalues[-1]  # the rest is rounding
         transport = self.root @ vectors[:, kept] / eigenvalues[kept] ** 0.25
         parts = []
