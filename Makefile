@@ -11,13 +11,13 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test peers study lint clean
+.PHONY: help demo test peers study study-mnist lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
 	@echo 'make test    run the tests; comparisons with other implementations skip where they are missing'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
-	@echo 'make study   run the whole published study from nothing (hours)'
+	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
 	@echo 'make lint    check format and style'
 	@echo 'make clean   remove .venv'
 
@@ -28,6 +28,17 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
 
 peers: $(VENV)/.installed-peers
+
+study: $(VENV)/.installed
+	$(BIN)/python benchmarks/study.py run
+	$(BIN)/python benchmarks/study.py collect runs/study
+	$(BIN)/python benchmarks/study.py write
+
+study-mnist: $(VENV)/.installed
+	@$(PIP) --editable '.[mnist5k]'
+	$(BIN)/python benchmarks/study.py run --dataset mnist5k
+	$(BIN)/python benchmarks/study.py collect runs/study
+	$(BIN)/python benchmarks/study.py write
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,374 @@
+"""The published study: what averages of the weights do to training, in numbers from files.
+
+    python benchmarks/study.py run                     # trains, evaluates; goes on where it was
+    python benchmarks/study.py run --dataset mnist5k   # the same for 28x28 digits, once: hours
+    python benchmarks/study.py collect runs/study      # copies the result files to docs/study/
+    python benchmarks/study.py write                   # docs/study.md, its figures, the README
+
+`make study` does all of it. The text is docs/study/*.md.j2; every number in it comes from the
+result files, and nothing is claimed that they do not show.
+"""
+
+import argparse
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
+
+import study_figures  # noqa: E402
+
+from ddpm_keras import config, files, training  # noqa: E402
+from ddpm_keras.report import analysis, stability  # noqa: E402
+from ddpm_keras.run import Run  # noqa: E402
+
+RESULTS = ROOT / "docs" / "study"
+SEEDS = {"digits": (0, 1, 2), "mnist5k": (0,)}
+TRAIN = "--ema 0.99 0.999 0.9999 --ema-schedule step warmup constant".split()
+# What differs by data set: options of train.py and of evaluate.py. At 28x28 images cost far more.
+OWN_TRAIN = {
+    "digits": ["--quality-every", "1"],
+    "mnist5k": ["--dataset", "mnist5k", "--quality-every", "4"],
+}
+OWN_EVALUATE = {"digits": [], "mnist5k": ["--num-images", "2000", "--steps", "25"]}
+WIDTHS = "0.04 0.05 0.07 0.10 0.15 0.20 0.25".split()
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+MEASURES = (
+    *("final", "variation", "relative_variation", "share_above_raw"),
+    *("steps_to_10_percent", "steps_to_2_percent", "steps_to_best_raw"),
+)
+VERDICTS = ("better", "worse", "undecided")
+# Other metrics of evaluation.json: title, and whether higher is better.
+OTHERS = {
+    "fid_held_out": ("distance to held-out images", False),
+    "kid": ("KID", False),
+    "precision": ("precision", True),
+    "recall": ("recall", True),
+}
+STALE = 0.01  # an average that holds more of its initial weights than this is called too long
+# Columns of history.csv that are kept for every row; the rows of evaluations are kept whole.
+KEPT = ("step", "epoch", "seconds", "loss", "grad_norm", "learning_rate")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(dest="action", required=True)
+    action = actions.add_parser("run", help="train and evaluate (hours)")
+    action.add_argument("--dataset", default="digits", choices=SEEDS)
+    action.add_argument("--root", type=Path, default=Path("runs/study"), help="where runs go")
+    action = actions.add_parser("collect", help="copy the result files of finished runs")
+    action.add_argument("root", type=Path, help="where the runs are")
+    action.add_argument("--out", type=Path, default=RESULTS)
+    actions.add_parser("write", help="write docs/study.md, its figures and the README's results")
+    options = parser.parse_args()
+    if options.action == "run":
+        run(options.dataset, options.root)
+    elif options.action == "collect":
+        print("\n".join(map(str, collect(options.root, options.out))))
+    else:
+        write()
+
+
+# Running
+
+
+def commands(dataset, seed, root):
+    """The two commands of one run: training, then the evaluation of all averages."""
+    path = f"{root}/{dataset}-{seed}"
+    train = ["python", "train.py", *OWN_TRAIN[dataset], *TRAIN, "--seed", str(seed)]
+    train += ["--no-evaluate", "--run-dir", path]
+    return train, ["python", "evaluate.py", path, *OWN_EVALUATE[dataset], "--sigma-rel", *WIDTHS]
+
+
+def run(dataset, root):
+    """Trains and evaluates every seed; what is finished already is left as it is."""
+    for seed in SEEDS[dataset]:
+        train, evaluate = commands(dataset, seed, root)
+        state = Run(root / f"{dataset}-{seed}")
+        if not state.model.is_file():
+            begun = (state.path / "config.json").is_file()
+            call(
+                ["python", "train.py", "--resume", "--run-dir", str(state.path)] if begun else train
+            )
+        if not measured(state.read_evaluation() or {}):
+            call(evaluate)
+
+
+def measured(evaluation):
+    """Whether every tracked average and every width is in evaluation.json."""
+    names = evaluation.get("weights", {})
+    return "raw" in names and {f"posthoc_sigma_{float(w):g}" for w in WIDTHS} <= set(names)
+
+
+def call(command):
+    """Runs a command of the project with this Python, and stops where it fails."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, *command[1:]], check=True, cwd=ROOT)
+
+
+# Collecting
+
+
+def collect(root, out):
+    """Copies config.json, evaluation.json and a thinned history.csv of each finished run.
+
+    Returns:
+        The directories written.
+
+    Raises:
+        SystemExit: there is no finished run.
+    """
+    runs = [Run(path.parent) for path in sorted(root.glob("*/evaluation.json"))]
+    if not runs:
+        sys.exit(f"{root} holds no evaluated run; first: python benchmarks/study.py run")
+    return [thin(each, Run(out / each.path.name)) for each in runs]
+
+
+def thin(source, target):
+    """The files of one run that the study reads, a tenth of their size."""
+    target.path.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "evaluation.json"):
+        shutil.copyfile(source.path / name, target.path / name)
+    rows = source.read_history()
+    whole = [any(key.startswith(("val_loss_", "quality_")) for key in row) for row in rows]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    target.write_history(
+        [
+            {key: row[key] for key in columns if key in row and (all_of_it or key in KEPT)}
+            for row, all_of_it in zip(rows, whole, strict=True)
+        ]
+    )
+    return target.path
+
+
+# Reading
+
+
+def read(results=RESULTS):
+    """The study of each data set: dict name -> dict of what the templates show.
+
+    Raises:
+        SystemExit: runs of one data set differ by more than the seed.
+    """
+    records = [analysis.RunRecord(path.parent) for path in sorted(results.glob("*/config.json"))]
+    by_dataset = {}
+    for record in records:
+        by_dataset.setdefault(record.config["options"]["dataset"], []).append(record)
+    for name, group in by_dataset.items():
+        if len(analysis.groups(group)) > 1:
+            sys.exit(f"The {name} runs in {results} differ by {analysis.differing_options(group)}.")
+    return {name: describe(group) for name, group in sorted(by_dataset.items())}
+
+
+def describe(records):
+    """All numbers of one data set.
+
+    Args:
+        records: `analysis.RunRecord`s that differ by the seed alone.
+    """
+    first = records[0]
+    options = config.TrainOptions(**first.config["options"])
+    decays = {f"ema_{k}": decay for k, decay in training.averages(options).decays.items()}
+    tracked = ("raw", *decays)
+    quality = table(records, tracked, lambda record: record.distances())
+    if missing := set(tracked) - set(quality):
+        sys.exit(f"{first.path} is not evaluated for {', '.join(sorted(missing))}.")
+    if len(records) == 1:
+        for name, row in quality.items():
+            row["gain"] = within_run(first.evaluation["differences"].get(name))
+    best = min(decays, key=lambda name: quality[name]["value"].mean)
+    shares = {name: decay.initial_share(options.steps) for name, decay in decays.items()}
+    verdicts = {name: verdict(quality[name]["gain"]) for name in decays}
+    return {
+        "records": records,
+        "config": first.config,
+        "options": options,
+        "count": len(records),
+        "seeds": [record.config["options"]["seed"] for record in records],
+        "evaluation": first.evaluation,
+        "drawn": first.evaluation["weights"]["raw"],
+        "metric": first.metric,
+        "monitored": first.monitored,
+        "decays": decays,
+        "tracked": tracked,
+        "windows": {k: float(d.effective_window(options.steps - 1)) for k, d in decays.items()},
+        "shares": shares,
+        "stale": [name for name, share in shares.items() if share > STALE],
+        "same": equal_decays(decays, options.steps),
+        "quality": quality,
+        "best": best,
+        "verdicts": verdicts,
+        "by_verdict": {v: [n for n in decays if verdicts[n] == v] for v in VERDICTS},
+        "others": {key: other_metric(records, tracked, best, key) for key in OTHERS},
+        "val_loss": curves(records, tracked, "val_loss_"),
+        "during": curves(records, tracked, "quality_"),
+        "evaluations": {
+            "val_loss": len(first.curve("val_loss_raw")[0]),
+            "during": len(first.curve("quality_raw")[0]),
+        },
+        "posthoc": posthoc(records, best),
+    }
+
+
+def within_run(difference):
+    """Raw minus average with the interval over noise that one run's evaluation has, or None."""
+    if difference is None:
+        return None
+    return analysis.Interval(-difference["fid"], -difference["high"], -difference["low"], 1)
+
+
+def other_metric(records, names, best, key):
+    """Another metric of evaluation.json, and whether the best average is better in it."""
+    rows = table(records, names, lambda record: record.distances(key))
+    if best not in rows:
+        return None
+    found = verdict(rows[best]["gain"])
+    if OTHERS[key][1]:
+        found = {"better": "worse", "worse": "better"}.get(found, found)
+    return {"title": OTHERS[key][0], "rows": rows, "verdict": found}
+
+
+def table(records, names, numbers):
+    """Weight set -> its mean over the runs and raw minus it, both as `analysis.Interval`s."""
+    found = analysis.across_seeds(records, numbers)
+    return {n: {"value": found[n][0], "gain": found[n][1]} for n in names if n in found}
+
+
+def curves(records, names, prefix):
+    """Stability of the curves: measure -> weight set -> value and gain (`table`)."""
+
+    def measure(key):
+        def numbers(record):
+            summaries = analysis.stability_table(record, prefix)
+            known = {name: getattr(summary, key) for name, summary in summaries.items()}
+            if key == "steps_to_best_raw" and "raw" in summaries:
+                known["raw"] = summaries["raw"].best_step
+            return {name: value for name, value in known.items() if value is not None}
+
+        return table(records, names, numbers)
+
+    return {key: measure(key) for key in MEASURES}
+
+
+def verdict(gain):
+    """What a paired difference raw minus average shows: "better", "worse" or "undecided".
+
+    Without an interval (one run) nothing is decided.
+    """
+    if gain is None or gain.low is None or gain.low <= 0 <= gain.high:
+        return "undecided"
+    return "better" if gain.mean > 0 else "worse"
+
+
+def equal_decays(decays, steps):
+    """Groups of averages whose decays are the same numbers throughout a run of `steps` steps."""
+    rates = {name: np.asarray(decay.rate(np.arange(steps))) for name, decay in decays.items()}
+    groups = []
+    for name, values in rates.items():
+        group = next((g for g in groups if np.array_equal(rates[g[0]], values)), None)
+        groups.append([name]) if group is None else group.append(name)
+    return [group for group in groups if len(group) > 1]
+
+
+def posthoc(records, best):
+    """The curve of quality against the width of averages made after training, or None."""
+    found = [analysis.posthoc_curve(record) for record in records]
+    if any(curve is None for curve in found):
+        return None
+    widths = found[0][0]
+    if any(not np.array_equal(widths, other) for other, _ in found):
+        sys.exit("The runs were evaluated at different --sigma-rel; evaluate them alike.")
+    points = [analysis.interval(values) for values in zip(*(d for _, d in found), strict=True)]
+    means = np.array([point.mean for point in points])
+    lowest = int(means.argmin())
+    at_lowest = [distances[lowest] for _, distances in found]
+    levels = {name: [r.distances()[name] for r in records] for name in ("raw", best)}
+    return {
+        "widths": [float(width) for width in widths],
+        "points": points,
+        "optimum": analysis.optimum(widths, means),
+        "at_end": lowest in (0, len(points) - 1),
+        "lowest": lowest,
+        "gains": {n: analysis.paired_difference(v, at_lowest) for n, v in levels.items()},
+    }
+
+
+# Writing
+
+
+def estimate(found, form=".2f"):
+    """An `Interval` as text: the mean, and the interval where there is one."""
+    if found is None:
+        return "–"
+    if found.low is None:
+        return format(found.mean, form)
+    return f"{found.mean:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
+def listing(names):
+    """Names in code letters, joined by commas and "and"."""
+    names = [f"`{name}`" for name in names]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def environment():
+    """Jinja2 with the formats of the study; a name that is missing is an error."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(RESULTS),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    found.filters |= {"estimate": estimate, "listing": listing, "verdict": verdict}
+    found.globals |= {
+        "definitions": stability.DEFINITIONS,
+        "stale_share": STALE,
+    }
+    return found
+
+
+def tidy(text):
+    """Without the blank lines and spaces that the templates' own lines leave."""
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return re.sub(r"\n{3,}", "\n\n", lines).strip() + "\n"
+
+
+def render(studies, readme):
+    """The texts: `(docs/study.md, README.md)` from the studies and the README as it is."""
+    templates = environment()
+    page, section = (
+        tidy(templates.get_template(name).render(studies=studies))
+        for name in ("study.md.j2", "results.md.j2")
+    )
+    before, rest = readme.split(BEGIN)
+    _, after = rest.split(END)
+    return page, f"{before}{BEGIN}\n{section}{END}{after}"
+
+
+def write(results=RESULTS, out=ROOT):
+    """Writes docs/study.md, the figures and the results of README.md below `out`."""
+    studies = read(results)
+    if not studies:
+        sys.exit(
+            f"{results} holds no results; first: python benchmarks/study.py collect runs/study"
+        )
+    page, readme = render(studies, (ROOT / "README.md").read_text(encoding="utf-8"))
+    for name, study in studies.items():
+        for key, figure in study_figures.draw(study).items():
+            with files.atomic_path(out / "docs" / "study" / f"{name}-{key}.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=150)
+    files.write_text(out / "docs" / "study.md", page)
+    files.write_text(out / "README.md", readme)
+    print(f"{out / 'docs' / 'study.md'}, its figures and the results in {out / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The figures of the study, each over all runs of a data set."""
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ddpm_keras.report import figures
+
+
+def draw(study):
+    """Figures by name, of what `study.describe` gives; those without numbers are left out.
+
+    Returns:
+        dict name -> `matplotlib.figure.Figure`.
+    """
+    makers = {
+        "quality": _quality,
+        "validation-loss": lambda study: _curves(study, "val_loss_", "validation loss"),
+        "quality-curves": lambda study: _curves(study, "quality_", study["monitored"]),
+        "posthoc": _posthoc,
+        "initial-share": _initial_share,
+    }
+    found = {name: make(study) for name, make in makers.items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _axis(height=3.4):
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def _whisker(found):
+    """Half the 95% interval, 0 for a single run."""
+    return 0.0 if found.low is None else found.mean - found.low
+
+
+def _quality(study):
+    rows = {name: row["value"] for name, row in study["quality"].items()}
+    figure, axis = _axis(1.2 + 0.32 * len(rows))
+    colours = [figures.style(study["tracked"], name)["color"] for name in rows]
+    whiskers = [_whisker(found) for found in rows.values()]
+    means = [found.mean for found in rows.values()]
+    axis.barh(list(rows), means, 0.6, xerr=whiskers, color=colours, capsize=4)
+    axis.invert_yaxis()
+    _logarithmic(axis.set_xscale, means)
+    axis.set_xlabel(f"{study['metric']} (lower is better)")
+    return figure
+
+
+def _logarithmic(set_scale, values, ratio=10):
+    """A logarithmic axis where the values span more than `ratio`."""
+    if min(values) > 0 and max(values) > ratio * min(values):
+        set_scale("log")
+
+
+def _curves(study, prefix, label):
+    """Mean over the runs of each weight set, with the range of the runs as a band."""
+    figure, axis = _axis()
+    every = []
+    for name in study["tracked"]:
+        found = [record.curve(f"{prefix}{name}") for record in study["records"]]
+        if not all(len(steps) for steps, _ in found):
+            continue
+        steps, values = found[0][0], np.stack([values for _, values in found])
+        look = figures.style(study["tracked"], name)
+        axis.plot(steps, values.mean(axis=0), markersize=4, linewidth=1.6, **look)
+        axis.fill_between(
+            steps, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.15
+        )
+        every.extend(values.ravel())
+    if not every:
+        return None
+    _logarithmic(axis.set_yscale, every)
+    axis.set(xlabel="optimizer step", ylabel=label)
+    axis.legend(frameon=False, fontsize="small", ncols=2)
+    return figure
+
+
+def _posthoc(study):
+    curve = study["posthoc"]
+    if curve is None:
+        return None
+    figure, axis = _axis()
+    points = curve["points"]
+    means, whiskers = [p.mean for p in points], [_whisker(p) for p in points]
+    axis.errorbar(curve["widths"], means, whiskers, fmt="o-", capsize=4, label="synthesised")
+    for name in ("raw", study["best"]):
+        look = figures.style(study["tracked"], name)
+        level = study["quality"][name]["value"].mean
+        axis.axhline(level, color=look["color"], linestyle="--", linewidth=1.2, label=name)
+    axis.set(xlabel="relative width of the average (sigma_rel)", ylabel=study["metric"])
+    axis.legend(frameon=False)
+    return figure
+
+
+def _initial_share(study):
+    """Share of the initial weights in each average over the steps."""
+    figure, axis = _axis()
+    steps = np.unique(np.linspace(0, study["options"].steps, 101).round().astype(int))
+    for name, decay in study["decays"].items():
+        look = figures.style(study["tracked"], name) | {"marker": None}
+        axis.plot(steps, [decay.initial_share(int(step)) for step in steps], **look)
+    axis.set(xlabel="optimizer step", ylabel="share of the initial weights", ylim=(-0.02, 1.02))
+    axis.legend(frameon=False, fontsize="small")
+    return figure
