@@ -110,7 +110,7 @@ def measured(evaluation):
 def call(command):
     """Runs a command of the project with this Python, and stops where it fails."""
     print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, *command[1:]], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, str(ROOT / command[1]), *command[2:]], check=True)
 
 
 # Collecting
@@ -229,10 +229,14 @@ def other_metric(records, names, best, key):
     rows = table(records, names, lambda record: record.distances(key))
     if best not in rows:
         return None
-    found = verdict(rows[best]["gain"])
-    if OTHERS[key][1]:
+    title, higher_is_better = OTHERS[key]
+    gain = rows[best]["gain"]
+    found = verdict(gain)
+    if gain.low is None:  # one training: by the sign alone, and the text says so
+        found = "better" if gain.mean > 0 else "worse"
+    if higher_is_better:
         found = {"better": "worse", "worse": "better"}.get(found, found)
-    return {"title": OTHERS[key][0], "rows": rows, "verdict": found}
+    return {"title": title, "rows": rows, "verdict": found}
 
 
 def table(records, names, numbers):

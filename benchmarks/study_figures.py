@@ -33,28 +33,33 @@ def _axis(height=3.4):
     return figure, axis
 
 
-def _whisker(found):
-    """Half the 95% interval, 0 for a single run."""
-    return 0.0 if found.low is None else found.mean - found.low
+def _whiskers(points):
+    """Half the 95% intervals; None for a single run, which has none."""
+    if points[0].low is None:
+        return None
+    return [point.mean - point.low for point in points]
 
 
 def _quality(study):
-    rows = {name: row["value"] for name, row in study["quality"].items()}
-    figure, axis = _axis(1.2 + 0.32 * len(rows))
-    colours = [figures.style(study["tracked"], name)["color"] for name in rows]
-    whiskers = [_whisker(found) for found in rows.values()]
-    means = [found.mean for found in rows.values()]
-    axis.barh(list(rows), means, 0.6, xerr=whiskers, color=colours, capsize=4)
+    """Bars; points on a logarithmic axis, where the length of a bar would mean nothing."""
+    names, points = list(study["quality"]), [row["value"] for row in study["quality"].values()]
+    means, whiskers = [point.mean for point in points], _whiskers(points)
+    colours = [figures.style(study["tracked"], name)["color"] for name in names]
+    figure, axis = _axis(1.2 + 0.32 * len(names))
+    if _wide(means):
+        axis.errorbar(means, names, xerr=whiskers, fmt="none", ecolor="black", capsize=4)
+        axis.scatter(means, names, color=colours, zorder=3)
+        axis.set_xscale("log")
+    else:
+        axis.barh(names, means, 0.6, xerr=whiskers, color=colours, capsize=4)
     axis.invert_yaxis()
-    _logarithmic(axis.set_xscale, means)
     axis.set_xlabel(f"{study['metric']} (lower is better)")
     return figure
 
 
-def _logarithmic(set_scale, values, ratio=10):
-    """A logarithmic axis where the values span more than `ratio`."""
-    if min(values) > 0 and max(values) > ratio * min(values):
-        set_scale("log")
+def _wide(values, ratio=10):
+    """Whether positive values span so much that a logarithmic axis shows them better."""
+    return min(values) > 0 and max(values) > ratio * min(values)
 
 
 def _curves(study, prefix, label):
@@ -74,8 +79,10 @@ def _curves(study, prefix, label):
         every.extend(values.ravel())
     if not every:
         return None
-    _logarithmic(axis.set_yscale, every)
-    axis.set(xlabel="optimizer step", ylabel=label)
+    if _wide(every):
+        axis.set_yscale("log")
+    axis.set(xlabel="optimizer step", ylabel="lower is better")
+    axis.set_title(label, fontsize="medium")
     axis.legend(frameon=False, fontsize="small", ncols=2)
     return figure
 
@@ -86,19 +93,24 @@ def _posthoc(study):
         return None
     figure, axis = _axis()
     points = curve["points"]
-    means, whiskers = [p.mean for p in points], [_whisker(p) for p in points]
-    axis.errorbar(curve["widths"], means, whiskers, fmt="o-", capsize=4, label="synthesised")
+    means = [point.mean for point in points]
+    axis.errorbar(
+        curve["widths"], means, _whiskers(points), fmt="o-", capsize=4, label="synthesised"
+    )
     for name in ("raw", study["best"]):
         look = figures.style(study["tracked"], name)
         level = study["quality"][name]["value"].mean
         axis.axhline(level, color=look["color"], linestyle="--", linewidth=1.2, label=name)
-    axis.set(xlabel="relative width of the average (sigma_rel)", ylabel=study["metric"])
+    axis.set(xlabel="relative width of the average (sigma_rel)", ylabel="lower is better")
+    axis.set_title(study["metric"], fontsize="medium")
     axis.legend(frameon=False)
     return figure
 
 
 def _initial_share(study):
-    """Share of the initial weights in each average over the steps."""
+    """Share of the initial weights in each average over the steps, where one is too long."""
+    if not study["stale"]:
+        return None
     figure, axis = _axis()
     steps = np.unique(np.linspace(0, study["options"].steps, 101).round().astype(int))
     for name, decay in study["decays"].items():

@@ -206,6 +206,22 @@ def test_commands_of_the_study_are_ones_that_the_scripts_take():
     assert config.evaluate_options(evaluate[2:]).runs == (options.run_dir,)
 
 
+def test_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(study, "call", lambda command: called.append(command))
+    results(tmp_path, seeds=(0, 1))  # begun; seed 0 is trained and measured, too
+    (tmp_path / "digits-0" / "model.keras").touch()
+    monkeypatch.setattr(study, "WIDTHS", ["0.05", "0.10", "0.15", "0.20"])
+    rewrite(tmp_path, lambda seed, weights: seed == 1 and weights.clear())
+    study.run("digits", tmp_path)
+    resume = ["python", "train.py", "--resume", "--run-dir", str(tmp_path / "digits-1")]
+    assert called == [
+        resume,
+        study.commands("digits", 1, tmp_path)[1],
+        *study.commands("digits", 2, tmp_path),
+    ]
+
+
 def test_measured_wants_every_width():
     names = ["raw", *(f"posthoc_sigma_{float(width):g}" for width in study.WIDTHS)]
     assert study.measured({"weights": dict.fromkeys(names)})
