@@ -65,12 +65,11 @@ class TrainOptions:
     prediction: str = option("epsilon", "what is predicted", choices=("epsilon", "sample", "v"))
     weighting: str = option("simple", "loss weight by timestep", choices=("simple", "min_snr"))
     # averages
-    ema: tuple[float, ...] = option((0.9, 0.99, 0.999), "decays; the last is 'ema'",
-                                    at_least=0, below=1)
+    ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
     ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin", choices=EMA_SCHEDULES)
     # optimisation
     steps: int = option(2000, "optimizer steps in all", at_least=1)
-    batch_size: int = option(128, "images a step", at_least=1)
+    batch_size: int = option(64, "images a step", at_least=1)
     accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
     learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", at_least=0)
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
@@ -86,13 +85,13 @@ class TrainOptions:
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
     keep: int = option(2, "checkpoints kept", at_least=1)
     snapshots: int = option(16, "snapshots for averages after the fact; 0: none", at_least=0)
-    quality_every: int = option(2, "epochs between measures of quality; 0: never", at_least=0)
-    quality_images: int = option(500, "images drawn for each of them", at_least=4)
+    quality_every: int = option(4, "epochs between measures of quality; 0: never", at_least=0)
+    quality_images: int = option(250, "images drawn for each of them", at_least=4)
     # the end
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
     sampler: str = option("ddim", "sampler of pictures and evaluation", choices=SAMPLERS)
-    sampling_steps: int = option(25, "its steps", at_least=1)
+    sampling_steps: int = option(50, "its steps", at_least=1)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class EvaluateOptions:
     sampler: str = option("", "sampler (default: the run's)", choices=("", *SAMPLERS))
     steps: int = option(0, "its steps (default: the run's)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
-    batch_size: int = option(256, "images at a time; does not change them", at_least=1)
+    batch_size: int = option(512, "images at a time; does not change them", at_least=1)
     seed: int = option(0, "of the noise, the same for every weight set", at_least=0)
 
 
@@ -140,6 +139,7 @@ class EvaluateOptions:
 PRESETS = {
     "digits": {},
     "images": {
+        "batch_size": 128,
         "base_channels": 64,
         "channel_multipliers": (1, 2, 2),
         "num_res_blocks": 2,
@@ -153,9 +153,9 @@ PRESETS = {
         "log_every": 50,
         "epoch_steps": 1000,
         "num_images": 5000,
-        "sampling_steps": 50,
     },
     "mnist": {
+        "batch_size": 128,
         "channel_multipliers": (1, 2, 2),
         "attention_resolutions": (7,),
         "dropout": 0.1,
@@ -164,9 +164,9 @@ PRESETS = {
         "learning_rate": 5e-4,
         "epoch_steps": 500,
         "num_images": 4000,
-        "sampling_steps": 50,
     },
     "cifar10": {
+        "batch_size": 128,
         "base_channels": 128,
         "channel_multipliers": (1, 2, 2, 2),
         "num_res_blocks": 2,
@@ -185,6 +185,7 @@ PRESETS = {
         "sampling_steps": 1000,
     },
     "celeba64": {
+        "batch_size": 128,
         "dataset": "celeb_a",
         "image_size": 64,
         "base_channels": 128,
