@@ -11,7 +11,17 @@ import os
 from .version import __version__
 
 _CLASSES = {"DDPM": "ddpm", "EMA": "ema", "EMAModel": "ema", "UNet": "unet"}
-_MODULES = ("callbacks", "data", "ema", "interop", "likelihood", "noise", "posthoc", "quality", "samplers")
+_MODULES = (
+    "callbacks",
+    "data",
+    "ema",
+    "interop",
+    "likelihood",
+    "noise",
+    "posthoc",
+    "quality",
+    "samplers",
+)
 
 __all__ = ["__version__", *_CLASSES, *_MODULES]
 
