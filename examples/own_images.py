@@ -2,6 +2,8 @@
 
     python examples/own_images.py                 # trains, saves colour.keras, prints a checksum
     python examples/own_images.py colour.keras    # a new process draws the same pixels
+
+The images are crops of a photograph: any uint8 array (N, height, width, channels) will do.
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from sklearn.datasets import load_sample_images
 from ddpm_keras import DDPM, EMA, UNet, samplers
 
 if len(sys.argv) == 1:
-    photo = load_sample_images().images[1]  # (427, 640, 3) uint8: any array (N, H, W, 3) will do
+    photo = load_sample_images().images[1]  # (427, 640, 3) uint8
     corners = np.random.default_rng(0).integers(0, (411, 624), (2048, 2))
     images = np.stack([photo[top : top + 16, left : left + 16] for top, left in corners])
 
