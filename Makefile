@@ -25,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python train.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 peers: $(VENV)/.installed-peers
 
