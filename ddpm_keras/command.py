@@ -58,7 +58,8 @@ def load_tensorflow():
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        importlib.import_module("tensorflow")
+        tensorflow = importlib.import_module("tensorflow")
+        tensorflow.config.list_physical_devices()  # looks for a GPU, and complains of its absence
     finally:
         os.dup2(kept, 2)
         os.close(kept)
