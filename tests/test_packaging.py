@@ -41,3 +41,13 @@ def test_import_registers_the_classes_whatever_the_order():
         "    assert keras.saving.get_registered_object(f'ddpm_keras>{name}'), name"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme_shows_what_the_demo_printed():
+    import json
+
+    from ddpm_keras import evaluation
+
+    record = json.loads((ROOT / "docs" / "demo" / "evaluation.json").read_text())
+    assert evaluation.table(record) in (ROOT / "README.md").read_text()
+    assert record["weights"]["raw"]["fid"] > 2 * record["weights"]["ema_0.999"]["fid"]
