@@ -53,7 +53,11 @@ def main(argv):
     if options.evaluate:
         from ddpm_keras import evaluation, report
 
-        record = evaluation.evaluate_run(run, None, command.line(argv), model, data)
+        try:
+            record = evaluation.evaluate_run(run, None, command.line(argv), model, data)
+        except KeyboardInterrupt:
+            print(f"\nInterrupted; the model is saved. To go on:\n  python evaluate.py {run.path}")
+            return command.INTERRUPTED
         print(evaluation.table(record))
         report.write(run.path)
     print(training.next_steps(run))
