@@ -129,7 +129,7 @@ class EvaluateOptions:
     sampler: str = option("", "sampler (default: the run's)", choices=("", *SAMPLERS))
     steps: int = option(0, "its steps (default: the run's)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
-    batch_size: int = option(512, "images at a time; does not change them", at_least=1)
+    batch_size: int = option(256, "images at a time; does not change them", at_least=1)
     seed: int = option(0, "of the noise, the same for every weight set", at_least=0)
 
 

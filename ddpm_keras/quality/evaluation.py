@@ -14,7 +14,7 @@ from .matrices import check_features
 from .neighbours import precision_recall
 from .statistics import FeatureStatistics
 
-CHUNK = 512  # images asked from the source at a time
+CHUNK = 256  # images asked from the source at a time
 
 
 def extract_features(extractor, images, num_images=None, path=None, progress=None, identity=None):
