@@ -331,7 +331,13 @@ def _embedding(timestep, label, width, num_classes, policy):
     embedding = _dense(4 * width, policy, "time_dense2")(ops.silu(embedding))
     if label is None:
         return embedding
-    table = keras.layers.Embedding(num_classes + 1, 4 * width, dtype=policy, name="class_embedding")
+    table = keras.layers.Embedding(
+        num_classes + 1,
+        4 * width,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0),  # as improved-diffusion
+        dtype=policy,
+        name="class_embedding",
+    )
     return embedding + table(label)
 
 
