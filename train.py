@@ -18,22 +18,27 @@ from ddpm_keras import command, config  # noqa: E402
 
 def main(argv):
     options, given = config.train_options(argv)
-    run, options = choose_run(options, given)
+    chief = options.strategy != "multiworker" or command.is_chief()
+    run, options = choose_run(options, given, chief)
 
     command.load_tensorflow()
     from ddpm_keras import devices, training
     from ddpm_keras.callbacks import Diverged
 
+    strategy = devices.strategy(options.strategy)
     devices.set_precision(options.precision)
     with command.input_errors():
         data = training.load_data(options)
-        with devices.strategy_scope(options.strategy):
+        with strategy.scope():
             model = training.build_model(options, data)
+    if not chief:
+        training.follow(run, options, data, model)
+        return 0
 
     done = training.begin(run, options, data, model, command.line(argv))
     training.announce(run, options, data, model, done)
     try:
-        training.fit(run, options, data, model, done)
+        training.fit(options, data, model, done, training.observers(run, options, data))
     except KeyboardInterrupt:
         run.save_checkpoint(model, training.step(model), options.keep)
         print(
@@ -64,7 +69,7 @@ def main(argv):
     return 0
 
 
-def choose_run(options, given):
+def choose_run(options, given, chief):
     """The run directory, and the options that hold in it: its own ones when it is continued."""
     from ddpm_keras.run import Run, fresh_path, newest
 
@@ -73,7 +78,7 @@ def choose_run(options, given):
         return run, config.resumed_options(run.config["options"], given)
     path = options.run_dir or fresh_path("runs", config.run_name(options.dataset))
     run = Run(path)
-    if (run.path / "config.json").exists():
+    if chief and (run.path / "config.json").exists():
         raise config.UsageError(
             f"{path} holds a run already; add --resume to continue it, or name another --run-dir."
         )

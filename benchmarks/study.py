@@ -34,7 +34,7 @@ SEEDS = {"digits": (0, 1, 2), "mnist5k": (0,)}
 TRAIN = "--ema 0.99 0.999 0.9999 --ema-schedule step warmup constant".split()
 # What differs by data set: options of train.py and of evaluate.py. At 28x28 images cost far more.
 OWN_TRAIN = {
-    "digits": ["--quality-every", "1"],
+    "digits": ["--epoch-steps", "100", "--quality-every", "1"],
     "mnist5k": ["--dataset", "mnist5k", "--quality-every", "4"],
 }
 OWN_EVALUATE = {"digits": [], "mnist5k": ["--num-images", "2000", "--steps", "25"]}
@@ -55,6 +55,7 @@ OTHERS = {
 STALE = 0.01  # an average that holds more of its initial weights than this is called too long
 # Columns of history.csv that are kept for every row; the rows of evaluations are kept whole.
 KEPT = ("step", "epoch", "seconds", "loss", "grad_norm", "learning_rate")
+PATH_RECORDS = 50  # records of the path of the weights that are kept
 
 
 def main():
@@ -117,7 +118,7 @@ def call(command):
 
 
 def collect(root, out):
-    """Copies config.json, evaluation.json and a thinned history.csv of each finished run.
+    """Copies what the study reads of each finished run: configuration, results, curves, pictures.
 
     Returns:
         The directories written.
@@ -134,6 +135,12 @@ def collect(root, out):
 def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
+    thin_path(analysis.RunRecord(source.path), target.path / "trajectory.npz")
+    shutil.rmtree(target.samples, ignore_errors=True)
+    target.samples.mkdir()
+    for pictures in analysis.RunRecord(source.path).pictures(most=1).values():
+        for picture in pictures.values():
+            shutil.copyfile(picture, target.samples / picture.name)
     for name in ("config.json", "evaluation.json"):
         shutil.copyfile(source.path / name, target.path / name)
     rows = source.read_history()
@@ -146,6 +153,15 @@ def thin(source, target):
         ]
     )
     return target.path
+
+
+def thin_path(record, path):
+    """Writes at most `PATH_RECORDS` records of the path of the weights, as float16."""
+    steps, sketches = record.trajectory()
+    kept = np.unique(np.linspace(0, len(steps) - 1, PATH_RECORDS).round().astype(int))
+    arrays = {f"sketch_{name}": sketch[kept].astype("float16") for name, sketch in sketches.items()}
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, step=steps[kept], **arrays)
 
 
 # Reading
@@ -214,6 +230,28 @@ def describe(records):
             "during": len(first.curve("quality_raw")[0]),
         },
         "posthoc": posthoc(records, best),
+        "path": {
+            key: table(records, tracked, lambda record, key=key: last(record.curves(f"{key}_")))
+            for key in ("relative_distance", "cosine")
+        },
+        "explained": sum(analysis.principal_plane(first.trajectory()[1])[1]),
+        "loss": training_loss(records),
+    }
+
+
+def last(curves):
+    """The last value of each curve: dict weight set -> number."""
+    return {name: float(values[-1]) for name, (_, values) in curves.items()}
+
+
+def training_loss(records):
+    """Noise of the training loss at the end of training: variance and spikes, as `Interval`s."""
+    found = [analysis.loss_stability(record) for record in records]
+    return {
+        "window": found[0]["window"],
+        "rows": found[0]["rows"],
+        "variance": analysis.interval([each["last_variance"] for each in found]),
+        "spikes": analysis.interval([each["spikes"] for each in found]),
     }
 
 

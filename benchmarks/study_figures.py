@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ddpm_keras.report import figures
 
@@ -14,14 +15,36 @@ def draw(study):
         dict name -> `matplotlib.figure.Figure`.
     """
     makers = {
+        "samples": _samples,
         "quality": _quality,
         "validation-loss": lambda study: _curves(study, "val_loss_", "validation loss"),
         "quality-curves": lambda study: _curves(study, "quality_", study["monitored"]),
         "posthoc": _posthoc,
         "initial-share": _initial_share,
+        "trajectory": _trajectory,
     }
     found = {name: make(study) for name, make in makers.items()}
     return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _samples(study, columns=4):
+    """The last picture of every weight set of the first run: the same noise in each."""
+    (pictures,) = study["records"][0].pictures(most=1).values()
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(9.6, 2.6 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (name, path) in zip(axes, pictures.items(), strict=False):
+        axis.imshow(np.asarray(Image.open(path).convert("RGB")), interpolation="nearest")
+        axis.set_title(name, fontsize="medium")
+    return figure
+
+
+def _trajectory(study):
+    """The figure that the report of the first run has, too."""
+    return figures.trajectory(study["records"][0]).figure
 
 
 def _axis(height=3.4):

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import os
 import shlex
 import signal
@@ -64,3 +65,22 @@ def load_tensorflow():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def is_chief():
+    """Whether this process writes the run directory: the first worker of TF_CONFIG, or alone.
+
+    Raises:
+        UsageError: TF_CONFIG is not what TensorFlow understands.
+    """
+    try:
+        settings = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        task, cluster = settings.get("task"), settings.get("cluster", {})
+        if not task:
+            return True
+        return task["type"] == "chief" or (int(task["index"]) == 0 and "chief" not in cluster)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            'TF_CONFIG must be like {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}.'
+        ) from None

@@ -1,11 +1,7 @@
 """Precision and device strategy, by the names of the command line."""
 
-import contextlib
-
 import keras
 import tensorflow as tf
-
-from .config import UsageError
 
 POLICIES = {
     "float32": "float32",
@@ -37,13 +33,15 @@ def set_precision(name):
     keras.config.set_dtype_policy(precision(name))
 
 
-def strategy_scope(name):
-    """The scope in which to create a model, for a `--strategy`.
+def strategy(name):
+    """The `tf.distribute.Strategy` for a `--strategy`; call it before TensorFlow does anything.
 
-    "mirrored" copies the model to every GPU of this machine and splits each batch between them.
+    "mirrored" copies the model to every GPU of this machine and splits each batch between them;
+    "multiworker" does so over all GPUs of the machines that the variable TF_CONFIG names, each of
+    which runs the same command. Without TF_CONFIG it is this machine alone.
     """
     if name == "none":
-        return contextlib.nullcontext()
+        return tf.distribute.get_strategy()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy().scope()
-    raise UsageError("--strategy multiworker is not available; use mirrored on one machine.")
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.MultiWorkerMirroredStrategy()

@@ -309,11 +309,15 @@ def _verdict(record):
     if not differences:
         return []
     best = min(differences, key=lambda name: weights[name]["fid"])
-    ratio = weights["raw"]["fid"] / weights[best]["fid"]
-    interval = differences[best]
+    value, raw, interval = weights[best]["fid"], weights["raw"]["fid"], differences[best]
+    if interval["high"] < 0:
+        verdict = f"{raw / value:.1f} times closer to the real images"
+    elif interval["low"] > 0:
+        verdict = "no average is better than raw; train longer, or take a shorter average"
+    else:
+        verdict = "a difference within chance"
     return [
-        f"{best} is at {weights[best]['fid']:.2f}, raw at {weights['raw']['fid']:.2f}: "
-        f"{ratio:.1f} times closer to the real images. Difference {interval['fid']:.2f} "
+        f"{best} is at {value:.2f}, raw at {raw:.2f}: {verdict}. Difference {interval['fid']:.2f} "
         f"(95% interval {interval['low']:.2f} to {interval['high']:.2f})."
     ]
 

@@ -3,6 +3,7 @@
 import logging
 import platform
 import sys
+import tempfile
 from dataclasses import asdict
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 from . import callbacks, data, ema, samplers
 from .config import UsageError
 from .ddpm import DDPM
+from .run import Run
 from .unet import UNet
 from .version import __version__
 
@@ -127,6 +129,17 @@ def begin(run, options, images, model, command):
     return run.restore(model)
 
 
+def follow(run, options, images, model):
+    """The part of a worker that is not the chief: it does the same, and keeps nothing of it.
+
+    All workers have to assign to variables (resetting metrics, say) at the same moments, so a
+    follower has the same callbacks; while the chief draws pictures it would only wait.
+    """
+    done = run.restore(model) if options.resume else 0
+    with tempfile.TemporaryDirectory() as folder:
+        fit(options, images, model, done, observers(Run(folder), options, images))
+
+
 def announce(run, options, images, model, done):
     """Says what is about to happen, and what each average will rest on."""
     per_epoch = len(images.train) / options.batch_size
@@ -146,16 +159,11 @@ def announce(run, options, images, model, done):
     sys.stdout.flush()
 
 
-def fit(run, options, images, model, done):
-    """Trains from step `done` to the end; pictures, validation and a checkpoint at each epoch."""
-    logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
-    every = [
+def observers(run, options, images):
+    """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more."""
+    return [
         callbacks.StopOnDivergence(),
-        callbacks.Trajectory(run.path / "trajectory.npz", options.log_every),
         callbacks.Progress(options.steps, options.batch_size),
-        callbacks.ValidationLoss(
-            images.held_out, images.held_out_labels if options.conditional else None
-        ),
         callbacks.SampleGrid(
             run.samples,
             num_images=PICTURE_IMAGES,
@@ -163,11 +171,15 @@ def fit(run, options, images, model, done):
             log_dir=run.tensorboard,
         ),
         *_quality_monitor(options, images),
-        callbacks.HistoryLog(run, options.log_every, options.batch_size),
-        callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
+        *recorders(run, options, images),
         *_snapshots(run, options),
         callbacks.Checkpoints(run, options.keep),
     ]
+
+
+def fit(options, images, model, done, observers):
+    """Trains from step `done` to the end, in the sight of these callbacks."""
+    logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
     for first, last, length in segments(done, options.steps, options.epoch_steps):
         model.fit(
             data.training_stream(
@@ -181,10 +193,25 @@ def fit(run, options, images, model, done):
             initial_epoch=first,
             epochs=last,
             steps_per_epoch=length,
-            callbacks=every,
+            callbacks=observers,
             shuffle=False,  # the stream is in its own order
             verbose=0,
         )
+
+
+def recorders(run, options, images):
+    """The callbacks that write down how training goes: curves, distances, the path of the weights.
+
+    They come after those that add numbers of their own to an epoch's row.
+    """
+    return [
+        callbacks.Trajectory(run.path / "trajectory.npz", options.log_every),
+        callbacks.ValidationLoss(
+            images.held_out, images.held_out_labels if options.conditional else None
+        ),
+        callbacks.HistoryLog(run, options.log_every, options.batch_size),
+        callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
+    ]
 
 
 def _quality_monitor(options, images):

@@ -183,6 +183,9 @@ def test_collected_files_give_the_same_text_and_are_smaller(tmp_path):
         whole, kept = Run(source / path.name), Run(path)
         assert kept.history.stat().st_size < 0.5 * whole.history.stat().st_size
         assert [r["loss"] for r in kept.read_history()] == [r["loss"] for r in whole.read_history()]
+        kept, whole = (analysis.RunRecord(p).trajectory() for p in (path, source / path.name))
+        assert kept[0][0] == whole[0][0] and kept[0][-1] == whole[0][-1]
+        assert len(analysis.RunRecord(path).pictures(most=1)) == 1
     assert texts(tmp_path / "kept") == texts(source)
 
 
@@ -192,7 +195,7 @@ def test_write_makes_the_page_and_every_picture_it_shows(tmp_path):
     pictures = {path.name for path in (docs / "study").glob("*.png")}
     page = (docs / "study.md").read_text(encoding="utf-8")
     assert pictures == {part.split(")")[0] for part in page.split("(study/")[1:]}
-    assert len(pictures) == 5
+    assert len(pictures) == 7
     assert study.BEGIN in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ import logging
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from ..files import atomic_path
@@ -239,7 +240,37 @@ class EMAModel(keras.Model):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
-        return super().make_train_function(force)
+        if not _of_several_workers(self.distribute_strategy):
+            return super().make_train_function(force)
+        if self.steps_per_execution > 1:
+            raise ValueError(
+                "Several workers take one step at a time: leave out "
+                f"steps_per_execution={self.steps_per_execution}."
+            )
+        self.train_function = self._step_of_workers()
+        return self.train_function
+
+    # Under MultiWorkerMirroredStrategy `fit` of Keras 3.15 fails in two places, replaced here: it
+    # gives the batch of all workers to an eager call, and takes the mean of scalars over an axis.
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self.distribute_strategy
+        if not _of_several_workers(strategy):
+            return super()._maybe_symbolic_build(iterator, data_batch)
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = _of_first_replica(strategy, next(batches))
+        with strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+    def _step_of_workers(self):
+        strategy = self.distribute_strategy
+
+        @tf.function(reduce_retracing=True)
+        def step(data):
+            return _of_first_replica(strategy, strategy.run(self.train_step, args=(data,)))
+
+        return lambda iterator: step(next(iterator))  # metrics are the same in every replica
 
     def train_step(self, data):
         loss, y_pred, gradients = self._gradients(self._loss_of_batch, data)
@@ -352,6 +383,18 @@ class EMAModel(keras.Model):
     def predict_step(self, data):
         with self.weight_scope(self._evaluation_weights):
             return super().predict_step(data)
+
+
+def _of_several_workers(strategy):
+    multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return multi_worker and strategy.extended._in_multi_worker_mode()
+
+
+def _of_first_replica(strategy, values):
+    def local(value):
+        return strategy.experimental_local_results(value)[0]
+
+    return tree.map_structure(local, values)
 
 
 def _as_list(callbacks):

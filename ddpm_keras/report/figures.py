@@ -72,7 +72,7 @@ def draw(record):
         _betas,
         _distances,
         _blocks,
-        _trajectory,
+        trajectory,
         _posthoc,
     )
     return [picture for make in makers if (picture := make(record)) is not None]
@@ -327,7 +327,8 @@ def _blocks(record):
     )
 
 
-def _trajectory(record):
+def trajectory(record):
+    """The path of raw weights and averages in a plane, as a `Picture`; None where not recorded."""
     recorded = record.trajectory()
     if recorded is None:
         return None
