@@ -1,11 +1,16 @@
-"""What recording costs: epochs of training with and without it, taken in turns.
+"""What recording costs: stretches of training with and without it, taken in turns.
 
-    python benchmarks/recording_cost.py                # the digits; about 8 minutes
+    python benchmarks/recording_cost.py                # the digits; about 5 minutes
 
-Run it on an idle machine. One training of `train.py`'s defaults goes on throughout; in every second
-epoch nothing is recorded. Recorded are losses, gradient norm, decays, distances of the averages,
-the sketch of the path and the validation loss of every weight set, to history.csv, trajectory.npz
-and TensorBoard. Each pair of neighbouring epochs gives a ratio; the median is compared.
+Run it on an idle machine. One training of `train.py`'s defaults goes on throughout. Recorded are
+losses, gradient norm, decays, distances of the averages and the sketch of the path at every log
+interval, and the validation loss of every weight set at the end of an epoch, to history.csv,
+trajectory.npz and TensorBoard. Two measures that should agree:
+
+- in turns: every second log interval nothing is recorded; each other one is compared with the mean
+  of its two neighbours, and to the median difference comes the time of the epochs' ends;
+- inside: the time spent in the recording callbacks as a share of all other time. It scatters less,
+  since it is not a difference of two long times.
 """
 
 import argparse
@@ -25,21 +30,31 @@ from ddpm_keras import command, config  # noqa: E402
 LIMIT = 0.02
 
 
-class EveryOtherEpoch(keras.callbacks.Callback):
-    """Passes the events of every second epoch on to other callbacks, and times all epochs.
+class EveryOtherInterval(keras.callbacks.Callback):
+    """Passes the steps of every second interval on to other callbacks, and takes the times.
+
+    Args:
+        others: the callbacks.
+        every: steps of an interval.
 
     Attributes:
-        seconds: of each epoch, its end included; those with odd places were recorded.
+        intervals: seconds of each interval; those with odd places were recorded.
+        inside: seconds that the callbacks took in each recorded interval.
+        ends: seconds that they took at the end of each epoch.
     """
 
-    def __init__(self, others):
+    def __init__(self, others, every):
         super().__init__()
         self.others = others
-        self.seconds = []
+        self.every = every
+        self.intervals, self.inside, self.ends = [], [], []
+        self.steps = 0
 
     def tell(self, event, *arguments):
+        start = time.perf_counter()
         for each in self.others:
             getattr(each, event)(*arguments)
+        return time.perf_counter() - start
 
     def on_train_begin(self, logs=None):
         for each in self.others:
@@ -47,32 +62,36 @@ class EveryOtherEpoch(keras.callbacks.Callback):
         self.tell("on_train_begin", logs)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.recording = epoch % 2 == 1
-        self.start = time.perf_counter()
-        if self.recording:
-            self.tell("on_epoch_begin", epoch, logs)
+        self.tell("on_epoch_begin", epoch, logs)
 
     def on_train_batch_begin(self, batch, logs=None):
+        if self.steps % self.every == 0:
+            self.recording = len(self.intervals) % 2 == 1
+            self.start, self.paused, self.spent = time.perf_counter(), 0.0, 0.0
         if self.recording:
-            self.tell("on_train_batch_begin", batch, logs)
+            self.spent += self.tell("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.recording:
-            self.tell("on_train_batch_end", batch, logs)
+            self.spent += self.tell("on_train_batch_end", batch, logs)
+        self.steps += 1
+        if self.steps % self.every == 0:
+            self.intervals.append(time.perf_counter() - self.start - self.paused)
+            if self.recording:
+                self.inside.append(self.spent)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.recording:
-            self.tell("on_epoch_end", epoch, logs)
-        self.seconds.append(time.perf_counter() - self.start)
-        name = "recorded" if self.recording else "plain"
-        print(f"epoch {epoch + 1}: {self.seconds[-1]:.2f} s, {name}", file=sys.stderr)
+        spent = self.tell("on_epoch_end", epoch, logs)
+        self.ends.append(spent)
+        self.paused += spent  # an interval may go on in the next epoch
+        print(f"epoch {epoch + 1} done", file=sys.stderr)
 
     def on_train_end(self, logs=None):
         self.tell("on_train_end", logs)
 
 
-def measure(pairs):
-    """(recorded - plain) / plain of each pair of epochs, after a first pair that traces."""
+def measure(epochs):
+    """Trains, and returns the finished `EveryOtherInterval` and the intervals of an epoch."""
     from ddpm_keras import data, training
     from ddpm_keras.run import Run
 
@@ -80,30 +99,45 @@ def measure(pairs):
     images = training.load_data(options)
     model = training.build_model(options, images)
     with tempfile.TemporaryDirectory() as folder:
-        alternate = EveryOtherEpoch(training.recorders(Run(Path(folder)), options, images))
+        recorders = training.recorders(Run(Path(folder)), options, images)
+        alternate = EveryOtherInterval(recorders, options.log_every)
         model.fit(
             data.training_stream(images.train, batch_size=options.batch_size, seed=options.seed),
-            epochs=2 * (pairs + 1),
+            epochs=epochs + 1,  # the first one traces
             steps_per_epoch=options.epoch_steps,
             callbacks=[alternate],
             shuffle=False,
             verbose=0,
         )
-    plain, recorded = alternate.seconds[2::2], alternate.seconds[3::2]
-    return plain, [b / a - 1.0 for a, b in zip(plain, recorded, strict=True)]
+    return alternate, options.epoch_steps / options.log_every
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=6, help="pairs of epochs (6)")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of 250 steps (12)")
     options = parser.parse_args()
     command.load_tensorflow()
-    plain, costs = measure(options.pairs)
-    median = statistics.median(costs)
+    times, per_epoch = measure(options.epochs)
+    first = 2 * -(-int(per_epoch) // 2) + 2  # past the epoch that traces, at a plain interval
+    times.intervals = times.intervals[first:]
+    plain = statistics.median(times.intervals[::2])
+    added = [
+        (now - (before + after) / 2) / plain
+        for before, now, after in zip(
+            times.intervals[::2], times.intervals[1::2], times.intervals[2::2], strict=False
+        )
+    ]
+    end = statistics.median(times.ends[1:])
+    inside = statistics.median(times.inside[first // 2 :])
+    in_turns = statistics.median(added) + end / per_epoch / plain
+    error = statistics.stdev(added) / len(added) ** 0.5
+    share = (inside + end / per_epoch) / plain
     print(
-        f"Median epoch of {statistics.median(plain):.1f} s; recording adds {median:.2%} "
-        f"(pairs: {', '.join(f'{cost:.2%}' for cost in costs)}); "
-        f"{'within' if median <= LIMIT else 'NOT within'} {LIMIT:.0%}."
+        f"Intervals of {plain:.3f} s, {inside:.4f} s more inside the callbacks where recorded; "
+        f"{end:.3f} s at the end of each epoch of {per_epoch:g} intervals.\n"
+        f"Recording adds {in_turns:.2%} in turns ({len(added)} times, standard error {error:.2%}), "
+        f"{share:.2%} by the time inside; "
+        f"{'within' if share <= LIMIT else 'NOT within'} {LIMIT:.0%}."
     )
 
 

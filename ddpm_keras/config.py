@@ -81,8 +81,9 @@ class TrainOptions:
     # the run directory
     run_dir: str = option("", "where to write (default: runs/DATASET, numbered)")
     resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
-    log_every: int = option(10, "steps a row of history.csv", at_least=1)
+    log_every: int = option(20, "steps a row of history.csv", at_least=1)
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
+    validation_images: int = option(128, "held-out images for each epoch's loss", at_least=1)
     keep: int = option(2, "checkpoints kept", at_least=1)
     snapshots: int = option(16, "snapshots for averages after the fact; 0: none", at_least=0)
     quality_every: int = option(4, "epochs between measures of quality; 0: never", at_least=0)
@@ -152,6 +153,7 @@ PRESETS = {
         "warmup_steps": 1000,
         "log_every": 50,
         "epoch_steps": 1000,
+        "validation_images": 1000,
         "num_images": 5000,
     },
     "mnist": {
@@ -163,6 +165,7 @@ PRESETS = {
         "steps": 10_000,
         "learning_rate": 5e-4,
         "epoch_steps": 500,
+        "validation_images": 500,
         "num_images": 4000,
     },
     "cifar10": {
@@ -180,6 +183,7 @@ PRESETS = {
         "warmup_steps": 5000,
         "log_every": 100,
         "epoch_steps": 5000,
+        "validation_images": 5000,
         "num_images": 50_000,
         "sampler": "ddpm",
         "sampling_steps": 1000,
@@ -201,6 +205,7 @@ PRESETS = {
         "warmup_steps": 5000,
         "log_every": 100,
         "epoch_steps": 5000,
+        "validation_images": 5000,
         "num_images": 50_000,
         "sampling_steps": 100,
     },

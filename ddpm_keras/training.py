@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from . import callbacks, data, ema, samplers
@@ -204,10 +205,13 @@ def recorders(run, options, images):
 
     They come after those that add numbers of their own to an epoch's row.
     """
+    # Evenly spread, since a folder's images are sorted by name.
+    count = min(options.validation_images, len(images.held_out))
+    part = np.linspace(0, len(images.held_out) - 1, count).round().astype(int)
     return [
         callbacks.Trajectory(run.path / "trajectory.npz", options.log_every),
         callbacks.ValidationLoss(
-            images.held_out, images.held_out_labels if options.conditional else None
+            images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
         callbacks.HistoryLog(run, options.log_every, options.batch_size),
         callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),

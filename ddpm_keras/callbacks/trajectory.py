@@ -19,10 +19,11 @@ class Trajectory(keras.callbacks.Callback):
     to average, over all trainable weights), `relative_distance_...` (divided by the norm of the raw
     weights) and `cosine_...`, and `step_length`, the length of the way from the last record.
 
-    A file holds, for each record, a sketch of every weight set: each weight is added, with a random
-    sign, to one of 256 random sums (the "count sketch"). Distances between sketches equal those
-    between the weights up to about 9% (one standard deviation, sqrt(2/256)), so that the path can
-    be drawn. `step_length` is such an estimate; the other numbers are exact.
+    A file holds, for each record, a sketch of every weight set: each weight is given a random sign
+    and added to one of 256 sums, in turn. The squared distance between two sketches is on average
+    that between the weights; its root is off by about 4% where the distance is spread evenly over
+    the sums (a standard deviation of sqrt(2/256) of the square), so that the path can be drawn.
+    `step_length` is such an estimate; the other numbers are exact. The signs take a byte a weight.
 
     Args:
         path: the .npz file: `step` (R,); for each weight set `sketch_<name>` (R, 256); `blocks`
@@ -30,10 +31,11 @@ class Trajectory(keras.callbacks.Callback):
             `block_cosine_<name>` (R, B). Records after the step that training goes on from are
             dropped.
         every: optimizer steps between records.
-        seed: of the random sums; the same for all runs, so that their sketches can be compared.
+        seed: of the random signs; the same for all runs, so that their sketches can be compared.
 
     Reference:
-        Charikar, Chen, Farach-Colton 2002, "Finding frequent items in data streams".
+        Charikar, Chen, Farach-Colton 2002, "Finding frequent items in data streams" (there each
+        weight is added to a random sum; in turn costs less).
     """
 
     def __init__(self, path, every=10, seed=0):
@@ -47,21 +49,28 @@ class Trajectory(keras.callbacks.Callback):
         self.step = int(self.model.train_counter.numpy())
         self.measure = tf.function(self._measure)
         trainable = {id(weight) for weight in self.model.network.trainable_weights}
-        weights = self.model.network.weights
-        self.positions = [i for i, weight in enumerate(weights) if id(weight) in trainable]
-        layers = [weights[i].path.split("/")[0] for i in self.positions]
-        self.blocks = list(dict.fromkeys(layers))
-        self.block_of = [self.blocks.index(layer) for layer in layers]
+        self.blocks = {}  # name of a layer -> places of its weights
+        for i, weight in enumerate(self.model.network.weights):
+            if id(weight) in trainable:
+                self.blocks.setdefault(weight.path.split("/")[0], []).append(i)
+        self.signs = list(map(self._random_signs, self.blocks.values()))
         if self.records is None:
             self.records = self._read()
         self.records = [record for record in self.records if record["step"] <= self.step]
+
+    def _random_signs(self, positions):
+        """-1 or 1 for each weight of a block, int8 (n,); an eager tensor, kept out of the graph."""
+        size = sum(int(np.prod(self.model.network.weights[i].shape)) for i in positions)
+        random = np.random.default_rng((self.seed, positions[0]))
+        return tf.constant(2 * random.integers(0, 2, size, np.int8) - 1)
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
         if self.step % self.every:
             return
         names = self.model.weight_sets
-        sketches, squares, distances = self._measured(names)
+        sketches, squares, distances = (array.numpy() for array in self.measure())
+        squares, distances = squares.astype(np.float64), distances.astype(np.float64)
         if self.records:
             logs["step_length"] = float(
                 np.linalg.norm(sketches[0] - self.records[-1]["sketch_raw"])
@@ -81,33 +90,20 @@ class Trajectory(keras.callbacks.Callback):
         if self.records:
             arrays = {key: np.stack([r[key] for r in self.records]) for key in self.records[0]}
             with files.atomic_path(self.path) as temporary:
-                np.savez(temporary, blocks=np.array(self.blocks), **arrays)
+                np.savez(temporary, blocks=np.array(list(self.blocks)), **arrays)
 
-    def _measured(self, names):
-        """Sketches (S, 256); squared norms and squared distances from raw, both (S, B), float64."""
-        values = []
-        for name in names:
-            weights = self.model.weight_values(name)
-            values.append([tf.convert_to_tensor(tf_variable(weights[i])) for i in self.positions])
-        sketches, squares, distances = (np.asarray(array) for array in self.measure(values))
-        return sketches, squares.astype(np.float64), distances.astype(np.float64)
-
-    def _measure(self, values):
-        """The same in the graph, float32, from a list of weight sets, each a list of tensors."""
-        sketches = [tf.zeros(SKETCH) for _ in values]
-        squares = [[0.0] * len(self.blocks) for _ in values]
-        distances = [[0.0] * len(self.blocks) for _ in values]
-        for i, block in enumerate(self.block_of):
-            size = values[0][i].shape.num_elements()
-            draw = tf.random.stateless_uniform([size], (self.seed, i), 0, 2 * SKETCH, tf.int32)
-            bucket, sign = draw // 2, tf.cast(2 * (draw % 2) - 1, tf.float32)
-            for k, weights in enumerate(values):
-                flat = tf.reshape(weights[i], [-1])
-                sketches[k] += tf.math.unsorted_segment_sum(sign * flat, bucket, SKETCH)
-                squares[k][block] += tf.reduce_sum(tf.square(flat))
-                apart = weights[i] - values[0][i]
-                distances[k][block] += tf.reduce_sum(tf.square(apart))
-        return tf.stack(sketches), tf.stack(squares), tf.stack(distances)
+    def _measure(self):
+        """Sketches (S, 256); squared norms and squared distances from raw, both (S, B), float32."""
+        sets = [self.model.weight_values(name) for name in self.model.weight_sets]
+        sketches, squares, distances = 0.0, [], []
+        for positions, signs in zip(self.blocks.values(), self.signs, strict=True):
+            rows = tf.stack([_joined(values, positions) for values in sets])
+            signed = rows * tf.cast(signs, tf.float32)
+            padded = tf.pad(signed, [[0, 0], [0, -signs.shape[0] % SKETCH]])
+            sketches += tf.reduce_sum(tf.reshape(padded, [len(sets), -1, SKETCH]), axis=1)
+            squares.append(tf.reduce_sum(tf.square(rows), axis=1))
+            distances.append(tf.reduce_sum(tf.square(rows - rows[0]), axis=1))
+        return sketches, tf.stack(squares, axis=1), tf.stack(distances, axis=1)
 
     def _read(self):
         """The records of an earlier part of the run."""
@@ -123,3 +119,9 @@ class Trajectory(keras.callbacks.Callback):
 def _cosine(first, second, apart):
     """Cosine of the angle between two vectors, from their squared norms and squared distance."""
     return (first + second - apart) / np.sqrt(np.maximum(4.0 * first * second, 1e-60))
+
+
+def _joined(values, positions):
+    """The weights at these places end to end, float32 (n,)."""
+    parts = [tf.convert_to_tensor(tf_variable(values[i])) for i in positions]
+    return tf.concat([tf.reshape(tf.cast(part, tf.float32), [-1]) for part in parts], axis=0)

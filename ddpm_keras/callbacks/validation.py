@@ -17,7 +17,7 @@ class ValidationLoss(keras.callbacks.Callback):
         every: epochs between validations, at least 1.
     """
 
-    def __init__(self, images, labels=None, repeats=4, batch_size=256, every=1):
+    def __init__(self, images, labels=None, repeats=1, batch_size=256, every=1):
         super().__init__()
         self.images = images
         self.labels = labels
