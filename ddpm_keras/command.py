@@ -5,9 +5,9 @@ import importlib
 import json
 import os
 import shlex
-import signal
 import sys
 
+from . import interrupt
 from .config import UsageError
 
 WRONG_USE, DIVERGED, INTERRUPTED = 2, 3, 130
@@ -19,7 +19,7 @@ def run(main):
     Returns:
         0 done; 2 the command line or the input is wrong; 3 training diverged; 130 interrupted.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill saves as Ctrl-C does
+    interrupt.install()
     try:
         return main(sys.argv[1:])
     except UsageError as error:

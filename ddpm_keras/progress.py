@@ -4,9 +4,19 @@ import sys
 
 from tqdm import tqdm
 
+from . import interrupt
+
+
+class _Bar(tqdm):
+    """A `tqdm` bar that also notices an interrupt."""
+
+    def update(self, n=1):
+        interrupt.check()
+        return super().update(n)
+
 
 def bar(description, total, unit="images", scale=1, initial=0):
-    """A `tqdm` bar on standard error.
+    """A `tqdm` bar on standard error, whose `update` raises an interrupt that was lost before.
 
     Args:
         description: what is being done.
@@ -16,7 +26,7 @@ def bar(description, total, unit="images", scale=1, initial=0):
         initial: updates made before.
     """
     terminal = sys.stderr.isatty()
-    return tqdm(
+    return _Bar(
         desc=description,
         total=total,
         unit=f" {unit}",

@@ -181,23 +181,29 @@ def observers(run, options, images):
 def fit(options, images, model, done, observers):
     """Trains from step `done` to the end, in the sight of these callbacks."""
     logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
-    for first, last, length in segments(done, options.steps, options.epoch_steps):
-        model.fit(
-            data.training_stream(
-                images.train,
-                images.train_labels if options.conditional else None,
-                batch_size=options.batch_size,
-                seed=options.seed,
-                start_step=step(model),
-                flip=options.flip,
-            ),
-            initial_epoch=first,
-            epochs=last,
-            steps_per_epoch=length,
-            callbacks=observers,
-            shuffle=False,  # the stream is in its own order
-            verbose=0,
-        )
+    try:
+        for first, last, length in segments(done, options.steps, options.epoch_steps):
+            model.fit(
+                data.training_stream(
+                    images.train,
+                    images.train_labels if options.conditional else None,
+                    batch_size=options.batch_size,
+                    seed=options.seed,
+                    start_step=step(model),
+                    flip=options.flip,
+                ),
+                initial_epoch=first,
+                epochs=last,
+                steps_per_epoch=length,
+                callbacks=observers,
+                shuffle=False,  # the stream is in its own order
+                verbose=0,
+            )
+    except KeyboardInterrupt:
+        for each in observers:
+            if hasattr(each, "flush"):  # it holds rows back
+                each.flush()
+        raise
 
 
 def recorders(run, options, images):

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import pytest
 
+import ddpm_keras  # noqa: F401 - registers the model
+
 ROOT = Path(__file__).parents[1]
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 16 --num-images 24".split()
 SMALL += "--sampling-steps 3 --log-every 2 --epoch-steps 4 --ema 0.5 0.9".split()
@@ -140,7 +142,35 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
             np.testing.assert_array_equal(np.array(a), np.array(b))
     from ddpm_keras.run import Run
 
-    assert [row["step"] for row in Run(tmp_path / "parts").read_history()][-1] == 30
+    for name in ("whole", "parts"):  # nothing recorded before the interrupt is missing
+        rows = Run(tmp_path / name).read_history()
+        assert [row["step"] for row in rows] == list(range(2, 31, 2))
+        with np.load(tmp_path / name / "trajectory.npz") as file:
+            assert list(file["step"]) == list(range(2, 31, 2))
+
+
+def test_an_interrupt_that_python_drops_is_raised_at_the_next_turn():
+    code = """
+import os, signal
+from ddpm_keras import interrupt, progress
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+interrupt.install()
+bar = progress.bar("working", 3)
+bar.update()
+Finalized()
+print("dropped")
+bar.update()
+print("never printed")
+"""
+    environment = os.environ | {"DDPM_KERAS_LAZY": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == "dropped\n" and done.returncode != 0
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
 def test_divergence_exits_with_3(tmp_path):

@@ -40,7 +40,7 @@ class HistoryLog(keras.callbacks.Callback):
         self.clock = time.perf_counter()
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._flush()
+        self.flush()
 
     def on_train_batch_end(self, batch, logs=None):
         self.step += 1
@@ -54,10 +54,10 @@ class HistoryLog(keras.callbacks.Callback):
         if self.pending is not None:
             known = {metric.name for metric in self.model.metrics}
             self.pending |= {k: v for k, v in logs.items() if k not in known}
-        self._flush()
+        self.flush()
 
     def on_train_end(self, logs=None):
-        self._flush()
+        self.flush()
 
     def _note(self, logs):
         """Holds the row back until the next batch, so that an epoch's end can add to it."""
@@ -79,7 +79,8 @@ class HistoryLog(keras.callbacks.Callback):
         self.rows_since = 0
         self.model.reset_metrics()
 
-    def _flush(self):
+    def flush(self):
+        """Writes the row that is held back, if there is one."""
         if self.pending is not None:
             self.run.append_history({k: _short(v) for k, v in self.pending.items()})
             self.pending = None

@@ -87,6 +87,10 @@ class Trajectory(keras.callbacks.Callback):
         self.records.append(record)
 
     def on_epoch_end(self, epoch, logs=None):
+        self.flush()
+
+    def flush(self):
+        """Writes all records so far; done at the end of each epoch."""
         if self.records:
             arrays = {key: np.stack([r[key] for r in self.records]) for key in self.records[0]}
             with files.atomic_path(self.path) as temporary:
