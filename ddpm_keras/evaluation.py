@@ -95,14 +95,14 @@ def evaluate_folders(options):
 
     Args:
         options: a `config.EvaluateOptions` with `images` and `against`. The extractor "auto" is a
-            network that learns from the images of `against`, which must then be of one size.
+            network that learns from images of `against`, which must then be of one size.
 
     Returns:
         A record as of `evaluate_run`, with the folder in place of the weight sets.
     """
     judged, real = quality.ImageFolder(options.images), quality.ImageFolder(options.against)
     if options.extractor in ("auto", "classifier"):
-        extractor = quality.ClassifierFeatures.train(np.stack(real[:]), dataset=real.path.name)
+        extractor = quality.ClassifierFeatures.train(some_images(real), dataset=real.path.name)
     else:
         extractor = named_extractor(options.extractor)
     features = {}
@@ -116,6 +116,22 @@ def evaluate_folders(options):
         "weights": {options.images: row | {"extractor": extractor.name}},
         "differences": {},
     }
+
+
+def some_images(folder, limit=2**27):
+    """Every k-th image of an `ImageFolder`, (N, H, W, 3), with k so that they fit in `limit` bytes.
+
+    Raises:
+        UsageError: the images differ in size.
+    """
+    size = folder[:1][0].nbytes
+    images = folder[:: -(-len(folder) * size // limit)]
+    if len({image.shape for image in images}) > 1:
+        raise UsageError(
+            f"The images of {folder.path} differ in size, so that no classifier can learn from "
+            "them: give --extractor inception, or the file of the FID network's weights."
+        )
+    return np.stack(images)
 
 
 def load_model(run):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,6 +120,42 @@ def test_evaluate_two_folders(digits, tmp_path):
     assert "60 generated images" in output and "other rotation network" in output
     same = run("evaluate.py", "--images", "one", "--against", "one", cwd=tmp_path).stdout
     assert float(same.splitlines()[2].split()[1]) == 0.0
+
+
+def test_a_classifier_of_a_folder_learns_from_images_that_fit_in_memory(digits, tmp_path):
+    from ddpm_keras import evaluation, images, quality
+
+    images.write(digits.train[:20], tmp_path / "folder")
+    folder = quality.ImageFolder(tmp_path / "folder")
+    size = folder[:1][0].nbytes
+    chosen = evaluation.some_images(folder, 7 * size)
+    np.testing.assert_array_equal(chosen, np.stack(folder[::3]))
+    assert len(evaluation.some_images(folder)) == 20
+    images.write(np.zeros((1, 9, 9, 1), np.uint8), tmp_path / "folder" / "other")
+    with pytest.raises(ValueError, match="differ in size.*--extractor inception"):
+        evaluation.some_images(quality.ImageFolder(tmp_path / "folder"))
+
+
+def peak_memory(script, *arguments, cwd):
+    """Largest resident size of a command in MiB, and what it printed as progress."""
+    arguments, options = command(script, *arguments, cwd=cwd)
+    with open(cwd / "progress.txt", "w") as log:
+        process = subprocess.Popen(arguments, **(options | {"stdout": log, "stderr": log}))
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = (cwd / "progress.txt").read_text()
+    assert process.returncode == 0, text
+    return usage.ru_maxrss / 1024, text
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="memory is read by wait4")
+def test_evaluating_ten_thousand_images_takes_little_memory(finished):
+    folder, _ = finished
+    options = ["runs/digits", "--weights", "raw", "--steps", 1, "--num-images"]
+    few, _ = peak_memory("evaluate.py", *options, 100, cwd=folder)
+    many, text = peak_memory("evaluate.py", *options, 10_000, cwd=folder)
+    assert many - few < 1024
+    assert re.search(r"sampling raw: .*10000 \[\d\d:\d\d<\d\d:\d\d, .* images/s\]", text), text
 
 
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
