@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from ddpm_keras.report import figures
@@ -73,6 +74,7 @@ def _quality(study):
         axis.errorbar(means, names, xerr=whiskers, fmt="none", ecolor="black", capsize=4)
         axis.scatter(means, names, color=colours, zorder=3)
         axis.set_xscale("log")
+        _label_few(axis.xaxis)
     else:
         axis.barh(names, means, 0.6, xerr=whiskers, color=colours, capsize=4)
     axis.invert_yaxis()
@@ -85,9 +87,16 @@ def _wide(values, ratio=10):
     return min(values) > 0 and max(values) > ratio * min(values)
 
 
+def _label_few(axis):
+    """Labels 1, 2 and 5 times the powers of ten on a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def _curves(study, prefix, label):
     """Mean over the runs of each weight set, with the range of the runs as a band."""
-    figure, axis = _axis()
+    figure, axis = _axis(4.2)
     every = []
     for name in study["tracked"]:
         found = [record.curve(f"{prefix}{name}") for record in study["records"]]
@@ -104,9 +113,10 @@ def _curves(study, prefix, label):
         return None
     if _wide(every):
         axis.set_yscale("log")
+        _label_few(axis.yaxis)
     axis.set(xlabel="optimizer step", ylabel="lower is better")
     axis.set_title(label, fontsize="medium")
-    axis.legend(frameon=False, fontsize="small", ncols=2)
+    figure.legend(loc="outside lower center", frameon=False, fontsize="small", ncols=4)
     return figure
 
 

@@ -15,10 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from . import analysis
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; raw is always dark grey.
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00")
+# Okabe and Ito's colours and one of Tol's, which colour-blind readers can tell apart; raw is always
+# dark grey.
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#8a6d00", "#882255")
 _LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
-_MARKERS = ("s", "^", "D", "v", "P", "X")
+_MARKERS = ("s", "^", "D", "v", "P", "X", "*")
 _SETTINGS = {"svg.hashsalt": "ddpm-keras", "svg.fonttype": "path"}
 
 
