@@ -136,6 +136,24 @@ class EvaluateOptions:
 
 # fmt: on
 
+# What the published configurations share (Ho et al. 2020, appendix B).
+_PUBLISHED = {
+    "batch_size": 128,
+    "base_channels": 128,
+    "num_res_blocks": 2,
+    "attention_resolutions": (16,),
+    "dropout": 0.1,
+    "flip": True,
+    "ema": (0.9999,),
+    "ema_schedule": ("constant",),
+    "learning_rate": 2e-4,
+    "warmup_steps": 5000,
+    "log_every": 100,
+    "epoch_steps": 5000,
+    "validation_images": 5000,
+    "num_images": 50_000,
+}
+
 # Each preset: what it changes, and what to expect of it (command, hardware, time, score).
 PRESETS = {
     "digits": {},
@@ -168,45 +186,19 @@ PRESETS = {
         "validation_images": 500,
         "num_images": 4000,
     },
-    "cifar10": {
-        "batch_size": 128,
-        "base_channels": 128,
+    "cifar10": _PUBLISHED
+    | {
         "channel_multipliers": (1, 2, 2, 2),
-        "num_res_blocks": 2,
-        "attention_resolutions": (16,),
-        "dropout": 0.1,
-        "flip": True,
-        "ema": (0.9999,),
-        "ema_schedule": ("constant",),
         "steps": 800_000,
-        "learning_rate": 2e-4,
-        "warmup_steps": 5000,
-        "log_every": 100,
-        "epoch_steps": 5000,
-        "validation_images": 5000,
-        "num_images": 50_000,
         "sampler": "ddpm",
         "sampling_steps": 1000,
     },
-    "celeba64": {
-        "batch_size": 128,
+    "celeba64": _PUBLISHED
+    | {
         "dataset": "celeb_a",
         "image_size": 64,
-        "base_channels": 128,
         "channel_multipliers": (1, 2, 2, 2, 4),
-        "num_res_blocks": 2,
-        "attention_resolutions": (16,),
-        "dropout": 0.1,
-        "flip": True,
-        "ema": (0.9999,),
-        "ema_schedule": ("constant",),
         "steps": 500_000,
-        "learning_rate": 2e-4,
-        "warmup_steps": 5000,
-        "log_every": 100,
-        "epoch_steps": 5000,
-        "validation_images": 5000,
-        "num_images": 50_000,
         "sampling_steps": 100,
     },
 }
