@@ -51,7 +51,12 @@ def check_source(options):
         )
     path = Path(options.source or options.from_diffusers)
     if not path.exists():
-        raise config.UsageError(f"there is no {path}; train.py makes a run, such as runs/digits.")
+        cure = "train.py makes a run, such as runs/digits"
+        if options.from_diffusers:
+            cure = "give a folder with a config.json and weights of diffusers"
+        raise config.UsageError(f"there is no {path}; {cure}.")
+    if options.source and path.is_file() and path.suffix != ".keras":
+        raise config.UsageError(f"{path} is no model; give a run directory or a .keras file.")
 
 
 def load(options):

@@ -127,7 +127,7 @@ class EvaluateOptions:
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
     num_images: int = option(0, "images a weight set (default: the run's)", at_least=0)
-    sampler: str = option("", "sampler (default: the run's)", choices=("", *SAMPLERS))
+    sampler: str = option("", "sampler (default: the run's)", choices=SAMPLERS)
     steps: int = option(0, "its steps (default: the run's)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
@@ -234,7 +234,10 @@ def train_options(argv):
 
 def sample_options(argv):
     """`SampleOptions` from the arguments of `sample.py`."""
-    return SampleOptions(**parse(SampleOptions, argv, "sample.py", "Draw images from a model."))
+    options = SampleOptions(**parse(SampleOptions, argv, "sample.py", "Draw images from a model."))
+    if not options.out:
+        raise UsageError("--out is empty; give a .png, an .npz or a folder.")
+    return options
 
 
 def evaluate_options(argv):
@@ -245,6 +248,8 @@ def evaluate_options(argv):
     """
     given = parse(EvaluateOptions, argv, "evaluate.py", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
+    if options.num_images == 1:
+        raise UsageError("--num-images must be at least 2 (0: the run's own number), not 1.")
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
     if bool(options.runs) == bool(options.images):
@@ -261,6 +266,7 @@ def run_name(dataset):
 
 # What may differ when a run is continued: nothing that the weights depend on.
 _FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every", "keep", "evaluate", "data_dir"}
+_FREE_ON_RESUME |= {"validation_images"}
 
 
 def resumed_options(stored, given):
@@ -305,7 +311,9 @@ def parse(options, argv, program, description):
         _add_argument(parser, each, hints[each.name])
     values, unknown = parser.parse_known_args(argv)
     if unknown:
-        names = [f"--{each.name.replace('_', '-')}" for each in fields]
+        names = [
+            f"--{each.name.replace('_', '-')}" for each in fields if not each.metadata["positional"]
+        ]
         close = difflib.get_close_matches(unknown[0], names, 1) if unknown[0][:2] == "--" else []
         cure = f"did you mean {close[0]}?" if close else f"see {program} --help."
         raise UsageError(f"unknown argument {unknown[0]}; {cure}")

@@ -135,3 +135,17 @@ def test_names_of_runs(dataset, name):
 def test_evaluate_needs_runs_or_two_folders(argv):
     with pytest.raises(config.UsageError):
         config.evaluate_options(argv)
+
+
+@pytest.mark.parametrize(
+    ("check", "argv", "words"),
+    [
+        (config.sample_options, ["run", "--out", ""], "--out is empty"),
+        (config.evaluate_options, ["run", "--num-images", "1"], "--num-images must be at least 2"),
+        (config.evaluate_options, ["run", "--bogus"], "unknown argument --bogus; see"),
+        (config.evaluate_options, ["run", "--sampler", "x"], r"choose from '?ddpm"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_cure(check, argv, words):
+    with pytest.raises(config.UsageError, match=words):
+        check(argv)

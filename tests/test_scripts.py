@@ -225,6 +225,8 @@ def test_divergence_exits_with_3(tmp_path):
         ("train.py", ["--image-size", "7"], ("7", "2")),
         ("sample.py", [], ("--from-diffusers",)),
         ("sample.py", ["nowhere.keras"], ("nowhere.keras",)),
+        ("sample.py", ["--from-diffusers", "nowhere"], ("nowhere", "diffusers")),
+        ("sample.py", [ROOT / "README.md"], ("README.md", "run directory or a .keras file")),
         ("evaluate.py", ["nowhere"], ("nowhere", "config.json")),
         ("evaluate.py", ["--images", "a", "--against", "b"], ("no folder with images",)),
     ],
