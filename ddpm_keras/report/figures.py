@@ -115,7 +115,14 @@ def _overlay(axis, record, curves, markers=True):
         look |= {} if markers and len(steps) <= 60 else {"marker": None}
         axis.plot(steps, values, markersize=4, linewidth=1.6, **look)
     axis.set_xlabel("optimizer step")
-    axis.legend(frameon=False)
+    _legend(axis)
+
+
+def _legend(axis):
+    """A legend: among the curves if it is short, else below them."""
+    few = len(axis.get_legend_handles_labels()[1]) <= 4
+    place = {} if few else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+    axis.legend(frameon=False, fontsize="medium" if few else "small", **place)
 
 
 def _log_if_wide(axis, curves, ratio=10):

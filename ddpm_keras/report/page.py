@@ -451,11 +451,12 @@ def _last_samples(records):
 
 
 def _chosen(record, samples):
-    """The weight set shown beside raw at first: the advised average, else the last."""
+    """The weight set shown beside raw at first: the best average with a picture, else the last."""
     if samples is None:
         return None
-    best = analysis.verdict(record).weights
-    return best if best in samples["sets"][1:] else samples["sets"][-1]
+    numbers = record.distances()
+    known = [name for name in samples["sets"][1:] if name in numbers]
+    return min(known, key=numbers.get, default=samples["sets"][-1])
 
 
 def _base64(path):
