@@ -1,7 +1,7 @@
 """What moving averages cost: training steps with 0, 1 and 4 of them, taken in turns.
 
-    python benchmarks/ema_overhead.py                       # both networks; about 20 minutes
-    python benchmarks/ema_overhead.py --networks digits     # about a minute
+    python benchmarks/ema_overhead.py                       # both networks; about 15 minutes
+    python benchmarks/ema_overhead.py --networks digits     # about two minutes
 
 Run it on an idle machine. Three models of the same network take steps in turns, so that whatever
 else changes with time hits all of them; the medians of each are compared. The same update is also

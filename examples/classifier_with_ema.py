@@ -1,6 +1,6 @@
 """A classifier of one's own, trained once, with three moving averages of its weights beside it.
 
-    python examples/classifier_with_ema.py          # 20 seconds on two CPU cores
+    python examples/classifier_with_ema.py          # ten seconds on two CPU cores
 
 Nothing here is about diffusion: `EMAModel` wraps any Keras network, and `fit` stays `fit`. The
 learning rate is high and constant, so the raw weights never settle, and the averages show what they

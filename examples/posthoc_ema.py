@@ -1,6 +1,6 @@
 """Which average is best? Asked after the training, of snapshots of two averages.
 
-    python examples/posthoc_ema.py                  # a minute on two CPU cores
+    python examples/posthoc_ema.py                  # a minute or two on two CPU cores
 
 The run tracks no average at all, only stores two power-function averages sixteen times. From those
 files any width and any classical decay is made, and the validation loss is printed against the
