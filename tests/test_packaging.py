@@ -51,3 +51,22 @@ def test_readme_shows_what_the_demo_printed():
     record = json.loads((ROOT / "docs" / "demo" / "evaluation.json").read_text())
     assert evaluation.table(record) in (ROOT / "README.md").read_text()
     assert record["weights"]["raw"]["fid"] > 2 * record["weights"]["ema_0.999"]["fid"]
+
+
+def test_readme_tells_the_costs_that_the_benchmarks_printed():
+    printed = {
+        name: (ROOT / "docs" / "benchmarks" / f"{name}.txt").read_text()
+        for name in ("ema_overhead", "recording_cost", "metrics")
+    }
+    shares = re.findall(r"ms, (\S+%) of a step", printed["ema_overhead"])
+    memory = re.findall(r"one more average: (\S+) bytes", printed["ema_overhead"])
+    recording = re.search(r"(\S+%) by the time inside", printed["recording_cost"])[1]
+    distance = re.search(r"pytorch_fid .*?(\S+ x as fast)", printed["metrics"])[1]
+    features = re.findall(r"torch_fidelity .*?(\S+ x as fast)", printed["metrics"])[-1]
+    costs = [f"{share} of a step" for share in shares]
+    costs += [f"{' and '.join(memory)} bytes a parameter", f"{recording} of the time"]
+    costs += [f"{distance} as pytorch-fid", f"{features} as torch-fidelity"]
+    readme = (ROOT / "README.md").read_text()
+    section = readme.split("## What it costs")[1].split("\n## ")[0]
+    rows = [row.split("|") for row in section.splitlines() if row.startswith("|")][2:]
+    assert [row[2].strip() for row in rows] == costs
