@@ -14,6 +14,12 @@ class _Bar(tqdm):
         interrupt.check()
         return super().update(n)
 
+    def close(self):
+        """Also shows what ended before the first line of a log was due, if it took its time."""
+        if not self.disable and self.last_print_t < self.start_t + self.delay <= self._time():
+            self.last_print_t = self._time()
+        super().close()
+
 
 def bar(description, total, unit="images", scale=1, initial=0):
     """A `tqdm` bar on standard error, whose `update` raises an interrupt that was lost before.
