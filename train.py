@@ -32,7 +32,10 @@ def main(argv):
         with strategy.scope():
             model = training.build_model(options, data)
     if not chief:
-        training.follow(run, options, data, model)
+        try:
+            training.follow(run, options, data, model)
+        except Diverged:  # the chief says so
+            return command.DIVERGED
         return 0
 
     done = training.begin(run, options, data, model, command.line(argv))

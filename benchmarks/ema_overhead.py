@@ -19,10 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-# As in the commands: left to itself, TensorFlow may take the two threads of one core only.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
+from ddpm_keras import command  # noqa: E402
+
+command.load_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402

@@ -14,18 +14,24 @@ trajectory.npz and TensorBoard. Two measures that should agree:
 """
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import keras
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
 from ddpm_keras import command, config  # noqa: E402
+
+command.load_tensorflow()
+import keras  # noqa: E402
+
+from ddpm_keras import data, training  # noqa: E402
+from ddpm_keras.run import Run  # noqa: E402
 
 LIMIT = 0.02
 
@@ -92,9 +98,6 @@ class EveryOtherInterval(keras.callbacks.Callback):
 
 def measure(epochs):
     """Trains, and returns the finished `EveryOtherInterval` and the intervals of an epoch."""
-    from ddpm_keras import data, training
-    from ddpm_keras.run import Run
-
     options = config.TrainOptions()
     images = training.load_data(options)
     model = training.build_model(options, images)
@@ -116,7 +119,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=12, help="epochs of 250 steps (12)")
     options = parser.parse_args()
-    command.load_tensorflow()
+    if options.epochs < 2:
+        parser.error(f"--epochs must be at least 2, not {options.epochs}.")
     times, per_epoch = measure(options.epochs)
     first = 2 * -(-int(per_epoch) // 2) + 2  # past the epoch that traces, at a plain interval
     times.intervals = times.intervals[first:]

@@ -9,6 +9,7 @@ table to docs/steps-vs-quality.md. Most of the time goes into DDPM's 1000 steps;
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,11 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
+from ddpm_keras import command  # noqa: E402
+
+command.load_tensorflow()
 from ddpm_keras import data, evaluation, files, quality, samplers  # noqa: E402
 from ddpm_keras.run import Run  # noqa: E402
 
@@ -83,7 +88,7 @@ def row(model, weights, sampler, extractor, real, options):
 def page(rows, run, extractor, real, options):
     """The table as Markdown, with what a reader needs to judge and repeat it."""
     floor = quality.frechet_distance(real["train"], real["held_out"])
-    command = " ".join(["python benchmarks/steps_vs_quality.py", *sys.argv[1:]])
+    typed = " ".join(["python benchmarks/steps_vs_quality.py", *sys.argv[1:]])
     head = ("sampler", "weights", "steps", "to train", "to held-out", "precision", "recall")
     table = "\n".join(rows)
     return f"""# Quality against sampling steps
@@ -92,7 +97,7 @@ def page(rows, run, extractor, real, options):
 mean ± standard deviation over the seeds. The {len(real["held_out"])} held-out real images are at
 {floor:.2f} from the {len(real["train"]):,} training images.
 
-Trained by `{run.config["command"]}`; made by `{command}`.
+Trained by `{run.config["command"]}`; made by `{typed}`.
 
 | {" | ".join(head)} |
 {"| --- " * len(head)}|

@@ -135,15 +135,16 @@ def collect(root, out):
 def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
-    thin_path(analysis.RunRecord(source.path), target.path / "trajectory.npz")
+    record = analysis.RunRecord(source.path)
+    thin_path(record, target.path / "trajectory.npz")
     shutil.rmtree(target.samples, ignore_errors=True)
     target.samples.mkdir()
-    for pictures in analysis.RunRecord(source.path).pictures(most=1).values():
+    for pictures in record.pictures(most=1).values():
         for picture in pictures.values():
             shutil.copyfile(picture, target.samples / picture.name)
     for name in ("config.json", "evaluation.json"):
         shutil.copyfile(source.path / name, target.path / name)
-    rows = source.read_history()
+    rows = record.history
     whole = [any(key.startswith(("val_loss_", "quality_")) for key in row) for row in rows]
     columns = dict.fromkeys(key for row in rows for key in row)
     target.write_history(
