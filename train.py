@@ -25,9 +25,9 @@ def main(argv):
     from ddpm_keras import devices, training
     from ddpm_keras.callbacks import Diverged
 
-    strategy = devices.strategy(options.strategy)
     devices.set_precision(options.precision)
     with command.input_errors():
+        strategy = devices.strategy(options.strategy)
         data = training.load_data(options)
         with strategy.scope():
             model = training.build_model(options, data)

@@ -102,8 +102,15 @@ def test_a_wrong_tf_config_is_refused_with_its_form(settings, monkeypatch):
         command.is_chief()
 
 
-def test_a_wrong_tf_config_stops_the_command_before_anything_is_written(tmp_path):
-    process = start("train.py", tmp_path, "--strategy", "multiworker", task="{")
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ("{", "TF_CONFIG"),
+        ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 5}}, "`task_id` 5"),
+    ],
+)
+def test_a_wrong_tf_config_stops_the_command_before_anything_is_written(tmp_path, task, words):
+    process = start("train.py", tmp_path, "--strategy", "multiworker", task=task)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2 and len(output.splitlines()) == 1, output
-    assert "TF_CONFIG" in output and not (tmp_path / "run").exists()
+    assert words in output and not (tmp_path / "run").exists()
