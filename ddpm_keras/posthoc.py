@@ -27,8 +27,8 @@ import zipfile
 
 import numpy as np
 
-from .ema.averages import WeightSet
 from .ema.decays import as_decay, power_function_gamma
+from .ema.weight_sets import WeightSet
 from .files import atomic_path
 
 logger = logging.getLogger("ddpm_keras")

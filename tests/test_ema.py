@@ -237,7 +237,7 @@ def test_large_networks_are_cut_into_groups(monkeypatch):
     variables = [keras.Variable(np.full((3,), i, np.float32)) for i in range(7)]
     one, many = EMA(0.5), EMA(0.5)
     one.build(variables)
-    monkeypatch.setattr("ddpm_keras.ema.averages.GROUP_SIZE", 6)
+    monkeypatch.setattr("ddpm_keras.ema.groups.GROUP_SIZE", 6)
     many.build(variables)
     assert len(one._groups) == 1 and len(many._groups) == 4
     for variable in variables:

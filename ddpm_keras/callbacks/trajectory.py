@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import files
-from ..ema.averages import tf_variable
+from ..ema.groups import tf_variable
 
 SKETCH = 256  # numbers a weight set
 

@@ -1,6 +1,6 @@
 """Exponential moving averages of weights: decays, averages, and a Keras model that keeps them."""
 
-from .averages import EMA, WeightSet, optimizer_average
+from .averages import EMA
 from .decays import (
     ConstantDecay,
     Decay,
@@ -11,6 +11,7 @@ from .decays import (
     WarmupDecay,
 )
 from .model import EMAModel
+from .weight_sets import WeightSet, optimizer_average
 
 __all__ = [
     "EMA",

@@ -8,7 +8,6 @@ where theta are the weights after the step and n counts the averages already mad
 exact copy of the weights. Raw weights are never overwritten by an average.
 """
 
-import dataclasses
 import json
 import math
 import warnings
@@ -19,138 +18,18 @@ import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
 from .decays import PowerFunctionDecay, as_decay, named_decays
+from .groups import (
+    in_groups,
+    is_float,
+    join,
+    label,
+    new_variable,
+    strategy_of,
+    tf_variable,
+)
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
-
-# Weights are averaged in groups of about this many numbers (16 MiB): one group for a small network,
-# and no large temporary arrays for a big one.
-GROUP_SIZE = 2**22
-
-
-@dataclasses.dataclass
-class WeightSet:
-    """Values for all weights of a network, under a name.
-
-    Attributes:
-        name: What reports and samples call it.
-        values: One array or tensor per entry of `network.weights`, in that order.
-    """
-
-    name: str
-    values: list
-
-
-def optimizer_average(optimizer, variables):
-    """The average that a Keras optimizer with `use_ema=True` keeps, as a weight set.
-
-    It is matched to the variables one by one, so frozen layers do not shift it, and nothing is
-    overwritten. Keras itself copies it over the raw weights when `fit` ends.
-
-    Args:
-        optimizer: A built `keras.optimizers.Optimizer(use_ema=True)`, or a `LossScaleOptimizer`
-            around one.
-        variables: The weights to give values for, normally `network.weights`. Weights the optimizer
-            does not train are given as they are.
-
-    Returns:
-        A `WeightSet` named "optimizer".
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not optimizer.use_ema:
-        raise ValueError("The optimizer keeps no average: it was made without use_ema=True.")
-    if not optimizer.built:
-        raise ValueError("The optimizer has no average yet: train or call optimizer.build() first.")
-    if optimizer.gradient_accumulation_steps:
-        warnings.warn(
-            "use_ema with gradient_accumulation_steps moves the average once per micro-batch: its "
-            f"window is {optimizer.gradient_accumulation_steps} times shorter than it should be.",
-            stacklevel=2,
-        )
-    averages = optimizer._model_variables_moving_average
-    by_variable = {
-        id(variable): average
-        for variable, average in zip(optimizer._trainable_variables, averages, strict=True)
-        if average is not None
-    }
-    values = [np.asarray(by_variable.get(id(v), v), v.dtype) for v in variables]
-    return WeightSet("optimizer", values)
-
-
-def tf_variable(variable):
-    return variable.value if isinstance(variable, keras.Variable) else variable
-
-
-def _label(variable):
-    return getattr(variable, "path", None) or variable.name
-
-
-def _is_float(variable):
-    return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating
-
-
-def _strategy_of(variable):
-    """The strategy a variable was created under, so that its average is created under it too."""
-    strategy = getattr(tf_variable(variable), "_distribute_strategy", None)
-    return strategy or tf.distribute.get_strategy()
-
-
-def _new_variable(value, name, dtype="float32"):
-    shape = np.shape(value)
-    return keras.Variable(
-        lambda shape=shape, dtype=None: tf.cast(value, dtype),
-        shape=shape,
-        dtype=dtype,
-        trainable=False,
-        autocast=False,
-        aggregation="only_first_replica",
-        name=name,
-    )
-
-
-class _Group:
-    """Some of the averaged weights, joined end to end, with one flat variable for each average.
-
-    Joined, the hundreds of weights of a network need a few operations an update, not thousands.
-
-    Attributes:
-        positions: Places of the weights among the variables given to `EMA.build`.
-        weights: Those variables.
-        shapes: Their shapes.
-        averages: One float32 variable of shape (sum of sizes,) for each average.
-    """
-
-    def __init__(self, positions, weights):
-        self.positions = tuple(positions)
-        self.weights = list(weights)
-        self.shapes = [tuple(v.shape) for v in weights]
-        self.averages = []
-
-    def weights_now(self):
-        """The weights as they are, float32 of shape (sum of sizes,)."""
-        return _join([tf_variable(v) for v in self.weights])
-
-    def split(self, flat):
-        """A flat array as position -> array in the shape of the weight."""
-        parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
-        shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        return dict(zip(self.positions, shaped, strict=True))
-
-
-def _join(values):
-    return tf.concat([tf.reshape(tf.cast(v, tf.float32), [-1]) for v in values], 0)
-
-
-def _in_groups(positions, sources):
-    """The weights at these positions in groups of about GROUP_SIZE numbers."""
-    runs, size = [], GROUP_SIZE
-    for i in positions:
-        if size >= GROUP_SIZE:
-            runs.append([])
-            size = 0
-        runs[-1].append(i)
-        size += math.prod(sources[i].shape)
-    return [_Group(run, [sources[i] for i in run]) for run in runs]
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -337,10 +216,10 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         self._forget()
         self._sources = tuple(variables)
         self._position = {id(v): i for i, v in enumerate(variables)}
-        with tf.init_scope(), _strategy_of(variables[0]).scope():
-            self._steps = self._track("steps", _new_variable(0, "ema_steps", "int64"))
+        with tf.init_scope(), strategy_of(variables[0]).scope():
+            self._steps = self._track("steps", new_variable(0, "ema_steps", "int64"))
             starts = np.zeros(len(self._rules), np.int64)
-            self._starts = self._track("starts", _new_variable(starts, "ema_starts", "int64"))
+            self._starts = self._track("starts", new_variable(starts, "ema_starts", "int64"))
         self.built = True
         self._add_thawed()
 
@@ -353,7 +232,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         self._add_averages(
             i
             for i, v in enumerate(self._sources)
-            if _is_float(v) and (v.trainable or self.average_statistics)
+            if is_float(v) and (v.trainable or self.average_statistics)
         )
 
     def _add_averages(self, positions):
@@ -362,18 +241,18 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         new = [i for i in positions if i not in known]
         if not new:  # inside a replica, variables may be looked up but not created
             return
-        with tf.init_scope(), _strategy_of(self._sources[0]).scope():
-            for group in _in_groups(new, self._sources):
+        with tf.init_scope(), strategy_of(self._sources[0]).scope():
+            for group in in_groups(new, self._sources):
                 weights, number = group.weights_now(), len(self._groups)
                 for key in self._keys:
-                    average = _new_variable(weights, f"ema_{key}_{number}")
+                    average = new_variable(weights, f"ema_{key}_{number}")
                     group.averages.append(self._track(f"{key}_{number}", average))
                 self._groups.append(group)
 
     def _difference(self, variables):
         known, given = set(self._position), {id(v) for v in variables}
-        added = [f"new: {_label(v)}" for v in variables if id(v) not in known]
-        return added + [f"gone: {_label(v)}" for v in self._sources if id(v) not in given]
+        added = [f"new: {label(v)}" for v in variables if id(v) not in known]
+        return added + [f"gone: {label(v)}" for v in self._sources if id(v) not in given]
 
     def _check_built(self):
         if not self.built:
@@ -398,7 +277,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
                 anew = {i for i in group.positions if fresh or (rule, i) in self._pending}
                 if anew:
                     now, kept = group.split(group.weights_now()), group.split(average.value)
-                    average.assign(_join([(now if i in anew else kept)[i] for i in kept]))
+                    average.assign(join([(now if i in anew else kept)[i] for i in kept]))
         self._pending = set()
 
     def variables(self, name):
@@ -493,7 +372,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
                 not (a skipped step, a micro-batch only accumulated), nothing moves or counts.
         """
         self._check_built()
-        unknown = [_label(v) for v in variables if id(v) not in self._position]
+        unknown = [label(v) for v in variables if id(v) not in self._position]
         if unknown:
             raise ValueError(
                 f"No average was built for {', '.join(unknown[:3])}"
@@ -506,7 +385,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
                 self._settle()
         # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
         tf.__internal__.distribute.interim.maybe_merge_call(
-            self._count_and_move, _strategy_of(self._sources[0]), stepped
+            self._count_and_move, strategy_of(self._sources[0]), stepped
         )
 
     def _count_and_move(self, strategy, stepped):
@@ -530,12 +409,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     def _move(self, strategy, steps):
         rates = self._rates(steps)
         for group in self._groups:
-            averages = [average.value for average in group.averages]
-            weights = [tf_variable(v) for v in group.weights]
-            # In each replica on its own copies, which stay equal without talking to each other.
-            strategy.extended.update(
-                averages[0], _lerp, args=(averages[1:], weights, rates), group=False
-            )
+            group.move(strategy, rates)
 
     def _rates(self, steps):
         """1 - beta of this update for every average, float32 scalars, computed in float64."""
@@ -609,11 +483,11 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
                 value = values.get(i, tf_variable(weight))
                 if tuple(value.shape) != shape:
                     raise ValueError(
-                        f"The file's average of {_label(weight)} has shape {tuple(value.shape)}, "
+                        f"The file's average of {label(weight)} has shape {tuple(value.shape)}, "
                         f"the weight {shape}: load it into a network built the same way."
                     )
                 parts.append(value)
-            group.averages[rule].assign(_join(parts))
+            group.averages[rule].assign(join(parts))
         return pending
 
     def _match(self, index, stored, keys):
@@ -649,12 +523,3 @@ def _stored_average(store, record, rule):
         parts = np.split(flat, ends[:-1])
         values |= {i: p.reshape(s) for i, p, s in zip(positions, parts, shapes, strict=True)}
     return values
-
-
-def _lerp(first, others, weights, rates):
-    """average += rate * (weight - average) for each average, in place."""
-    joined = _join(weights)
-    for average, rate in zip((first, *others), rates, strict=True):
-        tf.raw_ops.ResourceApplyGradientDescent(
-            var=average.handle, alpha=rate, delta=average - joined
-        )

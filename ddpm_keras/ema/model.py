@@ -9,7 +9,9 @@ from keras import tree
 from keras.src.losses.loss import unscale_loss_for_distribution
 
 from ..files import atomic_path
-from .averages import EMA, WeightSet, tf_variable
+from .averages import EMA
+from .groups import tf_variable
+from .weight_sets import WeightSet
 
 logger = logging.getLogger("ddpm_keras")
 

@@ -1,0 +1,112 @@
+"""How averages are stored: the weights joined in groups, one flat variable a group and average."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Weights are averaged in groups of about this many numbers (16 MiB): one group for a small network,
+# and no large temporary arrays for a big one.
+GROUP_SIZE = 2**22
+
+
+def tf_variable(variable):
+    """The TensorFlow variable of a Keras variable; anything else as it is."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def label(variable):
+    """What messages call a variable."""
+    return getattr(variable, "path", None) or variable.name
+
+
+def is_float(variable):
+    """Whether the variable holds floating-point numbers of any width."""
+    return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating
+
+
+def strategy_of(variable):
+    """The strategy a variable was created under, so that its average is created under it too."""
+    strategy = getattr(tf_variable(variable), "_distribute_strategy", None)
+    return strategy or tf.distribute.get_strategy()
+
+
+def new_variable(value, name, dtype="float32"):
+    """A variable that no optimizer trains and no policy casts, equal in every replica."""
+    shape = np.shape(value)
+    return keras.Variable(
+        lambda shape=shape, dtype=None: tf.cast(value, dtype),
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        autocast=False,
+        aggregation="only_first_replica",
+        name=name,
+    )
+
+
+class Group:
+    """Some of the averaged weights, joined end to end, with one flat variable for each average.
+
+    Joined, the hundreds of weights of a network need a few operations an update, not thousands.
+
+    Attributes:
+        positions: Places of the weights among the variables given to `EMA.build`.
+        weights: Those variables.
+        shapes: Their shapes.
+        averages: One float32 variable of shape (sum of sizes,) for each average.
+    """
+
+    def __init__(self, positions, weights):
+        self.positions = tuple(positions)
+        self.weights = list(weights)
+        self.shapes = [tuple(v.shape) for v in weights]
+        self.averages = []
+
+    def weights_now(self):
+        """The weights as they are, float32 of shape (sum of sizes,)."""
+        return join([tf_variable(v) for v in self.weights])
+
+    def split(self, flat):
+        """A flat array as position -> array in the shape of the weight."""
+        parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
+        shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return dict(zip(self.positions, shaped, strict=True))
+
+    def move(self, strategy, rates):
+        """average += rate * (weight - average) for every average, in the graph.
+
+        In each replica on its own copies, which stay equal without talking to each other.
+        """
+        averages = [average.value for average in self.averages]
+        weights = [tf_variable(v) for v in self.weights]
+        strategy.extended.update(
+            averages[0], _lerp, args=(averages[1:], weights, rates), group=False
+        )
+
+
+def join(values):
+    """Arrays of any shape as one flat float32 tensor, end to end."""
+    return tf.concat([tf.reshape(tf.cast(v, tf.float32), [-1]) for v in values], 0)
+
+
+def _lerp(first, others, weights, rates):
+    """average += rate * (weight - average) for each average, in place."""
+    joined = join(weights)
+    for average, rate in zip((first, *others), rates, strict=True):
+        tf.raw_ops.ResourceApplyGradientDescent(
+            var=average.handle, alpha=rate, delta=average - joined
+        )
+
+
+def in_groups(positions, sources):
+    """The weights at these positions in groups of about GROUP_SIZE numbers."""
+    runs, size = [], GROUP_SIZE
+    for i in positions:
+        if size >= GROUP_SIZE:
+            runs.append([])
+            size = 0
+        runs[-1].append(i)
+        size += math.prod(sources[i].shape)
+    return [Group(run, [sources[i] for i in run]) for run in runs]
