@@ -1,5 +1,6 @@
 """train.py on several workers: the same training as on as many replicas in one process."""
 
+import contextlib
 import json
 import os
 import socket
@@ -21,20 +22,29 @@ SMALL += "--log-every 2 --epoch-steps 3 --ema 0.5 --ema-schedule constant".split
 SMALL += "--quality-every 0 --no-evaluate".split()
 
 
-def start(script, folder, *arguments, task=None):
-    """A process in a directory of its own; `task` is its TF_CONFIG."""
-    folder.mkdir(exist_ok=True)
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    if task is not None:
-        environment["TF_CONFIG"] = task if isinstance(task, str) else json.dumps(task)
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / script), *SMALL, "--run-dir", "run", *arguments],
-        cwd=folder,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+@pytest.fixture
+def start():
+    """Starts commands, each in a directory of its own; what still runs at the end is stopped."""
+    with contextlib.ExitStack() as running:
+
+        def start(script, folder, *arguments, task=None):
+            folder.mkdir(exist_ok=True)
+            environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+            if task is not None:
+                environment["TF_CONFIG"] = task if isinstance(task, str) else json.dumps(task)
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / script), *SMALL, "--run-dir", "run", *arguments],
+                cwd=folder,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            running.enter_context(process)
+            running.callback(process.kill)
+            return process
+
+        yield start
 
 
 def free_port():
@@ -43,7 +53,7 @@ def free_port():
         return opened.getsockname()[1]
 
 
-def test_two_workers_train_as_two_replicas_do_and_the_first_writes(tmp_path):
+def test_two_workers_train_as_two_replicas_do_and_the_first_writes(start, tmp_path):
     workers = [f"localhost:{free_port()}" for _ in range(2)]
     processes = [
         start(
@@ -109,7 +119,9 @@ def test_a_wrong_tf_config_is_refused_with_its_form(settings, monkeypatch):
         ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 5}}, "`task_id` 5"),
     ],
 )
-def test_a_wrong_tf_config_stops_the_command_before_anything_is_written(tmp_path, task, words):
+def test_a_wrong_tf_config_stops_the_command_before_anything_is_written(
+    start, tmp_path, task, words
+):
     process = start("train.py", tmp_path, "--strategy", "multiworker", task=task)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 2 and len(output.splitlines()) == 1, output
