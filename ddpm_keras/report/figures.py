@@ -352,7 +352,7 @@ def trajectory(record):
     axis.set_xlabel(f"1st principal component ({explained[0]:.0%} of the variance)")
     axis.set_ylabel(f"2nd ({explained[1]:.0%})")
     axis.set_aspect("equal", adjustable="datalim")
-    axis.legend(frameon=False)
+    _legend(axis)
     return Picture(
         "trajectory",
         "Path of the weights",
