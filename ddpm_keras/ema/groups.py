@@ -69,15 +69,19 @@ class Group:
         return join([tf_variable(v) for v in self.weights])
 
     def split(self, flat):
-        """A flat array as position -> array in the shape of the weight."""
+        """A flat array, shape (sum of sizes,), as position -> array in the shape of the weight."""
         parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
         shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return dict(zip(self.positions, shaped, strict=True))
 
     def move(self, strategy, rates):
-        """average += rate * (weight - average) for every average, in the graph.
+        """Moves every average once towards the weights, in the graph.
 
         In each replica on its own copies, which stay equal without talking to each other.
+
+        Args:
+            strategy: The `tf.distribute.Strategy` of the variables, in cross-replica context.
+            rates: 1 - beta of each average, float32 scalars in the order of `averages`.
         """
         averages = [average.value for average in self.averages]
         weights = [tf_variable(v) for v in self.weights]
@@ -101,7 +105,7 @@ def _lerp(first, others, weights, rates):
 
 
 def in_groups(positions, sources):
-    """The weights at these positions in groups of about GROUP_SIZE numbers."""
+    """A list of `Group`s of about GROUP_SIZE numbers: the weights at these places in `sources`."""
     runs, size = [], GROUP_SIZE
     for i in positions:
         if size >= GROUP_SIZE:
