@@ -1,0 +1,63 @@
+"""Shared by the tables of wrong inputs: a call or a command that must be refused in one line."""
+
+import dataclasses
+import importlib
+import sys
+import warnings
+
+import pytest
+
+SCRIPTS = ("train", "sample", "evaluate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command ended with."""
+
+    status: int
+    out: str
+    err: str
+
+
+def call_command(script, *arguments, folder, monkeypatch, capfd):
+    """Runs a top-level script in this process, in `folder`, as its user would.
+
+    Args:
+        script: "train.py", "sample.py" or "evaluate.py".
+        arguments: of the command line, made strings.
+        folder: the working directory; the cache is put below it.
+
+    Returns:
+        An `Outcome`.
+    """
+    monkeypatch.setenv("DDPM_KERAS_CACHE", str(folder / ".cache"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    module = importlib.import_module(script.removesuffix(".py"))
+    capfd.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside of tests
+        status = module.command.run(module.main)
+    return Outcome(status, *capfd.readouterr())
+
+
+def assert_refused_in_one_line(outcome, script, words, folder, before=()):
+    """Exit status 2, one line that holds all `words`, and nothing written in `folder`."""
+    lines = outcome.err.strip().splitlines()
+    assert outcome.status == 2, outcome
+    assert len(lines) == 1 and lines[0].startswith(f"{script}: "), outcome.err
+    missing = [word for word in words if word not in lines[0]]
+    assert not missing, f"{missing} not in: {lines[0]}"
+    assert "Traceback" not in outcome.err
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - set(before)
+    assert not left, left
+
+
+def assert_refused(call, words, error=ValueError):
+    """`call()` raises `error` with a message of one line that holds all `words`."""
+    with pytest.raises(error) as caught:
+        call()
+    text = str(caught.value)
+    assert len(text.strip().splitlines()) == 1, text
+    missing = [word for word in words if word not in text]
+    assert not missing, f"{missing} not in: {text}"
