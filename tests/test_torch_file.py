@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ddpm_keras import torch_file
+from ddpm_keras.interop import torch_file
 
 
 class Global:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddpm_keras import torch_file
+from ddpm_keras.interop import torch_file
 
 
 @pytest.fixture(params=[True, False], ids=["zip", "legacy"])

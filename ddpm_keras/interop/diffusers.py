@@ -13,9 +13,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from . import files, noise
+from .. import files, noise
+from ..unet import UNet
 from .torch_file import load_state_dict
-from .unet import UNet
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin
 
