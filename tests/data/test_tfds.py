@@ -1,0 +1,163 @@
+"""TensorFlow Datasets on disk against the images they were made of."""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from ddpm_keras import data
+
+
+@pytest.fixture(scope="module")
+def tfds():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its dependencies deprecate on import
+        return pytest.importorskip("tensorflow_datasets")
+
+
+@pytest.fixture(scope="module")
+def scans(tfds, tmp_path_factory):
+    """A real data set on disk: 60 digits as PNG records, with and without a test split."""
+    source = load_digits()
+
+    class ScanConfig(tfds.core.BuilderConfig):
+        pass
+
+    class TinyScans(tfds.core.GeneratorBasedBuilder):
+        """Sixty scanned digits."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [ScanConfig(name="split"), ScanConfig(name="whole")]
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(8, 8, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, _manager):
+            if self.builder_config.name == "whole":
+                return {"train": self._generate_examples(0, 60)}
+            return {
+                "train": self._generate_examples(0, 40),
+                "test": self._generate_examples(40, 60),
+            }
+
+        def _generate_examples(self, first, last):
+            for i in range(first, last):
+                image = np.round(source.images[i] * 255 / 16).astype(np.uint8)[..., None]
+                yield i, {"image": image, "label": int(source.target[i])}
+
+    folder = tmp_path_factory.mktemp("tfds")
+    for config in ("split", "whole"):
+        TinyScans(config=config, data_dir=folder).download_and_prepare()
+    return folder
+
+
+def test_tfds_test_split_is_held_out(scans):
+    loaded = data.load("tiny_scans/split", data_dir=scans)
+    assert loaded.train.shape == (40, 8, 8, 1) and loaded.held_out.shape == (20, 8, 8, 1)
+    source = load_digits()
+    expected = np.round(source.data * 255 / 16)
+    for images, labels, rows in (
+        (loaded.train, loaded.train_labels, slice(0, 40)),
+        (loaded.held_out, loaded.held_out_labels, slice(40, 60)),
+    ):
+        order = np.lexsort(images.reshape(-1, 64).T)
+        by_source = np.lexsort(expected[rows].T)
+        np.testing.assert_array_equal(images.reshape(-1, 64)[order], expected[rows][by_source])
+        np.testing.assert_array_equal(labels[order], source.target[rows][by_source])
+    assert loaded.class_names == tuple("0123456789")
+
+
+def test_tfds_without_a_test_split_holds_out_a_fixed_part(scans):
+    loaded = data.load("tiny_scans/whole", data_dir=scans, held_out=0.25)
+    assert len(loaded.train) == 45 and len(loaded.held_out) == 15
+    again = data.load("tiny_scans/whole", data_dir=scans, held_out=0.25)
+    assert again.fingerprint == loaded.fingerprint
+
+
+def test_tfds_builder_directory_and_conversion(scans):
+    directory = scans / "tiny_scans" / "split" / "1.0.0"
+    loaded = data.load(directory, image_size=16, channels=3)
+    assert loaded.train.shape == (40, 16, 16, 3)
+    np.testing.assert_array_equal(loaded.train_labels, data.load(directory).train_labels)
+
+
+def test_tfds_unknown_name_suggests_the_closest(tfds):
+    with pytest.raises(
+        ValueError, match=r"no data set 'cifar1'.*cifar10.*digits, mnist5k"
+    ) as error:
+        data.load("cifar1")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["cifar10/none", "mnist:0.0.1"])
+def test_tfds_unknown_configuration_or_version(tfds, name):
+    with pytest.raises(ValueError, match=f"no data set '{name}'.*Did you mean") as error:
+        data.load(name)
+    assert "\n" not in str(error.value)
+
+
+def test_tfds_without_network_says_at_once_where_the_data_belong(tfds, monkeypatch, tmp_path):
+    def no_network(host, *_args):
+        raise OSError(f"{host} cannot be\nresolved")
+
+    monkeypatch.setattr("socket.getaddrinfo", no_network)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(
+        ValueError, match=r"toronto\.edu cannot be resolved.*`tfds build cifar10`"
+    ) as error:
+        data.load("cifar10", data_dir=tmp_path)
+    assert str(tmp_path / "cifar10") in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tfds_failed_download_is_one_line(tfds, monkeypatch, tmp_path):
+    def fail(*_args, **_kwargs):
+        raise ConnectionError("connection\nreset")
+
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_args: [])
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(ValueError, match="connection reset") as error:
+        data.load("mnist", data_dir=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_tfds_sets_without_images_are_refused(tfds, tmp_path):
+    class Words(tfds.core.GeneratorBasedBuilder):
+        """Three words."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, _manager):
+            return {"train": ((i, {"text": word}) for i, word in enumerate("abc"))}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    builder = Words(data_dir=tmp_path)
+    builder.download_and_prepare()
+    with pytest.raises(ValueError, match=r"holds no images \(its features: text\)"):
+        data.load(builder.data_path)
+
+
+def test_tfds_is_not_imported_for_other_sources(tmp_path):
+    import subprocess
+
+    program = (
+        "import sys; from ddpm_keras import data; data.load('digits');"
+        "sys.exit('tensorflow_datasets' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    environment = {"DDPM_KERAS_LAZY": "1", "PATH": "", "PYTHONPATH": "."}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, timeout=120)
+    assert result.returncode == 0
