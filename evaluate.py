@@ -13,22 +13,24 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import command, config  # noqa: E402
-from ddpm_keras.run import Run  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.options import evaluate_options  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
 
 
 def main(argv):
-    options = config.evaluate_options(argv)
+    options = evaluate_options(argv)
     runs = [Run.open(path) for path in options.runs]
 
-    command.load_tensorflow()
+    console.load_tensorflow()
     if options.images:
         return compare_folders(options)
-    from ddpm_keras import evaluation, report
+    from ddpm_keras import report
+    from ddpm_keras.app import evaluation
 
     for run in runs:
-        with command.input_errors():
-            record = evaluation.evaluate_run(run, options, command.line(argv))
+        with console.input_errors():
+            record = evaluation.evaluate_run(run, options, console.line(argv))
         print(f"\n{run.path}\n{evaluation.table(record)}")
         print(f"Report: {report.write(run.path)}")
     if len(runs) > 1:
@@ -39,12 +41,12 @@ def main(argv):
 
 def compare_folders(options):
     """Prints the distance of one folder of images from another."""
-    from ddpm_keras import evaluation
+    from ddpm_keras.app import evaluation
 
-    with command.input_errors():
+    with console.input_errors():
         print(evaluation.table(evaluation.evaluate_folders(options)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(console.run(main))

@@ -14,17 +14,20 @@ from pathlib import Path
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import command, config  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.options import sample_options  # noqa: E402
+from ddpm_keras.errors import UsageError  # noqa: E402
 
 
 def main(argv):
-    options = config.sample_options(argv)
+    options = sample_options(argv)
     check_source(options)
 
-    command.load_tensorflow()
-    from ddpm_keras import images, progress, samplers
+    console.load_tensorflow()
+    from ddpm_keras import images, samplers
+    from ddpm_keras.app import progress
 
-    with command.input_errors():
+    with console.input_errors():
         model = load(options)
         sampler = samplers.get(options.sampler, steps=options.steps)
         with progress.bar(f"sampling {model.resolve(options.weights)}", options.num) as bar:
@@ -46,7 +49,7 @@ def main(argv):
 def check_source(options):
     """Refuses what is no source of images before TensorFlow is loaded."""
     if bool(options.source) == bool(options.from_diffusers):
-        raise config.UsageError(
+        raise UsageError(
             "name one source: a run directory or .keras file, or --from-diffusers with a folder."
         )
     path = Path(options.source or options.from_diffusers)
@@ -54,17 +57,18 @@ def check_source(options):
         cure = "train.py makes a run, such as runs/digits"
         if options.from_diffusers:
             cure = "give a folder with a config.json and weights of diffusers"
-        raise config.UsageError(f"there is no {path}; {cure}.")
+        raise UsageError(f"there is no {path}; {cure}.")
     if options.source and path.is_file() and path.suffix != ".keras":
-        raise config.UsageError(f"{path} is no model; give a run directory or a .keras file.")
+        raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
 
 
 def load(options):
     """The model to draw from; a bare UNet becomes one with raw weights only."""
     import keras
 
-    from ddpm_keras import DDPM, evaluation, interop
-    from ddpm_keras.run import Run
+    from ddpm_keras import DDPM, interop
+    from ddpm_keras.app import evaluation
+    from ddpm_keras.app.run import Run
 
     if options.from_diffusers:
         schedule, prediction = interop.load_diffusers_schedule(options.from_diffusers)
@@ -83,4 +87,4 @@ def cycle(labels, count):
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(console.run(main))

@@ -13,20 +13,22 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import command, config  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
+from ddpm_keras.errors import UsageError  # noqa: E402
 
 
 def main(argv):
-    options, given = config.train_options(argv)
-    chief = options.strategy != "multiworker" or command.is_chief()
+    options, given = train_options(argv)
+    chief = options.strategy != "multiworker" or console.is_chief()
     run, options = choose_run(options, given, chief)
 
-    command.load_tensorflow()
-    from ddpm_keras import devices, training
+    console.load_tensorflow()
+    from ddpm_keras.app import devices, training
     from ddpm_keras.callbacks import Diverged
 
     devices.set_precision(options.precision)
-    with command.input_errors():
+    with console.input_errors():
         strategy = devices.strategy(options.strategy)
         data = training.load_data(options)
         with strategy.scope():
@@ -35,10 +37,10 @@ def main(argv):
         try:
             training.follow(run, options, data, model)
         except Diverged:  # the chief says so
-            return command.DIVERGED
+            return console.DIVERGED
         return 0
 
-    done = training.begin(run, options, data, model, command.line(argv))
+    done = training.begin(run, options, data, model, console.line(argv))
     training.announce(run, options, data, model, done)
     try:
         training.fit(options, data, model, done, training.observers(run, options, data))
@@ -48,24 +50,25 @@ def main(argv):
             f"\nInterrupted at step {training.step(model)}; everything is saved. To go on:\n"
             f"  python train.py --resume --run-dir {run.path}"
         )
-        return command.INTERRUPTED
+        return console.INTERRUPTED
     except Diverged as error:
         print(
             f"Training diverged: {error}. The last good state is in {run.checkpoints}; "
             f"try a lower --learning-rate than {options.learning_rate}.",
             file=sys.stderr,
         )
-        return command.DIVERGED
+        return console.DIVERGED
     training.save(run, model)
 
     if options.evaluate:
-        from ddpm_keras import evaluation, report
+        from ddpm_keras import report
+        from ddpm_keras.app import evaluation
 
         try:
-            record = evaluation.evaluate_run(run, None, command.line(argv), model, data)
+            record = evaluation.evaluate_run(run, None, console.line(argv), model, data)
         except KeyboardInterrupt:
             print(f"\nInterrupted; the model is saved. To go on:\n  python evaluate.py {run.path}")
-            return command.INTERRUPTED
+            return console.INTERRUPTED
         print(evaluation.table(record))
         report.write(run.path)
     print(training.next_steps(run))
@@ -74,19 +77,19 @@ def main(argv):
 
 def choose_run(options, given, chief):
     """The run directory, and the options that hold in it: its own ones when it is continued."""
-    from ddpm_keras.run import Run, fresh_path, newest
+    from ddpm_keras.app.run import Run, fresh_path, newest
 
     if options.resume:
         run = Run.open(options.run_dir or newest("runs"))
-        return run, config.resumed_options(run.config["options"], given)
-    path = options.run_dir or fresh_path("runs", config.run_name(options.dataset))
+        return run, resumed_options(run.config["options"], given)
+    path = options.run_dir or fresh_path("runs", run_name(options.dataset))
     run = Run(path)
     if chief and (run.path / "config.json").exists():
-        raise config.UsageError(
+        raise UsageError(
             f"{path} holds a run already; add --resume to continue it, or name another --run-dir."
         )
     return run, options
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(console.run(main))

@@ -22,9 +22,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
-from ddpm_keras import command  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
 
-command.load_tensorflow()
+console.load_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402

@@ -25,13 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
-from ddpm_keras import command, config  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.options import TrainOptions  # noqa: E402
 
-command.load_tensorflow()
+console.load_tensorflow()
 import keras  # noqa: E402
 
-from ddpm_keras import data, training  # noqa: E402
-from ddpm_keras.run import Run  # noqa: E402
+from ddpm_keras import data  # noqa: E402
+from ddpm_keras.app import training  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
 
 LIMIT = 0.02
 
@@ -98,7 +100,7 @@ class EveryOtherInterval(keras.callbacks.Callback):
 
 def measure(epochs):
     """Trains, and returns the finished `EveryOtherInterval` and the intervals of an epoch."""
-    options = config.TrainOptions()
+    options = TrainOptions()
     images = training.load_data(options)
     model = training.build_model(options, images)
     with tempfile.TemporaryDirectory() as folder:

@@ -20,11 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
-from ddpm_keras import command  # noqa: E402
+from ddpm_keras.app import console  # noqa: E402
 
-command.load_tensorflow()
-from ddpm_keras import data, evaluation, files, quality, samplers  # noqa: E402
-from ddpm_keras.run import Run  # noqa: E402
+console.load_tensorflow()
+from ddpm_keras import data, files, quality, samplers  # noqa: E402
+from ddpm_keras.app import evaluation  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
 
 SAMPLERS = (
     samplers.DDPM(),

@@ -25,9 +25,11 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import study_figures  # noqa: E402
 
-from ddpm_keras import config, files, training  # noqa: E402
+from ddpm_keras import files  # noqa: E402
+from ddpm_keras.app import training  # noqa: E402
+from ddpm_keras.app.options import TrainOptions  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
-from ddpm_keras.run import Run  # noqa: E402
 
 RESULTS = ROOT / "docs" / "study"
 SEEDS = {"digits": (0, 1, 2), "mnist5k": (0,)}
@@ -191,7 +193,7 @@ def describe(records):
         records: `analysis.RunRecord`s that differ by the seed alone.
     """
     first = records[0]
-    options = config.TrainOptions(**first.config["options"])
+    options = TrainOptions(**first.config["options"])
     decays = {f"ema_{k}": decay for k, decay in training.averages(options).decays.items()}
     tracked = ("raw", *decays)
     quality = table(records, tracked, lambda record: record.distances())

@@ -37,7 +37,7 @@ def call_command(script, *arguments, folder, monkeypatch, capfd):
     capfd.readouterr()
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as outside of tests
-        status = module.command.run(module.main)
+        status = module.console.run(module.main)
     return Outcome(status, *capfd.readouterr())
 
 

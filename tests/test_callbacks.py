@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ddpm_keras import DDPM, callbacks, samplers
-from ddpm_keras.run import Run
+from ddpm_keras.app.run import Run
 
 CONFIG = {
     "seed": 3,

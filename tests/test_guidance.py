@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 
-from ddpm_keras import config, data, quality, samplers, training
+from ddpm_keras import data, quality, samplers
+from ddpm_keras.app import training
+from ddpm_keras.app.options import train_options
 
 
 @pytest.mark.slow
 def test_guided_digits_are_of_the_asked_class(digits):
     arguments = "--conditional --batch-size 64 --learning-rate 2e-3 --snapshots 0".split()
-    options, _ = config.train_options(arguments)
+    options, _ = train_options(arguments)
     model = training.build_model(options, digits)
     stream = data.training_stream(digits.train, digits.train_labels, batch_size=64, seed=0)
     model.fit(stream, steps_per_epoch=800, shuffle=False, verbose=0)

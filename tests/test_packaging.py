@@ -46,7 +46,7 @@ def test_import_registers_the_classes_whatever_the_order():
 def test_readme_shows_what_the_demo_printed():
     import json
 
-    from ddpm_keras import evaluation
+    from ddpm_keras.app import evaluation
 
     record = json.loads((ROOT / "docs" / "demo" / "evaluation.json").read_text())
     assert evaluation.table(record) in (ROOT / "README.md").read_text()

@@ -5,7 +5,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ddpm_keras import config, data, training
+from ddpm_keras import data
+from ddpm_keras.app import training
+from ddpm_keras.app.options import train_options
+from ddpm_keras.app.presets import PRESETS
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -28,12 +31,12 @@ def photographs(shape, count=8):
 
 
 def test_every_preset_is_listed():
-    assert set(SHAPES) == set(config.PRESETS)
+    assert set(SHAPES) == set(PRESETS)
 
 
 @pytest.mark.parametrize("preset", list(SHAPES))
 def test_preset_takes_real_steps(preset):
-    options, _ = config.train_options(["--preset", preset, "--batch-size", "2", "--snapshots", "0"])
+    options, _ = train_options(["--preset", preset, "--batch-size", "2", "--snapshots", "0"])
     images = photographs(SHAPES[preset])
     model = training.build_model(options, images)
     if preset in PARAMETERS:

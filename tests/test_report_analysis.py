@@ -7,7 +7,7 @@ import pytest
 from report_runs import make_run
 from scipy import stats
 
-from ddpm_keras.config import UsageError
+from ddpm_keras.errors import UsageError
 from ddpm_keras.report import analysis
 
 TRACKED = ("raw", "ema_0.99", "ema_0.999")

@@ -15,7 +15,7 @@ from PIL import Image
 from report_runs import make_run
 
 from ddpm_keras import report
-from ddpm_keras.config import UsageError
+from ddpm_keras.errors import UsageError
 from ddpm_keras.report import analysis, figures, page
 
 

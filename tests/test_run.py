@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ddpm_keras import files
-from ddpm_keras.config import UsageError
-from ddpm_keras.run import Run, fresh_path, newest
+from ddpm_keras.app.run import Run, fresh_path, newest
+from ddpm_keras.errors import UsageError
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ def test_evaluate_again_with_other_images(finished):
 
 
 def test_evaluate_against_held_out_images_and_statistics(finished):
-    from ddpm_keras import data, evaluation, quality
+    from ddpm_keras import data, quality
+    from ddpm_keras.app import evaluation
 
     folder, _ = finished
     path = folder / "runs" / "digits"
@@ -123,7 +124,8 @@ def test_evaluate_two_folders(digits, tmp_path):
 
 
 def test_a_classifier_of_a_folder_learns_from_images_that_fit_in_memory(digits, tmp_path):
-    from ddpm_keras import evaluation, images, quality
+    from ddpm_keras import images, quality
+    from ddpm_keras.app import evaluation
 
     images.write(digits.train[:20], tmp_path / "folder")
     folder = quality.ImageFolder(tmp_path / "folder")
@@ -177,7 +179,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
     for name in whole.weight_sets:
         for a, b in zip(whole.weight_values(name), parts.weight_values(name), strict=True):
             np.testing.assert_array_equal(np.array(a), np.array(b))
-    from ddpm_keras.run import Run
+    from ddpm_keras.app.run import Run
 
     for name in ("whole", "parts"):  # nothing recorded before the interrupt is missing
         rows = Run(tmp_path / name).read_history()
@@ -189,7 +191,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
 def test_an_interrupt_that_python_drops_is_raised_at_the_next_turn():
     code = """
 import os, signal
-from ddpm_keras import interrupt, progress
+from ddpm_keras.app import interrupt, progress
 
 class Finalized:
     def __del__(self):

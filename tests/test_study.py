@@ -13,8 +13,8 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import study  # noqa: E402
 
+from ddpm_keras.app.run import Run  # noqa: E402
 from ddpm_keras.report import analysis  # noqa: E402
-from ddpm_keras.run import Run  # noqa: E402
 
 DECAYS = {"ema_step": 0.9975, "ema_warmup_0.999": 0.99, "ema_constant_0.9999": 0.9999}
 README = f"before\n{study.BEGIN}\nold\n{study.END}\nafter\n"
@@ -200,13 +200,14 @@ def test_write_makes_the_page_and_every_picture_it_shows(tmp_path):
 
 
 def test_commands_of_the_study_are_ones_that_the_scripts_take():
-    from ddpm_keras import config, training
+    from ddpm_keras.app import training
+    from ddpm_keras.app.options import evaluate_options, train_options
 
     train, evaluate = study.commands("mnist5k", 0, "runs/study")
-    options, _ = config.train_options(train[2:])
+    options, _ = train_options(train[2:])
     assert (options.dataset, options.seed, options.evaluate) == ("mnist5k", 0, False)
     assert len(training.averages(options).names) == 7
-    assert config.evaluate_options(evaluate[2:]).runs == (options.run_dir,)
+    assert evaluate_options(evaluate[2:]).runs == (options.run_dir,)
 
 
 def test_run_goes_on_where_it_stopped(tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import ddpm_keras  # noqa: F401 - registers the model
-from ddpm_keras import command
-from ddpm_keras.config import UsageError
+from ddpm_keras.app import console
+from ddpm_keras.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 16 --steps 6".split()
@@ -102,14 +102,14 @@ def test_two_workers_train_as_two_replicas_do_and_the_first_writes(start, tmp_pa
 )
 def test_the_first_worker_is_the_chief(settings, chief, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", settings)
-    assert command.is_chief() is chief
+    assert console.is_chief() is chief
 
 
 @pytest.mark.parametrize("settings", ["{", "[]", "[1]", '{"task": 3}', '{"task": {"index": 0}}'])
 def test_a_wrong_tf_config_is_refused_with_its_form(settings, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", settings)
     with pytest.raises(UsageError, match='TF_CONFIG must be like {"cluster"'):
-        command.is_chief()
+        console.is_chief()
 
 
 @pytest.mark.parametrize(

@@ -12,4 +12,4 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import train  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(train.command.run(train.main))
+    sys.exit(train.console.run(train.main))

@@ -2,7 +2,7 @@
 
 import keras
 
-from .. import progress
+from ..app import progress
 
 
 class Progress(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..run import Run
+from ..app.run import Run
 from . import stability
 
 # Below this ratio of the raw weights' distance to an average's, the report does not call it a gain.

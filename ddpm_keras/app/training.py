@@ -10,12 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import callbacks, data, ema, samplers
-from .config import UsageError
-from .ddpm import DDPM
+from .. import callbacks, data, ema, samplers
+from ..ddpm import DDPM
+from ..errors import UsageError
+from ..unet import UNet
+from ..version import __version__
 from .run import Run
-from .unet import UNet
-from .version import __version__
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
 SNAPSHOT_WIDTHS = (0.05, 0.10)
@@ -277,7 +277,7 @@ def picture_sampler(options):
 
 def save(run, model):
     """Writes model.keras and, to ship, network-ema.keras."""
-    from .files import atomic_path
+    from ..files import atomic_path
 
     with atomic_path(run.model) as temporary:
         model.save(temporary)

@@ -9,9 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from . import config, data, files, likelihood, progress, quality, samplers
-from .config import UsageError
-from .ddpm import DDPM
+from .. import data, files, likelihood, quality, samplers
+from ..ddpm import DDPM
+from ..errors import UsageError
+from . import progress
+from .options import EvaluateOptions, TrainOptions
 
 
 def cache_folder():
@@ -30,15 +32,15 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
 
     Args:
         run: a `Run` that has a model.keras.
-        options: a `config.EvaluateOptions`.
+        options: an `EvaluateOptions`.
         command: the command line, for the record.
         model, images: the run's, where they are in memory already.
 
     Returns:
         The record that was written, a dict.
     """
-    options = options or config.EvaluateOptions()
-    trained = config.TrainOptions(**run.config["options"])
+    options = options or EvaluateOptions()
+    trained = TrainOptions(**run.config["options"])
     model = model or load_model(run)
     images = images or data.load(
         trained.dataset,
@@ -94,7 +96,7 @@ def evaluate_folders(options):
     """Measures one folder of images against another; nothing is written.
 
     Args:
-        options: a `config.EvaluateOptions` with `images` and `against`. The extractor "auto" is a
+        options: an `EvaluateOptions` with `images` and `against`. The extractor "auto" is a
             network that learns from images of `against`, which must then be of one size.
 
     Returns:
@@ -202,7 +204,7 @@ def real_features(extractor, images):
 
 def chosen_weights(run, model, options):
     """The weight sets to evaluate: those of the model, and those synthesised afterwards."""
-    from . import posthoc
+    from .. import posthoc
 
     try:
         names = [model.resolve(name) for name in options.weights] or list(model.weight_sets)

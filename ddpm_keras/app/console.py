@@ -7,8 +7,8 @@ import os
 import shlex
 import sys
 
+from ..errors import UsageError
 from . import interrupt
-from .config import UsageError
 
 WRONG_USE, DIVERGED, INTERRUPTED = 2, 3, 130
 

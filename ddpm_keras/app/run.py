@@ -11,8 +11,8 @@ import time
 import warnings
 from pathlib import Path
 
-from . import files
-from .config import UsageError
+from .. import files
+from ..errors import UsageError
 
 
 def fresh_path(root, name):

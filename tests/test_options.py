@@ -8,27 +8,34 @@ from pathlib import Path
 
 import pytest
 
-from ddpm_keras import config
+from ddpm_keras.app.options import (
+    evaluate_options,
+    resumed_options,
+    run_name,
+    sample_options,
+    train_options,
+)
+from ddpm_keras.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ["train.py", "sample.py", "evaluate.py"]
 
 
 def test_defaults_are_the_digits():
-    options, given = config.train_options([])
+    options, given = train_options([])
     assert (options.dataset, options.preset, given) == ("digits", "digits", {})
 
 
 def test_a_dataset_brings_its_preset_and_given_options_win():
-    options, given = config.train_options(["--dataset", "cifar10", "--steps", "10"])
+    options, given = train_options(["--dataset", "cifar10", "--steps", "10"])
     assert (options.preset, options.base_channels, options.steps) == ("cifar10", 128, 10)
     assert given == {"dataset": "cifar10", "steps": 10}
-    assert config.train_options(["--dataset", "mnist5k"])[0].preset == "mnist"
-    assert config.train_options(["--dataset", "some/folder"])[0].preset == "images"
+    assert train_options(["--dataset", "mnist5k"])[0].preset == "mnist"
+    assert train_options(["--dataset", "some/folder"])[0].preset == "images"
 
 
 def test_cifar10_preset_is_the_paper():
-    options, _ = config.train_options(["--preset", "cifar10"])
+    options, _ = train_options(["--preset", "cifar10"])
     paper = {
         "dataset": "cifar10",
         "base_channels": 128,
@@ -57,7 +64,7 @@ def test_cifar10_preset_is_the_paper():
 
 
 def test_several_decays():
-    options, _ = config.train_options(["--ema", "0.99", "0.999", "0.9999"])
+    options, _ = train_options(["--ema", "0.99", "0.999", "0.9999"])
     assert options.ema == (0.99, 0.999, 0.9999)
 
 
@@ -78,8 +85,8 @@ def test_several_decays():
     ],
 )
 def test_wrong_options_are_one_line_that_names_the_cure(argv, words):
-    with pytest.raises(config.UsageError) as error:
-        config.train_options(argv)
+    with pytest.raises(UsageError) as error:
+        train_options(argv)
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words), message
 
@@ -115,37 +122,37 @@ def test_help_does_not_load_tensorflow(script):
 
 
 def test_resuming_keeps_the_options_of_the_run():
-    stored = dataclasses.asdict(config.train_options(["--steps", "10", "--seed", "3"])[0])
-    resumed = config.resumed_options(stored, {"steps": 20, "resume": True})
+    stored = dataclasses.asdict(train_options(["--steps", "10", "--seed", "3"])[0])
+    resumed = resumed_options(stored, {"steps": 20, "resume": True})
     assert (resumed.steps, resumed.seed, resumed.resume) == (20, 3, True)
-    with pytest.raises(config.UsageError, match="--seed was 3"):
-        config.resumed_options(stored, {"seed": 4})
+    with pytest.raises(UsageError, match="--seed was 3"):
+        resumed_options(stored, {"seed": 4})
 
 
 @pytest.mark.parametrize(
     ("dataset", "name"), [("cifar10", "cifar10"), ("/data/my cats/", "my-cats"), ("a/b", "b")]
 )
 def test_names_of_runs(dataset, name):
-    assert config.run_name(dataset) == name
+    assert run_name(dataset) == name
 
 
 @pytest.mark.parametrize(
     "argv", [[], ["--images", "a"], ["--against", "a"], ["run", "--images", "a", "--against", "b"]]
 )
 def test_evaluate_needs_runs_or_two_folders(argv):
-    with pytest.raises(config.UsageError):
-        config.evaluate_options(argv)
+    with pytest.raises(UsageError):
+        evaluate_options(argv)
 
 
 @pytest.mark.parametrize(
     ("check", "argv", "words"),
     [
-        (config.sample_options, ["run", "--out", ""], "--out is empty"),
-        (config.evaluate_options, ["run", "--num-images", "1"], "--num-images must be at least 2"),
-        (config.evaluate_options, ["run", "--bogus"], "unknown argument --bogus; see"),
-        (config.evaluate_options, ["run", "--sampler", "x"], r"choose from '?ddpm"),
+        (sample_options, ["run", "--out", ""], "--out is empty"),
+        (evaluate_options, ["run", "--num-images", "1"], "--num-images must be at least 2"),
+        (evaluate_options, ["run", "--bogus"], "unknown argument --bogus; see"),
+        (evaluate_options, ["run", "--sampler", "x"], r"choose from '?ddpm"),
     ],
 )
 def test_wrong_values_are_refused_with_the_cure(check, argv, words):
-    with pytest.raises(config.UsageError, match=words):
+    with pytest.raises(UsageError, match=words):
         check(argv)

@@ -1,43 +1,17 @@
-"""Options of the command line, their presets, and the parser made from them.
+"""What the commands can be told: one field an option.
 
 Imports neither Keras nor TensorFlow, so that `--help` and errors in the options come at once.
 """
 
-import argparse
-import dataclasses
-import difflib
-import math
 import re
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .parser import option, parse
+from .presets import PRESET_OF_DATASET, PRESETS
 
 EMA_SCHEDULES = ("constant", "warmup", "step", "ramp")
 SAMPLERS = ("ddpm", "ddim", "dpm")
-
-
-class UsageError(ValueError):
-    """The command line or the input is wrong. The message is one line that names the cure."""
-
-
-def option(default, help, choices=None, at_least=None, below=None, positional=False):
-    """A dataclass field that is also an option of the command line.
-
-    Args:
-        default: its value where neither a preset nor the command line gives one.
-        help: one line, with the unit.
-        choices: the allowed values, or None.
-        at_least: smallest allowed number, or None.
-        below: numbers must be smaller than this, or None.
-        positional: given by place, not by name.
-    """
-    metadata = {
-        "help": help,
-        "choices": choices,
-        "at_least": at_least,
-        "below": below,
-        "positional": positional,
-    }
-    return field(default=default, metadata=metadata)
 
 
 # fmt: off
@@ -136,74 +110,6 @@ class EvaluateOptions:
 
 # fmt: on
 
-# What the published configurations share (Ho et al. 2020, appendix B).
-_PUBLISHED = {
-    "batch_size": 128,
-    "base_channels": 128,
-    "num_res_blocks": 2,
-    "attention_resolutions": (16,),
-    "dropout": 0.1,
-    "flip": True,
-    "ema": (0.9999,),
-    "ema_schedule": ("constant",),
-    "learning_rate": 2e-4,
-    "warmup_steps": 5000,
-    "log_every": 100,
-    "epoch_steps": 5000,
-    "validation_images": 5000,
-    "num_images": 50_000,
-}
-
-# Each preset: what it changes, and what to expect of it (command, hardware, time, score).
-PRESETS = {
-    "digits": {},
-    "images": {
-        "batch_size": 128,
-        "base_channels": 64,
-        "channel_multipliers": (1, 2, 2),
-        "num_res_blocks": 2,
-        "attention_resolutions": (),
-        "dropout": 0.1,
-        "flip": True,
-        "ema": (0.999, 0.9999),
-        "steps": 50_000,
-        "learning_rate": 2e-4,
-        "warmup_steps": 1000,
-        "log_every": 50,
-        "epoch_steps": 1000,
-        "validation_images": 1000,
-        "num_images": 5000,
-    },
-    "mnist": {
-        "batch_size": 128,
-        "channel_multipliers": (1, 2, 2),
-        "attention_resolutions": (7,),
-        "dropout": 0.1,
-        "ema": (0.99, 0.999, 0.9999),
-        "steps": 10_000,
-        "learning_rate": 5e-4,
-        "epoch_steps": 500,
-        "validation_images": 500,
-        "num_images": 4000,
-    },
-    "cifar10": _PUBLISHED
-    | {
-        "channel_multipliers": (1, 2, 2, 2),
-        "steps": 800_000,
-        "sampler": "ddpm",
-        "sampling_steps": 1000,
-    },
-    "celeba64": _PUBLISHED
-    | {
-        "dataset": "celeb_a",
-        "image_size": 64,
-        "channel_multipliers": (1, 2, 2, 2, 4),
-        "steps": 500_000,
-        "sampling_steps": 100,
-    },
-}
-_PRESET_OF_DATASET = {"mnist5k": "mnist", "celeb_a": "celeba64"}
-
 
 def train_options(argv):
     """Options of `train.py` from its arguments: defaults, then the preset, then what was given.
@@ -219,7 +125,7 @@ def train_options(argv):
     """
     given = parse(TrainOptions, argv, "train.py", "Train DDPM and its averages; see README.md.")
     dataset = given.get("dataset", "digits")
-    implied = dataset if dataset in PRESETS else _PRESET_OF_DATASET.get(dataset, "images")
+    implied = dataset if dataset in PRESETS else PRESET_OF_DATASET.get(dataset, "images")
     preset = given.get("preset", implied)
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
@@ -288,76 +194,3 @@ def resumed_options(stored, given):
             )
     free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
     return TrainOptions(**(stored | free | {"run_dir": stored["run_dir"], "resume": True}))
-
-
-def parse(options, argv, program, description):
-    """Parses `argv` by the fields of the dataclass `options`.
-
-    Returns:
-        A dict of the options that were given; the dataclass supplies the rest.
-
-    Raises:
-        UsageError: in one line, naming the option and what it accepts.
-    """
-    parser = _Parser(
-        prog=program,
-        description=description,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    hints = typing.get_type_hints(options)
-    fields = dataclasses.fields(options)
-    for each in fields:
-        _add_argument(parser, each, hints[each.name])
-    values, unknown = parser.parse_known_args(argv)
-    if unknown:
-        names = [
-            f"--{each.name.replace('_', '-')}" for each in fields if not each.metadata["positional"]
-        ]
-        close = difflib.get_close_matches(unknown[0], names, 1) if unknown[0][:2] == "--" else []
-        cure = f"did you mean {close[0]}?" if close else f"see {program} --help."
-        raise UsageError(f"unknown argument {unknown[0]}; {cure}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
-    for each in fields:
-        if each.name in values:
-            _check(each, values[each.name])
-    return values
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports errors by raising, so that a wrong command line takes one line."""
-
-    def error(self, message):
-        raise UsageError(message.removeprefix("argument ") + f"; see {self.prog} --help.")
-
-
-def _add_argument(parser, each, hint):
-    """Adds one field: booleans get --name and --no-name, tuples take several values."""
-    several = typing.get_origin(hint) is tuple
-    kind = typing.get_args(hint)[0] if several else hint
-    default = " ".join(map(str, each.default)) if several else each.default
-    shown = f" (default: {default})" if default not in ("", 0, False) else ""
-    arguments = {"help": (each.metadata["help"] + shown).replace("%", "%%")}
-    if each.metadata["positional"]:
-        nargs = "*" if several else "?"
-        parser.add_argument(each.name, nargs=nargs, **arguments)
-        return
-    if kind is bool:
-        arguments["action"] = argparse.BooleanOptionalAction
-    else:
-        arguments |= {"type": kind, "choices": each.metadata["choices"]}
-        arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
-    if several:
-        arguments["nargs"] = "*"
-    parser.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
-
-
-def _check(each, value):
-    """Refuses numbers outside the field's range."""
-    at_least, below = each.metadata["at_least"], each.metadata["below"]
-    if at_least is None:
-        return
-    for number in value if isinstance(value, tuple) else (value,):
-        if not at_least <= number < (math.inf if below is None else below):
-            bound = f"at least {at_least}" + (f" and below {below}" if below is not None else "")
-            raise UsageError(f"--{each.name.replace('_', '-')} must be {bound}, not {number}.")

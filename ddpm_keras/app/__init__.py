@@ -1,0 +1,1 @@
+"""What only the commands use: options, the run directory, training and evaluation, progress."""
