@@ -10,13 +10,14 @@ import os
 
 from .version import __version__
 
-_CLASSES = {"DDPM": "ddpm", "EMA": "ema", "EMAModel": "ema", "UNet": "unet"}
+_CLASSES = {"DDPM": "ddpm", "EMA": "ema", "EMAModel": "ema", "UNet": "networks"}
 _MODULES = (
     "callbacks",
     "data",
     "ema",
     "interop",
     "likelihood",
+    "networks",
     "noise",
     "posthoc",
     "quality",

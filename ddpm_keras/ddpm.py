@@ -10,7 +10,7 @@ from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_
 from . import noise, samplers
 from .ema import EMAModel, WarmupDecay
 from .ema.groups import tf_variable
-from .unet import UNet  # noqa: F401 - a saved model holds one, so it must be registered
+from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 
 QUARTILES = 4
 

@@ -22,7 +22,7 @@ def network():
     """A network small enough to be traced in a second, with a dropout layer: `network([x, t])`."""
     import keras
 
-    from ddpm_keras.unet import TimestepEmbedding
+    from ddpm_keras.networks.layers import TimestepEmbedding
 
     x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
     time = keras.layers.Dense(4)(TimestepEmbedding(4)(t))

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from ddpm_keras import interop, noise
-from ddpm_keras.unet import UNet
+from ddpm_keras.networks import UNet
 
 # google/ddpm-cifar10-32's settings, narrowed.
 CONFIG = {

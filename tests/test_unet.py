@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ddpm_keras.unet import GroupNorm, TimestepEmbedding, UNet
+from ddpm_keras.networks import UNet
+from ddpm_keras.networks.layers import GroupNorm, TimestepEmbedding
 
 TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "groups": 4}
 

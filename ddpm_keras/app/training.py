@@ -13,7 +13,7 @@ import tensorflow as tf
 from .. import callbacks, data, ema, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
-from ..unet import UNet
+from ..networks import UNet
 from ..version import __version__
 from .run import Run
 

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from .. import files, noise
-from ..unet import UNet
+from ..networks import UNet
 from .torch_file import load_state_dict
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin

@@ -1,0 +1,220 @@
+"""Layers of the networks: group normalisation, time embedding, residual and attention blocks."""
+
+import math
+
+import keras
+from keras import ops
+
+_INITIALIZER = {"mode": "fan_avg", "distribution": "uniform"}
+
+
+def _initializer(scale=1.0):
+    """The original code's default; its "zero" layers use scale 1e-10, not 0."""
+    return keras.initializers.VarianceScaling(scale, **_INITIALIZER)
+
+
+def conv(channels, dtype, name, kernel_size=3, strides=1, scale=1.0):
+    """A convolution, initialised as the original code does."""
+    return keras.layers.Conv2D(
+        channels,
+        kernel_size,
+        strides=strides,
+        padding="same",  # at stride 2 on an even size TensorFlow pads below and right only
+        kernel_initializer=_initializer(scale),
+        dtype=dtype,
+        name=name,
+    )
+
+
+def dense(units, dtype, name, scale=1.0):
+    """A dense layer, initialised as the original code does."""
+    return keras.layers.Dense(units, kernel_initializer=_initializer(scale), dtype=dtype, name=name)
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class GroupNorm(keras.layers.Layer):
+    """Group normalisation (Wu & He 2018) from the moments of each channel, in float32.
+
+    Reducing over height and width first and over the channels of a group afterwards leaves the
+    image in its own layout; only the (batch, channels) moments are ever regrouped.
+
+    Args:
+        groups: number of groups; must divide the number of channels.
+        epsilon: added to the variance. The published network uses 1e-6 (Keras' default: 1e-3).
+
+    Call arguments:
+        x: (batch, height, width, channels).
+    """
+
+    def __init__(self, groups=32, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.groups = groups
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels % self.groups:
+            raise ValueError(
+                f"{channels} channels cannot be normalised in {self.groups} groups; use a number "
+                f"of groups that divides {channels}, such as {math.gcd(channels, self.groups)}."
+            )
+        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+
+    def call(self, x):
+        channels = x.shape[-1]
+        members = channels // self.groups
+        values = ops.cast(x, "float32")
+        mean, variance = ops.moments(values, axes=(1, 2))  # (batch, channels)
+        grouped = ops.reshape(mean, (-1, self.groups, members))
+        group_mean = ops.mean(grouped, axis=2, keepdims=True)
+        # Law of total variance: within the channels plus between their means.
+        group_variance = ops.mean(
+            ops.reshape(variance, (-1, self.groups, members)) + ops.square(grouped - group_mean),
+            axis=2,
+            keepdims=True,
+        )
+        gamma = ops.reshape(ops.cast(self.gamma, "float32"), (1, self.groups, members))
+        beta = ops.reshape(ops.cast(self.beta, "float32"), (1, self.groups, members))
+        scale = gamma * ops.rsqrt(group_variance + self.epsilon)
+        shift = beta - group_mean * scale
+        scale = ops.reshape(scale, (-1, 1, 1, channels))
+        shift = ops.reshape(shift, (-1, 1, 1, channels))
+        return ops.cast(values * scale + shift, self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class TimestepEmbedding(keras.layers.Layer):
+    """Sinusoidal embedding of timesteps (Vaswani et al. 2017, as used by Ho et al. 2020).
+
+    Args:
+        width: size of the embedding, even and at least 4.
+
+    Call arguments:
+        t: integers, shape (batch,).
+
+    Returns:
+        float32 (batch, width): [sin | cos] with frequencies exp(-log(10000) i / (width/2 - 1)).
+    """
+
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        if width < 4 or width % 2:
+            raise ValueError(f"A timestep embedding needs an even width of 4 or more, not {width}.")
+        self.width = width
+
+    def call(self, t):
+        half = self.width // 2
+        exponents = ops.arange(half, dtype="float32") * (-math.log(10000.0) / (half - 1))
+        angles = ops.cast(t, "float32")[:, None] * ops.exp(exponents)[None, :]
+        return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=1)
+
+    def compute_output_spec(self, t):
+        return keras.KerasTensor((t.shape[0], self.width), dtype="float32")
+
+    def get_config(self):
+        return super().get_config() | {"width": self.width}
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class ResidualBlock(keras.layers.Layer):
+    """GroupNorm, swish, conv; plus the time embedding; GroupNorm, swish, dropout, zero-init conv.
+
+    Args:
+        channels: output channels. A 1x1 convolution carries the shortcut where they differ.
+        dropout: rate in [0, 1) before the second convolution.
+        groups: groups of both normalisations.
+        epsilon: added to their variances.
+
+    Call arguments:
+        x: (batch, height, width, channels_in).
+        embedding: (batch, width) time (and class) embedding.
+    """
+
+    def __init__(self, channels, dropout=0.0, groups=32, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.channels, self.rate, self.groups, self.epsilon = channels, dropout, groups, epsilon
+        dtype = self.dtype_policy
+        self.norm1 = GroupNorm(groups, epsilon, dtype=dtype, name="norm1")
+        self.conv1 = conv(channels, dtype, "conv1")
+        self.time = dense(channels, dtype, "time")
+        self.norm2 = GroupNorm(groups, epsilon, dtype=dtype, name="norm2")
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype, name="dropout")
+        self.conv2 = conv(channels, dtype, "conv2", scale=1e-10)
+        self.shortcut = None
+
+    def build(self, x_shape, embedding_shape):
+        hidden_shape = (*x_shape[:-1], self.channels)
+        for layer in (self.norm1, self.conv1):
+            layer.build(x_shape)
+        self.time.build(embedding_shape)
+        for layer in (self.norm2, self.dropout, self.conv2):
+            layer.build(hidden_shape)
+        if x_shape[-1] != self.channels:
+            self.shortcut = conv(self.channels, self.dtype_policy, "shortcut", kernel_size=1)
+            self.shortcut.build(x_shape)
+
+    def call(self, x, embedding, training=None):
+        h = self.conv1(ops.silu(self.norm1(x)))
+        h = h + self.time(ops.silu(embedding))[:, None, None, :]
+        h = self.dropout(ops.silu(self.norm2(h)), training=training)
+        h = self.conv2(h)
+        return h + (x if self.shortcut is None else self.shortcut(x))
+
+    def compute_output_spec(self, x, embedding, training=None):
+        return keras.KerasTensor((*x.shape[:-1], self.channels), dtype=self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {
+            "channels": self.channels,
+            "dropout": self.rate,
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class AttentionBlock(keras.layers.Layer):
+    """Single-head self-attention over all positions, added to the un-normalised input.
+
+    The scores are scaled by channels^-1/2 and the softmax is taken in float32.
+
+    Args:
+        groups: groups of the normalisation before the projections.
+        epsilon: added to its variance.
+
+    Call arguments:
+        x: (batch, height, width, channels).
+    """
+
+    def __init__(self, groups=32, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.groups, self.epsilon = groups, epsilon
+
+    def build(self, input_shape):
+        channels, dtype = input_shape[-1], self.dtype_policy
+        self.norm = GroupNorm(self.groups, self.epsilon, dtype=dtype, name="norm")
+        self.query = dense(channels, dtype, "query")
+        self.key = dense(channels, dtype, "key")
+        self.value = dense(channels, dtype, "value")
+        self.project = dense(channels, dtype, "project", scale=1e-10)
+        for layer in (self.norm, self.query, self.key, self.value, self.project):
+            layer.build(input_shape)
+
+    def call(self, x):
+        height, width, channels = x.shape[1:]
+        h = ops.reshape(self.norm(x), (-1, height * width, channels))
+        scores = ops.matmul(self.query(h), ops.transpose(self.key(h), (0, 2, 1)))
+        scores = ops.cast(scores, "float32") * channels**-0.5
+        weights = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        h = self.project(ops.matmul(weights, self.value(h)))
+        return x + ops.reshape(h, (-1, height, width, channels))
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}

@@ -1,0 +1,142 @@
+"""Samplers: from noise to images with any noise predictor.
+
+`sampler(predict, noise, schedule, seed=0)` runs the reverse process on `noise` (float32, shape
+(batch, ...)), where `predict(x, t)` gives epsilon for t int32 of shape (batch,). The loop is one
+`tf.while_loop` that holds `predict` once, so it works eagerly and in a `tf.function` with an
+unknown batch size.
+
+A step of each sampler here is linear in the current image, the predicted noise, the predicted
+x_start, the x_start of the step before and fresh noise. A sampler therefore is a table of
+coefficients, computed in float64, and they all share one loop.
+
+Fresh noise is drawn for each image from its own seed, so an image does not depend on the batch it
+is made in.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from ..random import as_image_seeds, step_noise
+
+SPACINGS = ("leading", "trailing", "linspace")
+_COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
+
+
+class Sampler:
+    """What every sampler shares: the loop, clipping, and configuration.
+
+    A subclass gives `timesteps(schedule)`, the descending timesteps it visits, and
+    `coefficients(schedule, timesteps)`, a dict of columns of length steps from "x", "epsilon",
+    "x_start", "previous_x_start" and "noise"; a column left out is zero.
+
+    Args:
+        clip: Whether the predicted x_start is clipped to [-1, 1] at each step.
+    """
+
+    def __init__(self, clip):
+        self.clip = bool(clip)
+
+    def __call__(self, predict, noise, schedule, seed=0):
+        """Denoises.
+
+        Args:
+            predict: `predict(x, t) -> epsilon`, shaped like x; x float32, t int32 of shape
+                (batch,).
+            noise: x_T, standard normal, shape (batch, ...).
+            schedule: The `NoiseSchedule` the predictor was trained with.
+            seed: An integer, or per-image seeds as `image_seeds` gives them, shape (batch, 2).
+
+        Returns:
+            Images, float32, shaped like `noise`; data in [-1, 1] gives values about there.
+        """
+        noise = tf.convert_to_tensor(noise, tf.float32)
+        timesteps, table = self._table(schedule)
+        # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
+        used = {name for name, column in zip(_COLUMNS, table.T, strict=True) if np.any(column)}
+        timesteps, table = tf.constant(timesteps, tf.int32), tf.constant(table, tf.float32)
+        batch = tf.shape(noise)[0]
+        seeds = as_image_seeds(seed, batch) if "noise" in used else None
+
+        def step(k, x, previous_x_start):
+            c = dict(zip(_COLUMNS, tf.unstack(tf.gather(table, k)), strict=True))
+            epsilon = tf.cast(predict(x, tf.repeat(timesteps[k], batch)), tf.float32)
+            x_start = (x - c["rate"] * epsilon) / c["signal"]
+            if self.clip:
+                x_start = tf.clip_by_value(x_start, -1.0, 1.0)
+            terms = {
+                "x": x,
+                "epsilon": epsilon,
+                "x_start": x_start,
+                "previous_x_start": previous_x_start,
+            }
+            x = sum(c[name] * term for name, term in terms.items() if name in used)
+            if "noise" in used:
+                x += c["noise"] * step_noise(seeds, k + 1, tf.shape(noise)[1:])
+            return k + 1, tf.ensure_shape(x, noise.shape), tf.ensure_shape(x_start, noise.shape)
+
+        _, x, _ = tf.while_loop(
+            lambda k, *_: k < len(timesteps),
+            step,
+            (0, noise, tf.zeros_like(noise)),
+            shape_invariants=(tf.TensorShape([]), noise.shape, noise.shape),
+            parallel_iterations=1,
+        )
+        return x
+
+    def _table(self, schedule):
+        """(timesteps, float64 table of shape (steps, columns)) for a schedule."""
+        timesteps = self.timesteps(schedule)
+        cumprod = schedule.alphas_cumprod[timesteps]
+        columns = dict.fromkeys(_COLUMNS, np.zeros(len(timesteps)))
+        columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
+        columns |= self.coefficients(schedule, timesteps)
+        return timesteps, np.stack([columns[name] for name in _COLUMNS], axis=1)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self):
+        return hash(repr(self))
+
+
+def sampling_timesteps(timesteps, steps, spacing):
+    """The descending timesteps a sampler visits, int64 of shape (steps,), within 0..timesteps-1.
+
+    "leading" takes every (timesteps // steps)-th from 0, "trailing" counts down from timesteps-1,
+    and "linspace" rounds an even division that holds both ends (Lin et al. 2024, table 2, with
+    timesteps from 0).
+
+    Raises:
+        ValueError: More steps than timesteps.
+    """
+    if steps > timesteps:
+        raise ValueError(
+            f"{steps} sampling timesteps are asked of a schedule of {timesteps}; use fewer steps."
+        )
+    if checked_spacing(spacing) == "leading":
+        return (np.arange(steps) * (timesteps // steps))[::-1]
+    if spacing == "trailing":
+        return np.round(timesteps - np.arange(steps) * (timesteps / steps)).astype(np.int64) - 1
+    return np.round(np.linspace(0, timesteps - 1, steps)).astype(np.int64)[::-1]
+
+
+def checked_steps(steps):
+    """`steps` as an int; refused where it is not a whole number of at least 1."""
+    if steps != int(steps) or steps < 1:
+        raise ValueError(f"steps is {steps}; use a whole number of at least 1.")
+    return int(steps)
+
+
+def checked_spacing(spacing):
+    """`spacing`; refused where it is not among `SPACINGS`."""
+    if spacing not in SPACINGS:
+        raise ValueError(f"Unknown spacing {spacing!r}; use one of {', '.join(SPACINGS)}.")
+    return spacing
