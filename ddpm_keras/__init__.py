@@ -24,6 +24,8 @@ _MODULES = (
     "samplers",
 )
 
+_PLACES = {"posthoc": "ema.posthoc"}  # of modules inside others
+
 __all__ = ["__version__", *_CLASSES, *_MODULES]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not errors
@@ -34,7 +36,7 @@ def __getattr__(name):
     if name in _CLASSES:
         return getattr(importlib.import_module(f".{_CLASSES[name]}", __name__), name)
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
+        return importlib.import_module(f".{_PLACES.get(name, name)}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -43,5 +45,5 @@ def __dir__():
 
 
 if not os.environ.pop("DDPM_KERAS_LAZY", ""):
-    for _name in (*_MODULES, *_CLASSES.values()):
-        importlib.import_module(f".{_name}", __name__)
+    for _name in (*_CLASSES, *_MODULES):
+        globals()[_name] = __getattr__(_name)

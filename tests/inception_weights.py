@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 
-from ddpm_keras.quality import fid_inception
+from ddpm_keras.quality.extractors import fid_inception
 
 
 @functools.cache

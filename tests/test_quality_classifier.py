@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from ddpm_keras import data
 from ddpm_keras.quality import ClassifierFeatures, evaluate_images, frechet_distance
-from ddpm_keras.quality.extractor import to_uint8
+from ddpm_keras.quality.extractors.base import to_uint8
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from ddpm_keras.quality import (
     ImageFolder,
     InceptionFeatures,
     extract_features,
-    fid_inception,
 )
+from ddpm_keras.quality.extractors import fid_inception
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def real_features(extractor, images):
 
 def chosen_weights(run, model, options):
     """The weight sets to evaluate: those of the model, and those synthesised afterwards."""
-    from .. import posthoc
+    from ..ema import posthoc
 
     try:
         names = [model.resolve(name) for name in options.weights] or list(model.weight_sets)

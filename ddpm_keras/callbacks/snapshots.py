@@ -6,7 +6,7 @@ import os
 import keras
 import numpy as np
 
-from .. import posthoc
+from ..ema import snapshots
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -78,7 +78,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             self._write()
 
     def _write(self):
-        self._written = posthoc.write_snapshot(self.directory, self.model.ema, self.dtype).step
+        self._written = snapshots.write_snapshot(self.directory, self.model.ema, self.dtype).step
 
     def _sixteenth(self):
         steps = self.params.get("steps")
@@ -92,12 +92,12 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         """Removes what an interrupted run wrote after the step that training goes on from."""
         if not os.path.isdir(self.directory):
             return
-        snapshots = posthoc.list_snapshots(self.directory)
-        if snapshots and self._written == 0 and not self._is_this_run(snapshots[0]):
+        stored = snapshots.list_snapshots(self.directory)
+        if stored and self._written == 0 and not self._is_this_run(stored[0]):
             raise ValueError(
                 f"{self.directory} holds the snapshots of another run: give an empty directory."
             )
-        for snapshot in snapshots:
+        for snapshot in stored:
             if snapshot.step > self._written:
                 os.remove(snapshot.path)
                 logger.info("Removed %s, which training will reach again.", snapshot.path)
@@ -107,7 +107,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         if snapshot.step > 0:
             return False
         ema = self.model.ema
-        values = posthoc.initial_values(snapshot)
+        values = snapshots.initial_values(snapshot)
         wanted = {i: ema.sources[i].numpy() for i in ema.averaged_positions}
         return values.keys() == wanted.keys() and all(
             np.array_equal(values[i], wanted[i].astype(snapshot.dtype)) for i in wanted

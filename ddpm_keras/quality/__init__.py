@@ -8,7 +8,7 @@ import importlib
 
 from .bootstrap import Difference, paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
-from .extractor import FeatureExtractor
+from .extractors.base import FeatureExtractor
 from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
@@ -41,5 +41,5 @@ __all__ = [
 
 def __getattr__(name):
     if name in _EXTRACTORS:
-        return getattr(importlib.import_module(f".{_EXTRACTORS[name]}", __name__), name)
+        return getattr(importlib.import_module(f".extractors.{_EXTRACTORS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

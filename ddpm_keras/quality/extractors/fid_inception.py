@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import files
-from ..interop import torch_file
-from .extractor import FeatureExtractor
+from ... import files
+from ...interop import torch_file
+from .base import FeatureExtractor
 
 # SHA-256 of pt_inception-2015-12-05-6726825d.pth (pytorch-fid), which is the same file as
 # weights-inception-2015-12-05-6726825d.pth (torch-fidelity).

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import files
-from .extractor import FeatureExtractor, to_uint8
+from ... import files
+from .base import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
 LARGEST_SIDE = 64  # larger images are averaged down to at most this many pixels first

@@ -1,0 +1,110 @@
+"""Snapshots of power-function averages on disk: one .npz file a time."""
+
+import dataclasses
+import json
+import os
+import re
+import zipfile
+
+import numpy as np
+
+from ..files import atomic_path
+
+FORMAT = "ddpm-keras power-function snapshot, version 1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """One file: when it was taken and the widths it holds (none: these are initial weights)."""
+
+    path: str
+    step: int
+    widths: tuple
+    dtype: str
+
+
+def write_snapshot(directory, ema, dtype="float32"):
+    """Stores the power-function averages of an `EMA` as they are, or the initial weights at step 0.
+
+    The file appears under its final name only when it is complete.
+
+    Args:
+        directory: Where to write; made if missing.
+        ema: An `EMA` with `snapshot_widths`.
+        dtype: "float32" or "float16" (half the size, three digits).
+
+    Returns:
+        The `Snapshot` written.
+    """
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"Snapshots are stored in 'float32' or 'float16'; got {dtype!r}.")
+    step = ema.num_updates - ema.num_updates % ema.update_every  # when they last moved
+    widths = ema.snapshot_widths if step else ()
+    arrays, averaged = {}, set(ema.averaged_positions)
+    for row, width in enumerate(widths or (None,)):
+        variables = ema.sources if width is None else ema.snapshot_variables(width)
+        for i, variable in enumerate(variables):
+            if i in averaged:
+                arrays[f"{row}_{i}"] = _stored(variable.numpy(), dtype)
+            elif row == 0:
+                arrays[f"copy_{i}"] = variable.numpy()
+    record = {"format": FORMAT, "step": step, "widths": widths, "dtype": dtype}
+    arrays["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    path = os.path.join(directory, f"snapshot-{step:08d}.npz")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+    return Snapshot(path, step, tuple(widths), dtype)
+
+
+def _stored(value, dtype):
+    stored = np.asarray(value, np.float32).astype(dtype)
+    if dtype == "float16" and not np.array_equal(np.isfinite(stored), np.isfinite(value)):
+        raise ValueError("A weight is too large for float16 snapshots: use dtype='float32'.")
+    return stored
+
+
+def list_snapshots(directory):
+    """The snapshots of a run, oldest first.
+
+    Args:
+        directory: A run directory, or the directory with the snapshots itself.
+
+    Returns:
+        A list of `Snapshot`.
+    """
+    directory = os.fspath(directory)
+    inner = os.path.join(directory, "snapshots")
+    directory = inner if os.path.isdir(inner) else directory
+    if not os.path.isdir(directory):
+        raise ValueError(f"There is no directory {directory}: give a run or its snapshots.")
+    names = sorted(n for n in os.listdir(directory) if re.fullmatch(r"snapshot-\d+\.npz", n))
+    snapshots = [_read_record(os.path.join(directory, name)) for name in names]
+    return sorted(snapshots, key=lambda snapshot: snapshot.step)
+
+
+def _read_record(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = json.loads(file["record"].tobytes().decode())
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        record = {}
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a snapshot of power-function averages: remove it.")
+    return Snapshot(path, record["step"], tuple(record["widths"]), record["dtype"])
+
+
+def initial_values(snapshot):
+    """The averaged weights in the snapshot of step 0: place in `network.weights` -> array."""
+    return read_arrays(snapshot, "0_")
+
+
+def read_arrays(snapshot, prefix):
+    """The arrays of a snapshot with this prefix, by their place in `network.weights`."""
+    with np.load(snapshot.path, allow_pickle=False) as file:
+        return {int(k[len(prefix) :]): file[k] for k in file.files if k.startswith(prefix)}
+
+
+def averages(snapshot, row):
+    """The averages of a width of a snapshot, float32, by their place in `network.weights`."""
+    arrays = read_arrays(snapshot, f"{row}_")
+    return {i: array.astype(np.float32) for i, array in arrays.items()}

@@ -1,0 +1,1 @@
+"""Networks that turn images into features, a file each; each loads TensorFlow when first used."""
