@@ -30,15 +30,15 @@ test: $(VENV)/.installed-test
 peers: $(VENV)/.installed-peers
 
 study: $(VENV)/.installed
-	$(BIN)/python benchmarks/study.py run
-	$(BIN)/python benchmarks/study.py collect runs/study
-	$(BIN)/python benchmarks/study.py write
+	$(BIN)/python studies/study.py run
+	$(BIN)/python studies/study.py collect runs/study
+	$(BIN)/python studies/study.py write
 
 study-mnist: $(VENV)/.installed
 	@$(PIP) --editable '.[mnist5k]'
-	$(BIN)/python benchmarks/study.py run --dataset mnist5k
-	$(BIN)/python benchmarks/study.py collect runs/study
-	$(BIN)/python benchmarks/study.py write
+	$(BIN)/python studies/study.py run --dataset mnist5k
+	$(BIN)/python studies/study.py collect runs/study
+	$(BIN)/python studies/study.py write
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

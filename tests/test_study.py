@@ -9,7 +9,7 @@ import pytest
 from report_runs import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "benchmarks"))
+sys.path.append(str(ROOT / "studies"))
 
 import study  # noqa: E402
 

@@ -1,11 +1,11 @@
 """The published study: what averages of the weights do to training, in numbers from files.
 
-    python benchmarks/study.py run                     # trains, evaluates; goes on where it was
-    python benchmarks/study.py run --dataset mnist5k   # the same for 28x28 digits, once: hours
-    python benchmarks/study.py collect runs/study      # copies the result files to docs/study/
-    python benchmarks/study.py write                   # docs/study.md, its figures, the README
+    python studies/study.py run                       # trains, evaluates; goes on where it was
+    python studies/study.py run --dataset mnist5k     # the same for 28x28 digits, once: hours
+    python studies/study.py collect runs/study        # copies the result files to docs/study/
+    python studies/study.py write                     # docs/study.md, its figures, the README
 
-`make study` does all of it. The text is docs/study/*.md.j2; every number in it comes from the
+`make study` does all of it. The text is studies/*.md.j2; every number in it comes from the
 result files, and nothing is claimed that they do not show.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import study_figures  # noqa: E402
+import figures  # noqa: E402
 
 from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app import training  # noqa: E402
@@ -130,7 +130,7 @@ def collect(root, out):
     """
     runs = [Run(path.parent) for path in sorted(root.glob("*/evaluation.json"))]
     if not runs:
-        sys.exit(f"{root} holds no evaluated run; first: python benchmarks/study.py run")
+        sys.exit(f"{root} holds no evaluated run; first: python studies/study.py run")
     return [thin(each, Run(out / each.path.name)) for each in runs]
 
 
@@ -366,7 +366,7 @@ def listing(names):
 def environment():
     """Jinja2 with the formats of the study; a name that is missing is an error."""
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(RESULTS),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -402,12 +402,10 @@ def write(results=RESULTS, out=ROOT):
     """Writes docs/study.md, the figures and the results of README.md below `out`."""
     studies = read(results)
     if not studies:
-        sys.exit(
-            f"{results} holds no results; first: python benchmarks/study.py collect runs/study"
-        )
+        sys.exit(f"{results} holds no results; first: python studies/study.py collect runs/study")
     page, readme = render(studies, (ROOT / "README.md").read_text(encoding="utf-8"))
     for name, study in studies.items():
-        for key, figure in study_figures.draw(study).items():
+        for key, figure in figures.draw(study).items():
             with files.atomic_path(out / "docs" / "study" / f"{name}-{key}.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=150)
     files.write_text(out / "docs" / "study.md", page)
