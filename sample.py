@@ -4,6 +4,7 @@
     python sample.py runs/digits --weights raw --out raw/            # one PNG an image
     python sample.py runs/digits --num 50000 --out samples.npz       # uint8, NHWC
     python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
+    python sample.py --from-diffusers checkpoint-500 --weights raw   # not its averages
 
 The same seed draws the same noise for every weight set, whatever the batch size.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
+from ddpm_keras import interop  # noqa: E402
 from ddpm_keras.app import console  # noqa: E402
 from ddpm_keras.app.options import sample_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
@@ -30,7 +32,8 @@ def main(argv):
     with console.input_errors():
         model = load(options)
         sampler = samplers.get(options.sampler, steps=options.steps)
-        with progress.bar(f"sampling {model.resolve(options.weights)}", options.num) as bar:
+        what = options.from_diffusers or model.resolve(options.weights)
+        with progress.bar(f"sampling {what}", options.num) as bar:
             drawn = model.sample(
                 options.num,
                 weights=options.weights,
@@ -52,13 +55,15 @@ def check_source(options):
         raise UsageError(
             "name one source: a run directory or .keras file, or --from-diffusers with a folder."
         )
-    path = Path(options.source or options.from_diffusers)
+    if options.from_diffusers:
+        with console.input_errors():
+            interop.find_unet(options.from_diffusers, options.weights)
+            interop.find_scheduler(options.from_diffusers)
+        return
+    path = Path(options.source)
     if not path.exists():
-        cure = "train.py makes a run, such as runs/digits"
-        if options.from_diffusers:
-            cure = "give a folder with a config.json and weights of diffusers"
-        raise UsageError(f"there is no {path}; {cure}.")
-    if options.source and path.is_file() and path.suffix != ".keras":
+        raise UsageError(f"there is no {path}; train.py makes a run, such as runs/digits.")
+    if path.is_file() and path.suffix != ".keras":
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
 
 
@@ -66,19 +71,31 @@ def load(options):
     """The model to draw from; a bare UNet becomes one with raw weights only."""
     import keras
 
-    from ddpm_keras import DDPM, interop
+    from ddpm_keras import DDPM
     from ddpm_keras.app import evaluation
     from ddpm_keras.app.run import Run
 
     if options.from_diffusers:
-        schedule, prediction = interop.load_diffusers_schedule(options.from_diffusers)
-        network = interop.load_diffusers(options.from_diffusers)
-        return DDPM(network, schedule=schedule, prediction=prediction, ema=None)
+        return load_diffusers(options.from_diffusers, options.weights)
     path = Path(options.source)
     if path.is_dir():
         return evaluation.load_model(Run.open(path))
     model = keras.saving.load_model(path)
     return model if isinstance(model, DDPM) else DDPM(model, ema=None)
+
+
+def load_diffusers(path, weights):
+    """The model in a diffusers folder, and a line that says what was taken from where."""
+    from ddpm_keras import DDPM
+
+    network = interop.load_diffusers(path, weights=weights)
+    schedule, prediction = interop.load_diffusers_schedule(path)
+    of_schedule = interop.find_scheduler(path) or "none given, so as published"
+    print(
+        f"weights: {interop.find_unet(path, weights)}; noise schedule: {of_schedule} "
+        f"({schedule.name}, {schedule.timesteps} timesteps, {prediction})"
+    )
+    return DDPM(network, schedule=schedule, prediction=prediction, ema=None)
 
 
 def cycle(labels, count):

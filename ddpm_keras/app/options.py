@@ -75,7 +75,7 @@ class SampleOptions:
 
     source: str = option("", "a run directory or a .keras file", positional=True)
     from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead")
-    weights: str = option("ema", "weight set: raw, ema, ema_0.999 ...")
+    weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)")
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a folder of PNGs")
     sampler: str = option("ddim", "sampler", choices=SAMPLERS)

@@ -1,17 +1,29 @@
-"""Weights exchanged with other implementations; nothing of PyTorch or diffusers is needed."""
+"""Weights exchanged with other implementations; nothing of PyTorch or diffusers is needed.
 
-from .diffusers import (
-    diffusers_config,
-    load_diffusers,
-    load_diffusers_schedule,
-    save_diffusers,
-    unet_arguments,
-)
+Which folder is meant (`find_unet`, `find_scheduler`) is told without TensorFlow; what builds a
+network loads it.
+"""
 
-__all__ = [
-    "diffusers_config",
-    "load_diffusers",
-    "load_diffusers_schedule",
-    "save_diffusers",
-    "unet_arguments",
-]
+import importlib
+
+_PLACES = {
+    "diffusers_config": "unet_config",
+    "find_scheduler": "folders",
+    "find_unet": "folders",
+    "load_diffusers": "diffusers",
+    "load_diffusers_schedule": "scheduler",
+    "save_diffusers": "diffusers",
+    "unet_arguments": "unet_config",
+}
+
+__all__ = [*_PLACES]
+
+
+def __getattr__(name):
+    if name in _PLACES:
+        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)
