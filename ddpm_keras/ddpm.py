@@ -8,19 +8,24 @@ import tensorflow as tf
 from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_distribution
 
 from . import noise, samplers
-from .ema import EMAModel, WarmupDecay
+from .ema import WarmupDecay
 from .ema.groups import tf_variable
+from .inputs import ImageModel, as_numpy, fits
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 
 QUARTILES = 4
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
-class DDPM(EMAModel):
+class DDPM(ImageModel):
     """Trains a network to undo noise, and keeps moving averages of its weights.
 
-    Images are uint8 in 0..255, scaled to [-1, 1] in the graph, or float already in [-1, 1];
-    (batch, height, width, channels). All randomness of training is a function of `seed`, the number
+    Images are uint8 in 0..255 or float in `image_range`, (batch, height, width, channels); they are
+    scaled to [-1, 1] in the graph. `fit` takes an array or tensor of them, a `tf.data.Dataset`, a
+    `PyDataset`, a generator or a PyTorch `DataLoader` of `x`, `(x,)`, `(x, y)` or
+    `(x, y, sample_weight)`. `y` are the labels of a conditional network, integers (N,) or (N, 1) in
+    0..num_classes - 1, and is ignored without classes; `sample_weight`, finite and at least 0,
+    weights the loss of each image. All randomness of training is a function of `seed`, the number
     of the step and the replica, so that a run that is resumed equals one that never stopped.
 
     Args:
@@ -37,9 +42,12 @@ class DDPM(EMAModel):
             classifier-free guidance (Ho & Salimans 2022). Used by networks with `num_classes` only.
         accumulation_steps: micro-batches a batch is split into, for one optimizer step.
         seed: of the noise, the timesteps and the dropout masks.
+        image_range: (low, high) of float images, low < high: (0, 255) for those of
+            `keras.utils.image_dataset_from_directory`, (0, 1) for images divided by 255.
 
     Raises:
-        ValueError: an argument is not among its choices.
+        ValueError: an argument is not among its choices, or the network's output is not shaped like
+            its images.
 
     Example:
 
@@ -65,9 +73,10 @@ class DDPM(EMAModel):
         label_dropout=0.1,
         accumulation_steps=1,
         seed=0,
+        image_range=(-1, 1),
         **kwargs,
     ):
-        super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
+        super().__init__(network, ema, accumulation_steps, image_range, **kwargs)
         self.schedule = noise.get(schedule, timesteps)
         noise.check_prediction(prediction)
         noise.loss_weights(self.schedule, prediction, weighting, [0])  # refuses unknown weightings
@@ -81,6 +90,8 @@ class DDPM(EMAModel):
         self._grad_norm = keras.metrics.Mean("grad_norm")
         self._quartiles = [keras.metrics.Mean(f"loss_q{i + 1}") for i in range(QUARTILES)]
         self._traced = _Traced(self)
+        if network.built and getattr(network, "outputs", None):
+            _check_output(network.outputs[0].shape, network.inputs[0].shape)
 
     def get_config(self):
         return super().get_config() | {
@@ -107,15 +118,11 @@ class DDPM(EMAModel):
 
     # Training
 
-    def fit(self, x=None, *args, **kwargs):
-        if isinstance(x, np.ndarray):
-            _check_range(x)
-        return super().fit(x, *args, **kwargs)
-
     def train_step(self, data):
         """One optimizer step on the diffusion loss, then one move of the averages."""
-        images, labels = self._unpack(data)
+        images, labels, weights = self.inputs_taken.unpack(data)
         batch = self._noised(images, labels, self._step_key())
+        batch["weight"] = _times(batch["weight"], weights)
         loss, per_image, gradients = self._gradients(self._loss_of_noised, batch)
         count = tf.shape(images)[0]
         self._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
@@ -142,7 +149,7 @@ class DDPM(EMAModel):
     def _noised(self, images, labels, key):
         """What the loss needs of a batch: x_t, t, the target, its weight and the labels."""
         time_key, noise_key, label_key = tf.unstack(tf.random.split(key, 3))
-        x_start = _to_float(images)
+        x_start = self.inputs_taken.scaled(images)
         batch = tf.shape(x_start)[0]
         t = tf.random.stateless_uniform([batch], time_key, 0, self.schedule.timesteps, tf.int32)
         epsilon = tf.random.stateless_normal(tf.shape(x_start), noise_key)
@@ -168,12 +175,16 @@ class DDPM(EMAModel):
 
     def _squared_error(self, batch, training):
         """Weighted mean squared error of each image, float32 (batch,) (Ho et al. 2020, eq. 14)."""
-        inputs = [batch["x"], batch["t"]]
-        if batch["labels"] is not None:
-            inputs.append(batch["labels"])
-        output = tf.cast(self.network(inputs, training=training), tf.float32)
+        output = self._output(batch["x"], batch["t"], batch["labels"], training)
         error = tf.square(output - batch["target"])
         return batch["weight"] * tf.reduce_mean(error, axis=list(range(1, error.shape.rank)))
+
+    def _output(self, x, t, labels, training):
+        """What the network predicts, float32, shaped like x."""
+        inputs = [x, t] if labels is None else [x, t, labels]
+        output = tf.cast(self.network(inputs, training=training), tf.float32)
+        _check_output(output.shape, x.shape)
+        return tf.ensure_shape(output, x.shape) if None in output.shape[1:] else output
 
     def _track_quartiles(self, per_image, t):
         """Loss by quarter of the timesteps (Nichol & Dhariwal 2021, section 3.3)."""
@@ -181,29 +192,16 @@ class DDPM(EMAModel):
         for index, metric in enumerate(self._quartiles):
             metric.update_state(per_image, sample_weight=tf.cast(quartile == index, tf.float32))
 
-    def _unpack(self, data):
-        """(images, labels or None) of a batch, refused where shapes or labels do not fit."""
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise ValueError(
-                f"The network takes images of shape {self.image_shape}, but the batches hold "
-                f"{tuple(images.shape[1:])}."
-            )
-        if self.num_classes is None:
-            return images, None
-        if labels is None:
-            raise ValueError("A conditional network is trained on (images, labels): give labels.")
-        return images, tf.reshape(tf.cast(labels, tf.int32), [-1])
-
     # Validation
 
     def test_step(self, data):
         """The loss of the weight set `evaluation_weights` on the same noise at every call."""
-        images, labels = self._unpack(data)
+        images, labels, weights = self.inputs_taken.unpack(data)
         count = tf.shape(images)[0]
         start = tf.cast(self._loss_tracker.count.value, tf.int32)  # images seen since the reset
         with self.weight_scope(self.evaluation_weights):
             per_image, t = self._fixed_losses(images, labels, start)
+        per_image = _times(per_image, weights)
         self._loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)
         self._track_quartiles(per_image, t)
         return {m.name: m.result() for m in (self._loss_tracker, *self._quartiles)}
@@ -213,7 +211,7 @@ class DDPM(EMAModel):
 
         The timesteps follow the golden ratio, which spreads any run of consecutive numbers evenly.
         """
-        x_start = _to_float(images)
+        x_start = self.inputs_taken.scaled(images)
         count = tf.shape(x_start)[0]
         index = tf.cast(start + tf.range(count), tf.float64)
         place = tf.math.floormod(0.5 + index * (5**0.5 - 1) / 2, 1.0)
@@ -227,28 +225,47 @@ class DDPM(EMAModel):
         """The loss of one weight set on fixed noise, comparable between weight sets and epochs.
 
         Args:
-            images: uint8 or float in [-1, 1], (N, height, width, channels).
-            labels: int (N,), for a conditional network.
+            images: uint8 or float in `image_range`, an array (N, height, width, channels).
+            labels: integers (N,) in 0..num_classes - 1, for a conditional network.
             weights: a name of `weight_sets`, "ema" or a `WeightSet`.
-            repeats: how often each image is used, with other noise and another timestep.
-            batch_size: images at a time; does not change the result but for rounding.
+            repeats: how often each image is used, with other noise and timestep, at least 1.
+            batch_size: images at a time, at least 1; changes the result by rounding only.
 
         Returns:
             The mean loss, a float.
+
+        Raises:
+            ValueError: images or labels are not what the model is trained on.
         """
+        if repeats < 1 or batch_size < 1:
+            raise ValueError(
+                f"repeats and batch_size must be at least 1, not {repeats} and {batch_size}."
+            )
+        images, labels = self.evaluation_arrays(images, labels)
         values = self._tensors(weights)
         losses = []
         for repeat in range(repeats):
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)
-                part_labels = (
-                    None if self.num_classes is None else tf.constant(labels[part], tf.int32)
-                )
+                part_labels = None if labels is None else tf.constant(labels[part])
                 index = tf.constant(repeat * len(images) + start)
                 losses.append(
                     self._traced.losses(values, tf.constant(images[part]), part_labels, index)
                 )
         return float(np.mean(np.concatenate(losses), dtype=np.float64))
+
+    def evaluation_arrays(self, images, labels=None):
+        """(images, labels) as checked arrays; labels int32 (N,), or None for a network without.
+
+        Raises:
+            ValueError: they are not what the model is trained on.
+        """
+        self.inputs_taken.check_arrays(images, labels)
+        if self.num_classes is None:
+            if labels is not None:
+                raise ValueError("labels need a network with num_classes: leave them out.")
+            return as_numpy(images), None
+        return as_numpy(images), self.inputs_taken.check_labels(labels, len(images))
 
     # Sampling
 
@@ -320,15 +337,9 @@ class DDPM(EMAModel):
             return None
         if labels is None:
             labels = np.arange(start, start + num_images) % self.num_classes
-        labels = np.asarray(labels, np.int32)
-        if labels.ndim and labels.shape != (num_images,):
-            raise ValueError(f"{num_images} images need one label each, not {labels.shape}.")
-        if labels.size and not 0 <= labels.min() <= labels.max() <= self.num_classes:
-            raise ValueError(
-                f"labels must lie in 0..{self.num_classes} ({self.num_classes} means none), "
-                f"not {labels.min()}..{labels.max()}."
-            )
-        return np.broadcast_to(labels, (num_images,))
+        if np.ndim(labels) == 0:
+            labels = np.full(num_images, labels)
+        return self.inputs_taken.check_labels(labels, num_images, none_allowed=True)
 
     def predict_epsilon(self, x, t, labels=None, guidance_scale=None):
         """The noise in `x`, with the weights the network has now.
@@ -347,8 +358,7 @@ class DDPM(EMAModel):
             twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
             with_label, without = tf.split(self.predict_epsilon(*twice), 2)
             return without + guidance_scale * (with_label - without)
-        inputs = [x, t] if labels is None else [x, t, labels]
-        output = tf.cast(self.network(inputs, training=False), tf.float32)
+        output = self._output(x, t, labels, training=False)
         return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
 
     def _tensors(self, weights):
@@ -390,19 +400,15 @@ class _Traced:
         return tf.function(sample, input_signature=(weights, seeds, [*labels, *guidance]))
 
 
-def _to_float(images):
-    """Images as float32: integers from 0..255 to [-1, 1], floats as they are."""
-    if images.dtype.is_integer:
-        return tf.cast(images, tf.float32) / 127.5 - 1.0
-    return tf.cast(images, tf.float32)
+def _times(per_image, weights):
+    return per_image if weights is None else per_image * weights
 
 
-def _check_range(images):
-    """Refuses floats outside [-1, 1], which would train without an error on nonsense."""
-    if images.size and images.dtype.kind == "f":
-        low, high = float(images.min()), float(images.max())
-        if not (low >= -1.001 and high <= 1.001):
-            raise ValueError(
-                f"Float images must lie in [-1, 1], not {low:g}..{high:g}; "
-                "give uint8 images in 0..255, or scale them by x / 127.5 - 1."
-            )
+def _check_output(output, image):
+    """Refuses an output that is not shaped like the image, which the loss would broadcast."""
+    output, image = tuple(output)[1:], tuple(image)[1:]
+    if not fits(output, image):
+        raise ValueError(
+            f"The network gives {output} for images of shape {image}: build it so that its output "
+            "has the shape of the image."
+        )

@@ -309,7 +309,7 @@ def test_labels_out_of_range_are_refused():
     model = conditional()
     with pytest.raises(ValueError, match=r"0\.\.3.*means none"):
         model.sample(1, labels=[4])
-    with pytest.raises(ValueError, match="one label each"):
+    with pytest.raises(ValueError, match="2 numbers for 3 images"):
         model.sample(3, labels=[1, 2])
 
 

@@ -10,8 +10,9 @@ class ValidationLoss(keras.callbacks.Callback):
     that the numbers differ by the weights alone.
 
     Args:
-        images: held-out images, uint8 or float in [-1, 1], (N, height, width, channels).
-        labels: their classes, for a conditional model.
+        images: held-out images, uint8 or float in the model's `image_range`, an array
+            (N, height, width, channels). They are checked before training begins.
+        labels: their classes, integers (N,), for a conditional model.
         repeats: how often each image is used, with other noise and another timestep, at least 1.
         batch_size: images at a time.
         every: epochs between validations, at least 1.
@@ -24,6 +25,9 @@ class ValidationLoss(keras.callbacks.Callback):
         self.repeats = repeats
         self.batch_size = batch_size
         self.every = every
+
+    def on_train_begin(self, logs=None):
+        self.model.evaluation_arrays(self.images, self.labels)  # refused now, not after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:

@@ -1,0 +1,181 @@
+"""The containers that `fit` and `evaluate` are given: told apart, and made what Keras takes."""
+
+import collections.abc
+import copy
+import functools
+import itertools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .checks import as_numpy, unpacked
+
+
+def prepare(inputs, x, y=None, sample_weight=None):
+    """What `fit` and `evaluate` of Keras take, in place of what was given.
+
+    Args:
+        inputs: the `Inputs` of the model.
+        x, y, sample_weight: as given to `fit`.
+
+    Returns:
+        (x, y, sample_weight).
+
+    Raises:
+        ValueError: what was given is not images (and labels), in one line that names the cure.
+    """
+    if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        _check_spec(inputs, x.element_spec)
+    elif isinstance(x, keras.utils.PyDataset):
+        x = _of_py_dataset(inputs, x)
+    elif _is_data_loader(x):
+        x = _of_data_loader(inputs, x)
+    elif isinstance(x, collections.abc.Iterator):
+        x = _of_iterator(inputs, x)
+    else:
+        return arrays(inputs, x, y, sample_weight)
+    return x, y, sample_weight
+
+
+def arrays(inputs, x, y=None, sample_weight=None):
+    """Whole arrays, every value checked; labels that an unconditional model ignores are dropped."""
+    if isinstance(x, (str, bytes)) or hasattr(x, "__fspath__"):
+        raise ValueError(
+            f"{str(x)[:80]!r} is a name, not images: read a folder by "
+            "keras.utils.image_dataset_from_directory, and give DDPM(..., image_range=(0, 255))."
+        )
+    if isinstance(x, tuple) and len(x) in (2, 3):
+        raise ValueError(
+            f"x is a tuple of {len(x)} parts: give them one by one, as x, y and sample_weight."
+        )
+    y, sample_weight = (
+        np.asarray(part) if isinstance(part, (list, tuple)) else part for part in (y, sample_weight)
+    )
+    inputs.check_arrays(x, y, sample_weight)
+    if inputs.num_classes is None:  # Keras forgets weights that come without labels
+        y = None if sample_weight is None else np.zeros(len(x), np.int32)
+    return x, y, sample_weight
+
+
+def class_weights(inputs, x, class_weight):
+    """(x, class_weight): of a data set the weights become those of its images.
+
+    Args:
+        inputs: the `Inputs` of the model.
+        x: as made by `prepare`.
+        class_weight: dict class -> weight; classes left out count 1.
+
+    Raises:
+        ValueError: the model has no classes, or the dict is not one of its classes' weights.
+    """
+    if inputs.num_classes is None:
+        raise ValueError(
+            "class_weight needs a network with num_classes: give sample_weight, one an image."
+        )
+    table = _table(inputs.num_classes, class_weight)
+    if not isinstance(x, tf.data.Dataset):
+        return x, dict(enumerate(table.tolist()))
+
+    def weighted(*batch):
+        images, labels, weights = unpacked(batch)
+        if weights is not None:
+            raise ValueError("The data set has a sample_weight already: leave out class_weight.")
+        index = tf.clip_by_value(tf.cast(labels, tf.int64), 0, len(table) - 1)  # checked later
+        return images, labels, tf.gather(tf.constant(table), tf.reshape(index, [-1]))
+
+    return x.map(weighted), None
+
+
+def _table(num_classes, class_weight):
+    """The weights as float32 (num_classes,)."""
+    table = np.ones(num_classes, np.float32)
+    try:
+        for label, weight in class_weight.items():
+            if label != int(label) or not 0 <= label < num_classes:
+                raise ValueError
+            table[int(label)] = weight
+        if not (np.isfinite(table).all() and (table >= 0).all()):
+            raise ValueError
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(
+            f"class_weight must be a dict of classes in 0..{num_classes - 1} and finite weights of "
+            f"at least 0, such as {{0: 2.0}}, not {str(class_weight)[:80]}."
+        ) from None
+    return table
+
+
+def _check_spec(inputs, spec):
+    leaves = tf.nest.flatten(spec)
+    if not any(type(leaf).__name__ == "PerReplicaSpec" for leaf in leaves):
+        inputs.check_kinds(*unpacked(spec))  # of replicas it is known when a step is traced
+
+
+def _of_py_dataset(inputs, dataset):
+    if dataset.num_batches == 0:
+        raise ValueError("The PyDataset has no batches: give it a __len__ of at least 1.")
+    first = dataset[0]
+    inputs.check_kinds(*unpacked(first))
+    return dataset if isinstance(first, (tuple, list)) else _TuplesOf(inputs, dataset)
+
+
+class _TuplesOf(keras.utils.PyDataset):
+    """A PyDataset of bare images as one of tuples, which Keras asks for."""
+
+    def __init__(self, inputs, dataset):
+        super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
+        self.inputs = inputs
+        self.dataset = dataset
+
+    @property
+    def num_batches(self):
+        return self.dataset.num_batches
+
+    def __getitem__(self, index):
+        return _in_tuple(self.inputs, self.dataset[index])
+
+    def on_epoch_begin(self):
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.dataset.on_epoch_end()
+
+
+def _is_data_loader(x):
+    return any(
+        kind.__name__ == "DataLoader" and kind.__module__.startswith("torch.utils.data")
+        for kind in type(x).__mro__
+    )
+
+
+def _of_data_loader(inputs, loader):
+    first = next(iter(loader), None)
+    if first is None:
+        raise ValueError("The DataLoader has no batches: give it images.")
+    inputs.check_kinds(*unpacked(first))
+    if isinstance(first, (tuple, list)):
+        return loader
+    loader = copy.copy(loader)  # Keras takes the rows of a bare tensor for its parts
+    loader.collate_fn = functools.partial(_collated_in_tuple, loader.collate_fn)
+    return loader
+
+
+def _collated_in_tuple(collate, rows):
+    return (collate(rows),)
+
+
+def _of_iterator(inputs, iterator):
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("The generator yields no batch: give one that yields (images,).")
+    inputs.check_kinds(*unpacked(first))
+    return (_in_tuple(inputs, batch) for batch in itertools.chain([first], iterator))
+
+
+def _in_tuple(inputs, batch):
+    """A batch as (x,), (x, y) or (x, y, sample_weight), of NumPy arrays."""
+    images, labels, weights = unpacked(batch)
+    parts = [images, None if inputs.num_classes is None else labels, weights]
+    while parts[-1] is None:
+        parts.pop()
+    return tuple(None if part is None else as_numpy(part) for part in parts)

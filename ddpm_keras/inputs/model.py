@@ -1,0 +1,215 @@
+"""A Keras model trained on images alone, with every door checked through which they come."""
+
+import contextlib
+import functools
+import inspect
+import logging
+import math
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+from ..ema import EMAModel
+from . import containers
+from .checks import Inputs, check_image_range, unpacked
+
+_PARTS = ("x", "y", "sample_weight")
+
+logger = logging.getLogger("ddpm_keras")
+
+
+class ImageModel(EMAModel):
+    """An `EMAModel` that is trained on images with a loss of its own.
+
+    What `fit`, `evaluate`, `train_on_batch` and `test_on_batch` are given is refused in one line,
+    a `ValueError`, if it is not images (and labels) that the network takes: as far as possible
+    before anything is made, otherwise before the step on the batch that is wrong.
+
+    A subclass has `image_shape` and `num_classes`.
+
+    Args:
+        network, ema, accumulation_steps: as of `EMAModel`.
+        image_range: (low, high) of float images.
+    """
+
+    def __init__(self, network, ema=None, accumulation_steps=1, image_range=(-1, 1), **kwargs):
+        if keras.config.image_data_format() != "channels_last":
+            raise ValueError(
+                "Keras is set to channels_first, but images are (height, width, channels) here: "
+                "call keras.config.set_image_data_format('channels_last')."
+            )
+        super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
+        self.image_range = check_image_range(image_range)
+        self._asserting = False
+
+    def get_config(self):
+        return super().get_config() | {"image_range": list(self.image_range)}
+
+    @functools.cached_property
+    def inputs_taken(self):
+        """The `Inputs` that say what images, labels and weights this model takes."""
+        return Inputs(self.image_shape, self.image_range, self.num_classes)
+
+    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, *args, **kw):
+        """Compiles for training.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            loss, loss_weights, metrics, weighted_metrics: must be left out: the loss is the model's
+                own, and nothing is predicted that a metric could compare.
+            *args, **kw: further arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        given = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics}
+        given["weighted_metrics"] = args[0] if args else kw.get("weighted_metrics")
+        for name, value in given.items():
+            if value is not None and value != []:
+                raise ValueError(
+                    f"{type(self).__name__} trains on a loss of its own: leave out {name} of "
+                    "compile. Its weighting is an argument of the model, and callbacks measure."
+                )
+        super().compile(optimizer, None, None, None, *args, **kw)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # The doors.
+
+    def fit(self, *args, **kwargs):
+        """Trains on images; the arguments are those of `keras.Model.fit`.
+
+        Raises:
+            ValueError: what is given is not images (and labels) that this model takes.
+        """
+        given = _by_name(keras.Model.fit, self, args, kwargs)
+        self._prepare(given)
+        if given.get("class_weight") is not None:
+            given["x"], given["class_weight"] = containers.class_weights(
+                self.inputs_taken, given["x"], given["class_weight"]
+            )
+        if given.get("validation_data") is not None:
+            data = dict(
+                zip(("x", "y", "sample_weight"), unpacked(given["validation_data"]), strict=True)
+            )
+            self._prepare(data)
+            given["validation_data"] = tuple(data.values())
+        if not isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
+            callbacks = given.get("callbacks") or []
+            callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+            given["callbacks"] = [*callbacks, _NarrowRange()]
+        with self._one_line():
+            return super().fit(**given)
+
+    def evaluate(self, *args, **kwargs):
+        """The loss of images; the arguments are those of `keras.Model.evaluate`.
+
+        Raises:
+            ValueError: what is given is not images (and labels) that this model takes.
+        """
+        given = _by_name(keras.Model.evaluate, self, args, kwargs)
+        if not given.get("_use_cached_eval_dataset"):  # then `fit` has prepared it
+            self._prepare(given)
+        with self._one_line():
+            return super().evaluate(**given)
+
+    def train_on_batch(self, *args, **kwargs):
+        given = _by_name(keras.Model.train_on_batch, self, args, kwargs)
+        self._prepare_arrays(given)
+        if given.get("class_weight") is not None:
+            _, given["class_weight"] = containers.class_weights(
+                self.inputs_taken, None, given["class_weight"]
+            )
+        with self._one_line():
+            return super().train_on_batch(**given)
+
+    def test_on_batch(self, *args, **kwargs):
+        given = _by_name(keras.Model.test_on_batch, self, args, kwargs)
+        self._prepare_arrays(given)
+        with self._one_line():
+            return super().test_on_batch(**given)
+
+    def _prepare(self, given, prepare=containers.prepare):
+        """Checks x, y and sample_weight of a dict of arguments, and makes them what Keras takes."""
+        prepared = prepare(self.inputs_taken, *(given.get(name) for name in _PARTS))
+        given.update(zip(_PARTS, prepared, strict=True))
+
+    def _prepare_arrays(self, given):
+        self._prepare(given, containers.arrays)
+
+    @contextlib.contextmanager
+    def _one_line(self):
+        """Turns the failed assertion of a batch into a `ValueError` of one line."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            line = self.inputs_taken.refusal(error)
+            if line is None:
+                raise
+        else:
+            return
+        raise ValueError(line)
+
+    # The checks of each batch.
+
+    def _make_function(self, step_function):
+        self._asserting = True  # for training and evaluation; what is predicted from is noise
+        try:
+            return super()._make_function(step_function)
+        finally:
+            self._asserting = False
+
+    def _autoconvert_optionals(self, step_function):
+        """Here Keras hands a batch to the compiled step: outside of XLA, which drops assertions."""
+        step = super()._autoconvert_optionals(step_function)
+        return self._asserted(step) if self._asserting else step
+
+    def _asserted(self, step):
+        strategy = self.distribute_strategy
+
+        def asserted_step(data):
+            waits = []
+            for replica in _of_each_replica(strategy, data):
+                waits += self.inputs_taken.assertions(*unpacked(replica))
+            with tf.control_dependencies([wait for wait in waits if wait is not None]):
+                return step(data)
+
+        return asserted_step
+
+
+class _NarrowRange(keras.callbacks.Callback):
+    """Warns if the float images of the first batch use only the upper half of [-1, 1]."""
+
+    def on_train_begin(self, logs=None):
+        self._looking = self.model.image_range == (-1, 1)
+        if self._looking:
+            self.model.inputs_taken.watch_least()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._looking and 0 <= float(self.model.inputs_taken.least) < math.inf:
+            logger.warning(
+                "All float images of the first batch lie in [0, 1], half of image_range=(-1, 1): "
+                "if that is their whole range, give DDPM(..., image_range=(0, 1))."
+            )
+        self._looking = False
+
+
+def _by_name(function, model, args, kwargs):
+    """The arguments of a call as a dict; those of **kwargs too."""
+    given = dict(inspect.signature(function).bind(model, *args, **kwargs).arguments)
+    given.pop("self")
+    return given | given.pop("kwargs", {})
+
+
+def _of_each_replica(strategy, data):
+    """The batch of each replica of this process, of what an iterator of a strategy gives."""
+    local = [strategy.experimental_local_results(leaf) for leaf in tree.flatten(data)]
+    count = max(len(parts) for parts in local)
+    return [
+        tree.pack_sequence_as(data, [parts[i % len(parts)] for parts in local])
+        for i in range(count)
+    ]
