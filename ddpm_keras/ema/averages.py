@@ -19,6 +19,7 @@ from keras.src.saving.keras_saveable import KerasSaveable
 
 from .decays import PowerFunctionDecay, as_decay, named_decays
 from .groups import (
+    can_be_averaged,
     in_groups,
     is_float,
     join,
@@ -364,7 +365,8 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         """Moves every average once towards the weights as they are now.
 
         Call it once after each optimizer step, eagerly or in a `tf.function`, in a replica or not.
-        All averaged weights move, also those frozen since `build` and no longer listed.
+        All averaged weights move, also those frozen since `build` and no longer listed. If any of
+        them is not finite, nothing moves or counts: no average ever takes in such a number.
 
         Args:
             variables: The weights in training; each must have been given to `build`.
@@ -383,33 +385,34 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         if self._pending:
             with tf.init_scope():
                 self._settle()
+        weights = [group.weights_now() for group in self._groups]
+        usable = [tf.convert_to_tensor(stepped), *map(can_be_averaged, weights)]
         # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
         tf.__internal__.distribute.interim.maybe_merge_call(
-            self._count_and_move, strategy_of(self._sources[0]), stepped
+            self._count_and_move,
+            strategy_of(self._sources[0]),
+            tf.reduce_all(tf.stack(usable)),
+            weights,
         )
 
-    def _count_and_move(self, strategy, stepped):
-        if isinstance(stepped, tf.distribute.DistributedValues):
-            stepped = strategy.experimental_local_results(stepped)[0]  # the same in every replica
-        if isinstance(stepped, (bool, np.bool_)):
-            if stepped:
-                self._count(strategy)
-            return
-        tf.cond(stepped, lambda: self._count(strategy), lambda: None)
+    def _count_and_move(self, strategy, usable, weights):
+        if isinstance(usable, tf.distribute.DistributedValues):
+            usable = strategy.experimental_local_results(usable)[0]  # the same in every replica
+        tf.cond(usable, lambda: self._count(strategy, weights), lambda: None)
 
-    def _count(self, strategy):
+    def _count(self, strategy, weights):
         steps = tf.convert_to_tensor(self._steps)
         if self.update_every == 1:
-            self._move(strategy, steps)
+            self._move(strategy, weights, steps)
         else:
             due = tf.equal((steps + 1) % self.update_every, 0)
-            tf.cond(due, lambda: self._move(strategy, steps), lambda: None)
+            tf.cond(due, lambda: self._move(strategy, weights, steps), lambda: None)
         strategy.extended.update(self._steps.value, lambda v: v.assign(steps + 1), group=False)
 
-    def _move(self, strategy, steps):
+    def _move(self, strategy, weights, steps):
         rates = self._rates(steps)
-        for group in self._groups:
-            group.move(strategy, rates)
+        for group, joined in zip(self._groups, weights, strict=True):
+            group.move(strategy, joined, rates)
 
     def _rates(self, steps):
         """1 - beta of this update for every average, float32 scalars, computed in float64."""

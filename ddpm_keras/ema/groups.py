@@ -10,6 +10,10 @@ import tensorflow as tf
 # and no large temporary arrays for a big one.
 GROUP_SIZE = 2**22
 
+# Weights are averaged while even the sum of their sizes is below half of the largest float32, so that
+# their differences from an average are finite too.
+LARGEST_SUM = float(np.finfo(np.float32).max) / 2
+
 
 def tf_variable(variable):
     """The TensorFlow variable of a Keras variable; anything else as it is."""
@@ -74,17 +78,17 @@ class Group:
         shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return dict(zip(self.positions, shaped, strict=True))
 
-    def move(self, strategy, rates):
+    def move(self, strategy, weights, rates):
         """Moves every average once towards the weights, in the graph.
 
         In each replica on its own copies, which stay equal without talking to each other.
 
         Args:
             strategy: The `tf.distribute.Strategy` of the variables, in cross-replica context.
+            weights: What `weights_now` gave, in each replica.
             rates: 1 - beta of each average, float32 scalars in the order of `averages`.
         """
         averages = [average.value for average in self.averages]
-        weights = [tf_variable(v) for v in self.weights]
         strategy.extended.update(
             averages[0], _lerp, args=(averages[1:], weights, rates), group=False
         )
@@ -95,12 +99,16 @@ def join(values):
     return tf.concat([tf.reshape(tf.cast(v, tf.float32), [-1]) for v in values], 0)
 
 
+def can_be_averaged(flat):
+    """Whether a flat array holds finite numbers only (see `LARGEST_SUM`), a boolean tensor."""
+    return tf.reduce_sum(tf.abs(flat)) <= LARGEST_SUM  # false for NaN; one pass, at memory speed
+
+
 def _lerp(first, others, weights, rates):
     """average += rate * (weight - average) for each average, in place."""
-    joined = join(weights)
     for average, rate in zip((first, *others), rates, strict=True):
         tf.raw_ops.ResourceApplyGradientDescent(
-            var=average.handle, alpha=rate, delta=average - joined
+            var=average.handle, alpha=rate, delta=average - weights
         )
 
 
