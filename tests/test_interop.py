@@ -5,59 +5,21 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+from diffusers_folders import CONFIG, assert_same_weights, narrow_unet, randomize, read_state
 
 from ddpm_keras import interop, noise
 from ddpm_keras.networks import UNet
 
-# google/ddpm-cifar10-32's settings, narrowed.
-CONFIG = {
-    "_class_name": "UNet2DModel",
-    "_diffusers_version": "0.1.2",
-    "act_fn": "silu",
-    "attention_head_dim": None,
-    "block_out_channels": [8, 16],
-    "center_input_sample": False,
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "downsample_padding": 0,
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
-    "in_channels": 3,
-    "layers_per_block": 1,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-06,
-    "norm_num_groups": 4,
-    "out_channels": 3,
-    "sample_size": 8,
-    "time_embedding_type": "positional",
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-}
-
-
-def randomize(network, seed=0):
-    rng = np.random.default_rng(seed)
-    network.set_weights([rng.normal(0, 0.1, w.shape) for w in network.get_weights()])
-    return network
-
 
 @pytest.fixture(scope="module")
 def unet():
-    return randomize(UNet(**interop.unet_arguments(CONFIG)))
+    return narrow_unet()
 
 
 @pytest.fixture
 def folder(unet, tmp_path):
     interop.save_diffusers(unet, tmp_path / "model")
     return tmp_path / "model"
-
-
-def read_state(folder):
-    return safetensors.numpy.load_file(folder / "diffusion_pytorch_model.safetensors")
-
-
-def assert_same_weights(found, expected):
-    assert found.get_config() | {"name": ""} == expected.get_config() | {"name": ""}
-    for a, b in zip(found.weights, expected.weights, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_the_published_configuration_is_the_default_unet():

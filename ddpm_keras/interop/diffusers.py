@@ -19,7 +19,7 @@ from .. import files
 from ..networks import UNet
 from . import unet_weights, weight_files
 from .checks import shown, within
-from .folders import CONFIG, WEIGHTS, find_unet, find_weights, read_json
+from .folders import CONFIG, WEIGHTS, check_weights, find_unet, find_weights, read_json
 from .unet_config import diffusers_config, unet_arguments
 
 
@@ -52,8 +52,9 @@ def load_diffusers(path_or_state, config=None, weights="ema", variant=None):
     >>> network.count_params()
     35746307
     """
+    check_weights(weights)
     if isinstance(path_or_state, Mapping):
-        _check_choice(variant, "a state dict")
+        _check_variant(variant, "a state dict")
         arguments, wanted = _arguments(config)
         state, source = path_or_state, contextlib.nullcontext()
     else:
@@ -104,13 +105,13 @@ def _file(path, config, weights, variant):
             f"load_diffusers takes a folder, a file or a state dict, not {shown(path)}."
         )
     if os.path.isfile(path):
-        _check_choice(variant, "a file")
+        _check_variant(variant, "a file")
         return Path(path), config
     folder = find_unet(path, weights)
     return find_weights(folder, variant), folder / CONFIG if config is None else config
 
 
-def _check_choice(variant, source):
+def _check_variant(variant, source):
     """Only among the files of a folder there is something to choose."""
     if variant is not None:
         raise ValueError(f"variant={shown(variant)} chooses a file of a folder; {source} is one.")

@@ -18,7 +18,7 @@ from .checks import shown
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
 PIPELINE = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
-CHOICES = ("raw", "ema")  # of `weights`
+_CHOICES = ("raw", "ema")  # of `weights`
 # What EMAModel.save_pretrained writes among the settings of the network; none changes the network.
 AVERAGE_FIELDS = frozenset(
     ("decay", "min_decay", "optimization_step", "update_after_step", "use_ema_warmup")
@@ -47,10 +47,7 @@ def find_unet(path, weights="ema"):
     Raises:
         ValueError: no such folder, or one without the network or the weights that are asked for.
     """
-    if not isinstance(weights, str) or weights not in CHOICES:
-        raise ValueError(
-            f"weights is {shown(weights)}; of a diffusers model they are {' or '.join(CHOICES)}."
-        )
+    check_weights(weights)
     path = existing_folder(path)
     _check_pipeline(path)
     folder = path if (path / CONFIG).is_file() else _component(path, weights)
@@ -93,6 +90,8 @@ def find_weights(folder, variant=None):
     Raises:
         ValueError: no such weights, or more than one that could be meant.
     """
+    if variant is not None and not isinstance(variant, str):
+        raise ValueError(f"variant is {shown(variant)}; give a name, such as fp16, or None.")
     found = {}
     for file in sorted(folder.iterdir()):
         match = _SINGLE.fullmatch(file.name) or _INDEX.fullmatch(file.name)
@@ -119,27 +118,39 @@ def find_weights(folder, variant=None):
     return files[0]
 
 
+def check_weights(weights):
+    """Refuses what is no choice of weights."""
+    if not isinstance(weights, str) or weights not in _CHOICES:
+        raise ValueError(
+            f"weights is {shown(weights)}; of a diffusers model they are {' or '.join(_CHOICES)}."
+        )
+
+
 def existing_folder(path):
     """`path` as a `Path`, if it is a folder; what is the name of a model elsewhere is told so."""
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise ValueError(f"The path is {shown(path)}; give the folder of a diffusers model.")
     path = Path(path)
     try:
-        if path.is_dir():
-            os.listdir(path)  # which tells whether it may be read
-            return path
-        is_file = path.exists()
+        os.listdir(path)
+        return path
+    except NotADirectoryError:
+        raise ValueError(f"{path} is a file; give the folder of a diffusers model.") from None
+    except FileNotFoundError:
+        raise MissingFile(f"There is no folder {path}; {_cure(path)}.") from None
     except (OSError, ValueError) as error:  # too long a name, one with a zero byte, no permission
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{shown(str(path))} cannot be read ({reason}); give a folder.") from None
-    if is_file:
-        raise ValueError(f"{path} is a file; give the folder of a diffusers model.")
+
+
+def _cure(path):
+    """How to come by a folder that is not there: a path may be the name of a model elsewhere."""
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(path)):
-        raise MissingFile(
-            f"There is no folder {path}; if that is a model on the Hugging Face Hub, nothing is "
-            f"downloaded here: hf download {path} --local-dir {path.name}, then give {path.name}."
+        return (
+            "if that is a model on the Hugging Face Hub, nothing is downloaded here: hf download "
+            f"{path} --local-dir {path.name}, then give {path.name}"
         )
-    raise MissingFile(f"There is no folder {path}; give the folder of a diffusers model.")
+    return "give the folder of a diffusers model"
 
 
 def read_json(path):

@@ -122,12 +122,10 @@ def _check(config):
 
 def _betas(config):
     """The table, and its name where it is one of this library's."""
-    trained = config.get("trained_betas")
-    timesteps = config.get("num_train_timesteps", 1000 if trained is None else None)
-    if timesteps is not None:
-        timesteps = checks.whole("num_train_timesteps", timesteps, 1, _MAX_TIMESTEPS)
-    if trained is not None:
-        return _trained_betas(trained, timesteps), "custom"
+    if config.get("trained_betas") is not None:
+        return _trained_betas(config), "custom"
+    timesteps = config.get("num_train_timesteps", 1000)
+    timesteps = checks.whole("num_train_timesteps", timesteps, 1, _MAX_TIMESTEPS)
     defaults = _SCHEDULERS[config.get("_class_name", "DDPMScheduler")]
     start = checks.real("beta_start", config.get("beta_start", defaults.beta_start), 0, 1)
     end = checks.real("beta_end", config.get("beta_end", defaults.beta_end), 0, 1)
@@ -140,12 +138,13 @@ def _betas(config):
     return _TABLES[kind](timesteps, start, end)
 
 
-def _trained_betas(betas, timesteps):
-    betas = checks.entries("trained_betas", betas, _MAX_TIMESTEPS)
-    if timesteps not in (None, len(betas)):
+def _trained_betas(config):
+    betas = checks.entries("trained_betas", config["trained_betas"], _MAX_TIMESTEPS)
+    timesteps = config.get("num_train_timesteps", len(betas))
+    if timesteps != len(betas):
         raise ValueError(
-            f"trained_betas has {len(betas)} entries for num_train_timesteps={timesteps}; give one "
-            "a timestep."
+            f"trained_betas has {len(betas)} entries for num_train_timesteps={shown(timesteps)}; "
+            "give one a timestep."
         )
     return [checks.real(f"trained_betas[{t}]", beta, 0, 1) for t, beta in enumerate(betas)]
 

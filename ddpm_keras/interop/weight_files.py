@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from .checks import shown
+from .checks import shown, within
 from .folders import MissingFile, read_json
 from .torch_file import load_state_dict
 
@@ -66,7 +66,9 @@ def _read_shards(index, most):
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{index} holds no weight_map; download it again.")
     state = {}
-    for shard in sorted(set(map(_file_name, places.values()))):
+    with within(index):
+        shards = sorted({_file_name(place) for place in places.values()})
+    for shard in shards:
         file = index.with_name(shard)
         if not file.is_file():
             raise MissingFile(f"{index} names {shard}, which is not beside it; download that too.")
@@ -88,7 +90,7 @@ def _read_shards(index, most):
 def _file_name(place):
     """A file beside the index: a path that leads elsewhere is refused."""
     if not isinstance(place, str) or not place.endswith((".safetensors", ".bin")):
-        raise ValueError(f"The index names {shown(place)}, which is no file of weights.")
+        raise ValueError(f"it names {shown(place)}, which is no file of weights.")
     if Path(place).name != place or "\\" in place:
-        raise ValueError(f"The index names {shown(place)}; its files must lie beside it.")
+        raise ValueError(f"it names {shown(place)}; its files must lie beside it.")
     return place
