@@ -290,7 +290,7 @@ class DDPM(ImageModel):
         Args:
             num_images: number of images.
             weights: a name of `weight_sets`, "ema" for the last average, or a `WeightSet`.
-            sampler: from `ddpm_keras.samplers`; by default DDIM with 50 steps.
+            sampler: from `ddpm_keras.samplers`, or its name; by default DDIM with 50 steps.
             seed: an int; the same seed gives the same noise to every weight set.
             batch_size: images at a time.
             labels: for a conditional network, one class for all or one each, 0..num_classes (which
@@ -311,8 +311,7 @@ class DDPM(ImageModel):
                 f"num_images and batch_size must be at least 1, not {num_images} and {batch_size}."
             )
         labels = self._sample_labels(start, num_images, labels, guidance_scale)
-        sampler = sampler or samplers.DDIM(min(50, self.schedule.timesteps))
-        sampler.timesteps(self.schedule)  # refuses too many steps, before anything is traced
+        sampler = samplers.get(sampler, self.schedule)
         guided = guidance_scale != 1.0
         function = self._traced.sampling(sampler, guided)
         values = self._tensors(weights)

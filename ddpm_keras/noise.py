@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-PREDICTIONS = ("epsilon", "sample", "v")
-WEIGHTINGS = ("simple", "min_snr")
+from .choices import PREDICTIONS, SCHEDULES, WEIGHTINGS, check
+
 MAX_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: no singularity at the end of the process
 
 
@@ -65,11 +65,10 @@ class NoiseSchedule:
         self.posterior_mean_coef_x_t = previous_level * np.sqrt(self.alphas) / noise_level
 
     def get_config(self):
-        """Name and timesteps of a known schedule; otherwise the betas themselves."""
-        if self.name in SCHEDULES and np.array_equal(
-            SCHEDULES[self.name](self.timesteps).betas, self.betas
-        ):
-            return {"name": self.name, "timesteps": self.timesteps}
+        """Name and timesteps of a schedule of the package; otherwise the betas themselves."""
+        if self.name in SCHEDULES.built_in:
+            if np.array_equal(SCHEDULES.find(self.name)(self.timesteps).betas, self.betas):
+                return {"name": self.name, "timesteps": self.timesteps}
         return {"name": self.name, "betas": self.betas.tolist()}
 
     @classmethod
@@ -107,14 +106,12 @@ def sigmoid(timesteps=1000):
     return _from_alphas_cumprod((curve - curve[-1]) / (curve[0] - curve[-1]), "sigmoid")
 
 
-SCHEDULES = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid}
-
-
 def get(schedule, timesteps=1000):
     """A `NoiseSchedule` from its name ("linear", "cosine", "sigmoid"), or the given one unchanged.
 
     Args:
-        schedule: A name, a `NoiseSchedule`, or the configuration Keras made of one.
+        schedule: A name in `choices.SCHEDULES`, a `NoiseSchedule`, or the configuration Keras made
+            of one.
         timesteps: Number of timesteps for a name; a `NoiseSchedule` keeps its own.
 
     Raises:
@@ -124,12 +121,12 @@ def get(schedule, timesteps=1000):
         return schedule
     if isinstance(schedule, dict):
         return keras.saving.deserialize_keras_object(schedule)
-    if schedule not in SCHEDULES:
+    made = SCHEDULES.find(schedule)(timesteps)
+    if not isinstance(made, NoiseSchedule):
         raise ValueError(
-            f"Unknown noise schedule {schedule!r}; use one of {', '.join(SCHEDULES)}, or a "
-            "NoiseSchedule(betas)."
+            f"The schedule {schedule!r} gave a {type(made).__name__}; return a NoiseSchedule."
         )
-    return SCHEDULES[schedule](timesteps)
+    return made
 
 
 def q_sample(schedule, x_start, t, noise):
@@ -215,8 +212,7 @@ def loss_weights(schedule, prediction, weighting, t, gamma=5.0):
         gamma: The bound on the signal-to-noise ratio.
     """
     check_prediction(prediction)
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"Unknown weighting {weighting!r}; use one of {', '.join(WEIGHTINGS)}.")
+    check("weighting", weighting, WEIGHTINGS)
     if weighting == "simple":
         table = np.ones(schedule.timesteps)
     else:
@@ -227,8 +223,7 @@ def loss_weights(schedule, prediction, weighting, t, gamma=5.0):
 
 def check_prediction(prediction):
     """Raises ValueError unless `prediction` is "epsilon", "sample" or "v"."""
-    if prediction not in PREDICTIONS:
-        raise ValueError(f"Unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
+    check("prediction", prediction, PREDICTIONS)
 
 
 def gather(table, t, like):

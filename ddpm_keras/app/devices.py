@@ -3,11 +3,7 @@
 import keras
 import tensorflow as tf
 
-POLICIES = {
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
+from ..choices import PRECISIONS, STRATEGIES
 
 
 def precision(name):
@@ -17,15 +13,15 @@ def precision(name):
     elsewhere. Weights, averages and losses are float32 in every case.
     """
     if name != "auto":
-        return POLICIES[name]
+        return PRECISIONS[name]
     capabilities = [
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         for gpu in tf.config.list_physical_devices("GPU")
     ]
     lowest = min(capabilities, default=(0, 0))
     if lowest >= (8, 0):
-        return POLICIES["bfloat16"]
-    return POLICIES["float16" if lowest >= (7, 0) else "float32"]
+        return PRECISIONS["bfloat16"]
+    return PRECISIONS["float16" if lowest >= (7, 0) else "float32"]
 
 
 def set_precision(name):
@@ -40,8 +36,4 @@ def strategy(name):
     "multiworker" does so over all GPUs of the machines that the variable TF_CONFIG names, each of
     which runs the same command. Without TF_CONFIG it is this machine alone.
     """
-    if name == "none":
-        return tf.distribute.get_strategy()
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    return getattr(tf.distribute, STRATEGIES[name])()

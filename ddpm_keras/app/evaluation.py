@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .. import data, files, likelihood, quality, samplers
+from .. import choices, data, files, likelihood, quality, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
 from . import progress
@@ -170,22 +170,19 @@ def choose_extractor(name, images):
 
 def named_extractor(name):
     """An extractor whose weights are known beforehand: Inception, or a file of the FID network."""
-    if name in ("inception", "inception75"):
-        return quality.InceptionFeatures(size=75 if name == "inception75" else 299)
-    if not Path(name).is_file():
-        raise UsageError(
-            f"--extractor {name}: give classifier, inception, inception75, or the file of the FID "
-            "network's weights."
-        )
-    return quality.FIDInceptionFeatures(name)
+    try:
+        return quality.get_extractor(name)
+    except ValueError as error:
+        raise UsageError(f"--extractor {name}: {error}") from error
 
 
 def choose_reference(name, real):
     """What `--reference` names: features of the train or held-out images, or a statistics file."""
-    if name in ("train", "held-out"):
+    if name in choices.REFERENCES:
         return real[name.replace("-", "_")]
     if not Path(name).is_file():
-        raise UsageError(f"--reference {name}: give train, held-out, or an .npz of mu and sigma.")
+        known = ", ".join(choices.REFERENCES)
+        raise UsageError(f"--reference {name}: give {known}, or an .npz of mu and sigma.")
     return quality.FeatureStatistics.load(name)
 
 

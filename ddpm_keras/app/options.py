@@ -6,12 +6,10 @@ Imports neither Keras nor TensorFlow, so that `--help` and errors in the options
 import re
 from dataclasses import dataclass
 
+from .. import choices
 from ..errors import UsageError
 from .parser import option, parse
 from .presets import PRESET_OF_DATASET, PRESETS
-
-EMA_SCHEDULES = ("constant", "warmup", "step", "ramp")
-SAMPLERS = ("ddpm", "ddim", "dpm")
 
 
 # fmt: off
@@ -34,13 +32,14 @@ class TrainOptions:
     attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1)
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
     # diffusion
-    schedule: str = option("linear", "noise schedule", choices=("linear", "cosine", "sigmoid"))
+    schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES)
     timesteps: int = option(1000, "diffusion timesteps T", at_least=2)
-    prediction: str = option("epsilon", "what is predicted", choices=("epsilon", "sample", "v"))
-    weighting: str = option("simple", "loss weight by timestep", choices=("simple", "min_snr"))
+    prediction: str = option("epsilon", "what is predicted", choices=choices.PREDICTIONS)
+    weighting: str = option("simple", "loss weight by timestep", choices=choices.WEIGHTINGS)
     # averages
     ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
-    ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin", choices=EMA_SCHEDULES)
+    ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin",
+                                           choices=choices.EMA_RULES)
     # optimisation
     steps: int = option(2000, "optimizer steps in all", at_least=1)
     batch_size: int = option(64, "images a step", at_least=1)
@@ -49,8 +48,8 @@ class TrainOptions:
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
     clip_norm: float = option(1.0, "global norm the gradient is clipped to", at_least=0)
     precision: str = option("auto", "of the computation; weights and averages stay float32",
-                            choices=("auto", "float32", "bfloat16", "float16"))
-    strategy: str = option("none", "devices", choices=("none", "mirrored", "multiworker"))
+                            choices=choices.PRECISIONS)
+    strategy: str = option("none", "devices", choices=choices.STRATEGIES)
     seed: int = option(0, "of weights, data order and noise", at_least=0)
     # the run directory
     run_dir: str = option("", "where to write (default: runs/DATASET, numbered)")
@@ -65,7 +64,7 @@ class TrainOptions:
     # the end
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
-    sampler: str = option("ddim", "sampler of pictures and evaluation", choices=SAMPLERS)
+    sampler: str = option("ddim", "sampler of pictures and evaluation", choices=choices.SAMPLERS)
     sampling_steps: int = option(50, "its steps", at_least=1)
 
 
@@ -78,7 +77,7 @@ class SampleOptions:
     weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)")
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a folder of PNGs")
-    sampler: str = option("ddim", "sampler", choices=SAMPLERS)
+    sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS)
     steps: int = option(50, "its steps", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
@@ -93,15 +92,16 @@ class EvaluateOptions:
     runs: tuple[str, ...] = option((), "run directories", positional=True)
     images: str = option("", "a folder of images to judge, instead of runs")
     against: str = option("", "the folder of real images to judge them by")
-    extractor: str = option("auto", "features: auto, classifier, inception, inception75, or a file "
-                            "of the FID network's weights")
-    reference: str = option("train", "real images: train, held-out, or an .npz of mu and sigma")
+    extractor: str = option("auto", f"features: auto, {', '.join(choices.EXTRACTORS)}, or "
+                            "the file of the FID network's weights")
+    reference: str = option("train", f"real images: {', '.join(choices.REFERENCES)}, or an .npz of "
+                            "mu and sigma")
     weights: tuple[str, ...] = option((), "weight sets (default: all)")
     sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", at_least=0)
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
     num_images: int = option(0, "images a weight set (default: the run's)", at_least=0)
-    sampler: str = option("", "sampler (default: the run's)", choices=SAMPLERS)
+    sampler: str = option("", "sampler (default: the run's)", choices=choices.SAMPLERS)
     steps: int = option(0, "its steps (default: the run's)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)

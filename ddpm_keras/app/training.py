@@ -44,23 +44,8 @@ def load_data(options):
 
 
 def averages(options):
-    """The `EMA` that `--ema` and `--ema-schedule` name.
-
-    Each average is called by its decay, after its schedule where there are several. The step-based
-    schedule, 1 - 1/(n + 1), has no decay of its own and gives one average, "step".
-    """
-    rules = {
-        "constant": ema.ConstantDecay,
-        "warmup": ema.WarmupDecay,
-        "ramp": lambda beta: ema.LinearRampDecay(0.0, beta, max(1, options.steps // 2)),
-    }
-    decays = {}
-    for schedule in options.ema_schedule:
-        prefix = f"{schedule}_" if len(options.ema_schedule) > 1 else ""
-        if schedule == "step":
-            decays["step"] = ema.StepDecay()
-            continue
-        decays |= {f"{prefix}{beta:g}": rules[schedule](beta) for beta in options.ema}
+    """The `EMA` that `--ema` and `--ema-schedule` name."""
+    decays = ema.by_rules(options.ema_schedule, options.ema, options.steps)
     return ema.EMA(decays, snapshot_widths=SNAPSHOT_WIDTHS if options.snapshots else ())
 
 

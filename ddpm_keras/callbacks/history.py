@@ -5,6 +5,8 @@ import time
 import keras
 import numpy as np
 
+from .. import names
+
 
 class HistoryLog(keras.callbacks.Callback):
     """Writes a row to history.csv every `every` steps; the last row of an epoch takes in its logs.
@@ -74,8 +76,9 @@ class HistoryLog(keras.callbacks.Callback):
         }
         ema = self.model.ema
         for name in ema.names if ema else ():
-            self.pending[f"beta_ema_{name}"] = ema.beta(name)
-            self.pending[f"window_ema_{name}"] = ema.effective_window(name)
+            weights = names.average(name)
+            self.pending[names.column("beta", weights)] = ema.beta(name)
+            self.pending[names.column("window", weights)] = ema.effective_window(name)
         self.rows_since = 0
         self.model.reset_metrics()
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from .. import samplers
-from ..quality import FeatureStatistics, extract_features, kernel_distance
+from .. import names, samplers
+from ..quality import FeatureStatistics, extract_features, get_extractor, kernel_distance
 from ..quality.frechet import GaussianReference
 
 _KID_SUBSETS = 20  # each of half the images; enough for a curve
@@ -24,11 +24,12 @@ class QualityMonitor(keras.callbacks.Callback):
     bit, and the extractor is in no checkpoint of the model.
 
     Args:
-        extractor: a `quality.FeatureExtractor`.
+        extractor: a `quality.FeatureExtractor`, or a name or file as for
+            `quality.get_extractor`.
         real: real images, uint8 `(N, height, width, channels)`; or their features `(N, dim)`.
         num_images: images drawn with each weight set, at least 4.
         every: epochs between evaluations, at least 1.
-        sampler: a sampler; DDIM with 50 steps by default.
+        sampler: a sampler or its name; DDIM with 50 steps by default.
         seed: of the noise, the same for every weight set and epoch.
         batch_size: images drawn at a time.
 
@@ -54,11 +55,12 @@ class QualityMonitor(keras.callbacks.Callback):
                 "Quality needs at least 4 generated and 4 real images and every >= 1; got "
                 f"num_images={num_images}, {len(real)} real images and every={every}."
             )
-        self.extractor = extractor
+        self.extractor = get_extractor(extractor)
         self.real = real
         self.num_images = num_images
         self.every = every
-        self.sampler = sampler or samplers.DDIM(steps=50)
+        samplers.get(sampler)  # refuses an unknown one now, not after an epoch
+        self.sampler = sampler
         self.seed = seed
         self.batch_size = min(batch_size, num_images)
         self._reference = None
@@ -83,7 +85,8 @@ class QualityMonitor(keras.callbacks.Callback):
         parts = []
         for name in self.model.weight_sets:
             distance, kid = self.measure(name)
-            logs[f"quality_{name}"], logs[f"quality_kid_{name}"] = distance, kid
+            logs[names.column("quality", name)] = distance
+            logs[names.column("quality_kid", name)] = kid
             parts.append(f"{name} {distance:.3f}")
         tqdm.write(
             f"Epoch {epoch + 1}: {self.extractor.metric}, of {self.num_images:,} images: "
@@ -99,15 +102,16 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def seconds_per_evaluation(self):
         """Seconds for all weight sets, from the time of one small batch (tracing aside)."""
-        short = samplers.DDIM(steps=_TIMED_STEPS)
+        schedule = self.model.schedule
+        short = samplers.DDIM(steps=min(_TIMED_STEPS, schedule.timesteps))
         for _ in range(2):  # the first time traces
             start = time.perf_counter()
-            images = self._draw(self.batch_size, "raw", short)
+            images = self._draw(self.batch_size, names.RAW, short)
             sampled = time.perf_counter()
             self.extractor(images)
             end = time.perf_counter()
-        steps = len(self.sampler.timesteps(self.model.schedule))
-        per_batch = (sampled - start) * steps / _TIMED_STEPS + (end - sampled)
+        steps = len(samplers.get(self.sampler, schedule).timesteps(schedule))
+        per_batch = (sampled - start) * steps / short.steps + (end - sampled)
         batches = -(-self.num_images // self.batch_size)
         return len(self.model.weight_sets) * batches * per_batch
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .. import images, samplers
+from .. import images, names, samplers
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -17,7 +17,7 @@ class SampleGrid(keras.callbacks.Callback):
     Args:
         directory: where the pictures go.
         num_images: images a weight set, at least 1.
-        sampler: a sampler; DDIM with 50 steps by default.
+        sampler: a sampler or its name; DDIM with 50 steps by default.
         every: epochs between pictures, at least 1.
         seed: of the noise, the same at every epoch.
         log_dir: where TensorBoard finds the pictures as well, or None.
@@ -27,7 +27,8 @@ class SampleGrid(keras.callbacks.Callback):
         super().__init__()
         self.directory = Path(directory)
         self.num_images = num_images
-        self.sampler = sampler or samplers.DDIM(steps=50)
+        samplers.get(sampler)  # refuses an unknown one now, not after an epoch
+        self.sampler = sampler
         self.every = every
         self.seed = seed
         self.log_dir = log_dir
@@ -45,8 +46,8 @@ class SampleGrid(keras.callbacks.Callback):
                 self.num_images, weights=name, sampler=self.sampler, seed=self.seed
             )
             grids[name] = images.grid(values)
-            images.save(grids[name], self.directory / f"epoch-{epoch:04d}-{name}.png")
-        path = self.directory / f"epoch-{epoch:04d}.png"
+            images.save(grids[name], self.directory / names.picture(epoch, name))
+        path = self.directory / names.picture(epoch)
         images.save(images.side_by_side(grids), path)
         if self.log_dir:
             self._to_tensorboard(grids)

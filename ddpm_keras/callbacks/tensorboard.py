@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
+from .. import names
+
 
 class TensorBoardScalars(keras.callbacks.Callback):
     """Writes the logs of each epoch, one TensorBoard run for each weight set.
@@ -55,10 +57,8 @@ class TensorBoardScalars(keras.callbacks.Callback):
 
     def _place(self, key):
         """(run, tag) of a log entry."""
-        for name in self.model.weight_sets:
-            if key.endswith(f"_{name}"):
-                return name, key.removesuffix(f"_{name}")
-        return "train", key
+        what, weights = names.parse_column(key) or (key, None)
+        return (weights, what) if weights in self.model.weight_sets else ("train", key)
 
 
 def _plain(value):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import files
+from .. import files, names
 from ..ema.groups import tf_variable
 
 SKETCH = 256  # numbers a weight set
@@ -68,22 +68,23 @@ class Trajectory(keras.callbacks.Callback):
         self.step += 1
         if self.step % self.every:
             return
-        names = self.model.weight_sets
+        weight_sets = self.model.weight_sets
         sketches, squares, distances = (array.numpy() for array in self.measure())
         squares, distances = squares.astype(np.float64), distances.astype(np.float64)
         if self.records:
-            logs["step_length"] = float(
-                np.linalg.norm(sketches[0] - self.records[-1]["sketch_raw"])
-            )
+            before = self.records[-1][names.column("sketch", names.RAW)]
+            logs["step_length"] = float(np.linalg.norm(sketches[0] - before))
         record = {"step": self.step}
-        record |= {f"sketch_{name}": sketch for name, sketch in zip(names, sketches, strict=True)}
-        for k, name in enumerate(names[1:], 1):
-            record[f"block_distance_{name}"] = np.sqrt(distances[k])
-            record[f"block_cosine_{name}"] = _cosine(squares[0], squares[k], distances[k])
+        for name, sketch in zip(weight_sets, sketches, strict=True):
+            record[names.column("sketch", name)] = sketch
+        for k, name in enumerate(weight_sets[1:], 1):
+            cosine = _cosine(squares[0], squares[k], distances[k])
+            record[names.column("block_distance", name)] = np.sqrt(distances[k])
+            record[names.column("block_cosine", name)] = cosine
             raw, own, apart = squares[0].sum(), squares[k].sum(), distances[k].sum()
-            logs[f"distance_{name}"] = float(np.sqrt(apart))
-            logs[f"relative_distance_{name}"] = float(np.sqrt(apart / raw))
-            logs[f"cosine_{name}"] = float(_cosine(raw, own, apart))
+            logs[names.column("distance", name)] = float(np.sqrt(apart))
+            logs[names.column("relative_distance", name)] = float(np.sqrt(apart / raw))
+            logs[names.column("cosine", name)] = float(_cosine(raw, own, apart))
         self.records.append(record)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -2,6 +2,8 @@
 
 import keras
 
+from .. import names
+
 
 class ValidationLoss(keras.callbacks.Callback):
     """Adds `val_loss_raw`, `val_loss_ema_0.999` ... to the logs of each epoch.
@@ -33,7 +35,7 @@ class ValidationLoss(keras.callbacks.Callback):
         if (epoch + 1) % self.every:
             return
         for name in self.model.weight_sets:
-            logs[f"val_loss_{name}"] = self.model.validation_loss(
+            logs[names.column("val_loss", name)] = self.model.validation_loss(
                 self.images,
                 labels=self.labels,
                 weights=name,

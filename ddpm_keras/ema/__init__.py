@@ -9,6 +9,7 @@ from .decays import (
     PowerWarmupDecay,
     StepDecay,
     WarmupDecay,
+    by_rules,
 )
 from .model import EMAModel
 from .weight_sets import WeightSet, optimizer_average
@@ -24,5 +25,6 @@ __all__ = [
     "StepDecay",
     "WarmupDecay",
     "WeightSet",
+    "by_rules",
     "optimizer_average",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
+from .. import names
 from .decays import PowerFunctionDecay, as_decay, named_decays
 from .groups import (
     can_be_averaged,
@@ -76,7 +77,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
 
     def _set_snapshot_widths(self, widths):
         self.snapshot_widths = tuple(float(width) for width in widths)
-        hidden = {f"snapshot_{width:g}": PowerFunctionDecay(width) for width in widths}
+        hidden = {names.snapshot_average(width): PowerFunctionDecay(width) for width in widths}
         self._keys = (*self._names, *hidden)
         self._rules = (*self._decays.values(), *hidden.values())
         self._forget()
@@ -163,10 +164,11 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         """
         lines = []
         for name, decay in self._decays.items():
+            weights = names.average(name)
             window = float(decay.effective_window(max(steps - 1, 0)))
             epochs = f" ({window / steps_per_epoch:,.1f} epochs)" if steps_per_epoch else ""
             lines.append(
-                f"ema_{name}: {decay!r}, effective window {window:,.0f} steps{epochs} at the end; "
+                f"{weights}: {decay!r}, effective window {window:,.0f} steps{epochs} at the end; "
                 f"after {steps:,} steps the initial weights count {decay.initial_share(steps):.2%}"
             )
         return lines
@@ -185,8 +187,9 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
             share = decay.initial_share(steps)
             if share > MAX_INITIAL_SHARE:
                 window = float(decay.effective_window(max(steps - 1, 0)))
+                weights = names.average(name)
                 lines.append(
-                    f"ema_{name}: its window is {window:,.0f} steps, so after {steps:,} steps the "
+                    f"{weights}: its window is {window:,.0f} steps, so after {steps:,} steps the "
                     f"initial weights still count {share:.0%}; use a smaller decay or a warm-up."
                 )
         return lines
@@ -333,7 +336,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
 
     def snapshot_variables(self, width):
         """The weights of a power-function average kept for snapshots; see `variables`."""
-        return self.variables(f"snapshot_{float(width):g}")
+        return self.variables(names.snapshot_average(width))
 
     def assign_to(self, name, variables):
         """Writes an average into other variables, such as the weights of a second network.

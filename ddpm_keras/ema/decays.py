@@ -6,6 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .. import names
+from ..choices import EMA_RULES
+from ..configured import Configured
+
 tnp = tf.experimental.numpy
 
 
@@ -18,13 +22,21 @@ def _float64(n):
     return np, np.asarray(n, np.float64)
 
 
-class Decay:
+class Decay(Configured):
     """A rule n -> beta_n, n = 0, 1, ... counting the averages already made.
 
     A subclass gives `rate(n)` = 1 - beta_n. That number, not beta_n, is what the update needs: in
     float32 the 1 - 0.9999 of a rounded 0.9999 is already wrong in its fourth digit. Calls accept an
-    integer, an array or a TensorFlow tensor, and answer in float64.
+    integer, an array or a TensorFlow tensor, and answer in float64. Each argument of its `__init__`
+    is kept as an attribute of that name, by which two decays are told apart and saved.
     """
+
+    takes_beta = True  # whether `for_run` makes another decay of another beta
+
+    @classmethod
+    def for_run(cls, beta, steps):
+        """The decay that `--ema-schedule` makes of one `--ema` in a run of `steps` steps."""
+        return cls(beta)
 
     def rate(self, n):
         """1 - beta_n, float64, same shape as `n`."""
@@ -37,7 +49,8 @@ class Decay:
     @property
     def name(self):
         """The name of an average with this decay unless the user gives one."""
-        raise NotImplementedError
+        rule = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__.removesuffix("Decay"))
+        return "_".join([rule.lower(), *map(str, self.get_config().values())])
 
     def effective_window(self, n):
         """How many of the last steps the average rests on after n updates: 1 / (1 - beta_n)."""
@@ -49,23 +62,6 @@ class Decay:
         rates = self.rate(np.arange(steps))
         with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf, exp -> 0
             return float(np.exp(np.sum(np.log1p(-rates))))
-
-    def get_config(self):
-        return {}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
-
-    def __hash__(self):
-        return hash((type(self), tuple(self.get_config().items())))
-
-    def __repr__(self):
-        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
 
 
 def _check_beta(beta, name="beta"):
@@ -97,9 +93,6 @@ class ConstantDecay(Decay):
     def name(self):
         return str(self.beta)
 
-    def get_config(self):
-        return {"beta": self.beta}
-
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class WarmupDecay(Decay):
@@ -121,9 +114,6 @@ class WarmupDecay(Decay):
     @property
     def name(self):
         return f"warmup_{self.beta}"
-
-    def get_config(self):
-        return {"beta": self.beta}
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -153,9 +143,6 @@ class PowerWarmupDecay(Decay):
     def name(self):
         return f"power_warmup_{self.beta}"
 
-    def get_config(self):
-        return {"beta": self.beta, "inv_gamma": self.inv_gamma, "power": self.power}
-
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class LinearRampDecay(Decay):
@@ -179,17 +166,24 @@ class LinearRampDecay(Decay):
         progress = xp.minimum(n / self.steps, 1.0)
         return (1.0 - self.start) * (1.0 - progress) + (1.0 - self.end) * progress
 
+    @classmethod
+    def for_run(cls, beta, steps):
+        return cls(0.0, beta, max(1, steps // 2))
+
     @property
     def name(self):
         return f"ramp_{self.end}"
-
-    def get_config(self):
-        return {"start": self.start, "end": self.end, "steps": self.steps}
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class StepDecay(Decay):
     """beta_n = 1 - 1 / (n + 1): the plain mean of the weights after every step (Polyak, SWA)."""
+
+    takes_beta = False
+
+    @classmethod
+    def for_run(cls, beta, steps):
+        return cls()
 
     def rate(self, n):
         _, n = _float64(n)
@@ -256,8 +250,36 @@ class PowerFunctionDecay(Decay):
     def name(self):
         return f"power_{self.sigma_rel}"
 
-    def get_config(self):
-        return {"sigma_rel": self.sigma_rel}
+
+def by_rules(rules, betas, steps):
+    """The decays that rules make of every beta, by the names of their averages.
+
+    Each is called by its beta, after its rule where there are several; a rule that takes no beta,
+    such as "step", gives one average of its own name.
+
+    Args:
+        rules: names in `choices.EMA_RULES`.
+        betas: decays reached in the end, each at least 0 and below 1.
+        steps: length of the run in optimizer steps.
+
+    Returns:
+        Dict name -> `Decay`, as `EMA` takes it.
+
+    Raises:
+        ValueError: an unknown rule, a beta out of range, or one that is given twice.
+    """
+    decays = {}
+    for rule in rules:
+        make = EMA_RULES.find(rule)
+        prefix = f"{rule}_" if len(rules) > 1 else ""
+        for beta in betas if make.takes_beta else (None,):
+            name = rule if beta is None else f"{prefix}{names.number(beta)}"
+            if name in decays:
+                raise ValueError(
+                    f"Two averages would both be called {name!r}: give each rule and decay once."
+                )
+            decays[name] = make.for_run(beta, steps)
+    return decays
 
 
 def as_decay(decay):
@@ -276,16 +298,9 @@ def named_decays(decays):
         decays = (decays,)
     if not isinstance(decays, dict):
         decays = [as_decay(decay) for decay in decays]
-        names = [decay.name for decay in decays]
-        if len(set(names)) < len(names):
-            raise ValueError(
-                f"Two averages would both be called {max(names, key=names.count)!r}: "
-                "pass a dict name -> decay."
-            )
-        decays = dict(zip(names, decays, strict=True))
-    for name in decays:
-        if not re.fullmatch(r"[A-Za-z0-9_.+-]+", str(name)) or name == "raw":
-            raise ValueError(
-                f"{name!r} cannot name an average: use letters, digits and '_.+-' (but not 'raw')."
-            )
-    return {str(name): as_decay(decay) for name, decay in decays.items()}
+        called = [decay.name for decay in decays]
+    else:
+        called, decays = map(str, decays), map(as_decay, decays.values())
+    called, decays = list(called), list(decays)
+    names.check_averages(called)
+    return dict(zip(called, decays, strict=True))

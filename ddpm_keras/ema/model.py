@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import tree
 from keras.src.losses.loss import unscale_loss_for_distribution
 
+from .. import names
 from ..files import atomic_path
 from .averages import EMA
 from .groups import tf_variable
@@ -141,14 +142,14 @@ class EMAModel(keras.Model):
     @property
     def weight_sets(self):
         """The names of all weight sets: "raw", then "ema_<name>" for each average."""
-        names = self.ema.names if self.ema is not None else ()
-        return ("raw", *(f"ema_{name}" for name in names))
+        averages = self.ema.names if self.ema is not None else ()
+        return (names.RAW, *map(names.average, averages))
 
     def resolve(self, weights):
         """The full name of a weight set: "ema" is the last average, or "raw" if there is none."""
         if isinstance(weights, WeightSet):
             return weights.name
-        if weights == "ema":
+        if weights == names.LAST:
             return self.weight_sets[-1]
         if weights not in self.weight_sets:
             raise ValueError(
@@ -165,10 +166,10 @@ class EMAModel(keras.Model):
         if isinstance(weights, WeightSet):
             return self._checked_values(weights)
         name = self.resolve(weights)
-        if name == "raw":
+        if name == names.RAW:
             return list(self.network.weights)
         self._prepare_averages()
-        return self.ema.variables(name.removeprefix("ema_"))
+        return self.ema.variables(names.average_of(name))
 
     def _checked_values(self, weights):
         given = [tuple(np.shape(value)) for value in weights.values]

@@ -23,6 +23,7 @@ import logging
 
 import numpy as np
 
+from .. import names
 from .decays import as_decay, power_function_gamma
 from .snapshots import averages, list_snapshots, read_arrays
 from .weight_sets import WeightSet
@@ -183,9 +184,9 @@ def _target(sigma_rel, decay, step):
     edges = np.unique(np.round(np.linspace(0, step, min(step, MAX_POINTS) + 1)))
     if sigma_rel is not None:
         share = power_share(edges, step, power_function_gamma(sigma_rel))
-        return f"posthoc_sigma_{sigma_rel:g}", share, edges
+        return names.of_width(sigma_rel), share, edges
     decay = as_decay(decay)
-    return f"posthoc_ema_{decay.name}", decay_share(edges, step, decay), edges
+    return names.of_decay(decay.name), decay_share(edges, step, decay), edges
 
 
 def _mix(columns, coefficients, initial, initial_share):

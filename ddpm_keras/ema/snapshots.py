@@ -3,11 +3,11 @@
 import dataclasses
 import json
 import os
-import re
 import zipfile
 
 import numpy as np
 
+from .. import names
 from ..files import atomic_path
 
 FORMAT = "ddpm-keras power-function snapshot, version 1"
@@ -50,7 +50,7 @@ def write_snapshot(directory, ema, dtype="float32"):
                 arrays[f"copy_{i}"] = variable.numpy()
     record = {"format": FORMAT, "step": step, "widths": widths, "dtype": dtype}
     arrays["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
-    path = os.path.join(directory, f"snapshot-{step:08d}.npz")
+    path = os.path.join(directory, names.snapshot(step))
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
     return Snapshot(path, step, tuple(widths), dtype)
@@ -77,8 +77,8 @@ def list_snapshots(directory):
     directory = inner if os.path.isdir(inner) else directory
     if not os.path.isdir(directory):
         raise ValueError(f"There is no directory {directory}: give a run or its snapshots.")
-    names = sorted(n for n in os.listdir(directory) if re.fullmatch(r"snapshot-\d+\.npz", n))
-    snapshots = [_read_record(os.path.join(directory, name)) for name in names]
+    found = sorted(n for n in os.listdir(directory) if names.parse_snapshot(n) is not None)
+    snapshots = [_read_record(os.path.join(directory, name)) for name in found]
     return sorted(snapshots, key=lambda snapshot: snapshot.step)
 
 

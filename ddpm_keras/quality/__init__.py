@@ -8,6 +8,7 @@ import importlib
 
 from .bootstrap import Difference, paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
+from .extractors import get_extractor
 from .extractors.base import FeatureExtractor
 from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
@@ -31,6 +32,7 @@ __all__ = [
     "extract_features",
     "frechet_distance",
     "frechet_distance_infinity",
+    "get_extractor",
     "kernel_distance",
     "paired_difference",
     "precision_recall",

@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from .. import files
+from .extractors import get_extractor
 from .frechet import distance
 from .kernel import kernel_distance
 from .matrices import check_features
@@ -72,7 +73,7 @@ def evaluate_images(extractor, images, real, held_out=None, num_images=None, pro
     """Every metric of generated images, as `evaluate_features`, with the name of the extractor.
 
     Args:
-        extractor: a `FeatureExtractor`.
+        extractor: a `FeatureExtractor`, or a name or file as for `get_extractor`.
         images: as in `extract_features`, as are `num_images` and `progress`.
         real: features `(N, dim)` of the training images, or `FeatureStatistics`.
         held_out: features of held-out images, or None.
@@ -88,6 +89,7 @@ def evaluate_images(extractor, images, real, held_out=None, num_images=None, pro
     quality.evaluate_images(extractor, model.sample(1000), real, held_out)["fid"]
     ```
     """
+    extractor = get_extractor(extractor)
     features = extract_features(extractor, images, num_images, progress=progress)
     result = evaluate_features(real, features, held_out, seed=seed)
     return {**result, "extractor": extractor.name, "metric": extractor.metric}

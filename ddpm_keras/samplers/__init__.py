@@ -1,7 +1,10 @@
 """Samplers: from noise to images with any noise predictor. One file each; `get` takes names."""
 
+import inspect
+
 import keras
 
+from ..choices import SAMPLERS
 from ..random import image_seeds, initial_noise, step_noise, threefry_2x32
 from .base import SPACINGS, Sampler, sampling_timesteps
 from .ddim import DDIM
@@ -24,30 +27,53 @@ __all__ = [
     "threefry_2x32",
 ]
 
-SAMPLERS = {"ddpm": DDPM, "ddim": DDIM, "dpm": DPMSolver}
 
-
-def get(sampler, **arguments):
+def get(sampler=None, schedule=None, **arguments):
     """A sampler from its name and arguments, or the given one unchanged.
 
     Args:
-        sampler: "ddpm", "ddim" or "dpm", a sampler, or the configuration Keras made of one.
-        **arguments: The sampler's own, such as `steps`; None takes its default.
+        sampler: a name in `choices.SAMPLERS` ("ddpm", "ddim" or "dpm"), a sampler, the
+            configuration Keras made of one, or None for "ddim".
+        schedule: the `NoiseSchedule` it is for: a sampler by name then takes no more steps by
+            default than it can, and too many are refused.
+        **arguments: the sampler's own, such as `steps`; None takes its default.
 
     Raises:
-        ValueError: An unknown name, or an argument that the sampler does not take.
+        ValueError: an unknown name, an argument that the sampler does not take, or too many steps.
     """
-    if isinstance(sampler, Sampler):
-        return sampler
     if isinstance(sampler, dict):
-        return keras.saving.deserialize_keras_object(sampler)
-    if sampler not in SAMPLERS:
-        raise ValueError(f"Unknown sampler {sampler!r}; use one of {', '.join(SAMPLERS)}.")
+        sampler = keras.saving.deserialize_keras_object(sampler)
     arguments = {name: value for name, value in arguments.items() if value is not None}
-    accepted = SAMPLERS[sampler]().get_config()
-    for name in arguments:
-        if name not in accepted:
+    if not isinstance(sampler, Sampler):
+        sampler = _named("ddim" if sampler is None else sampler, schedule, arguments)
+    elif arguments:
+        raise ValueError(f"{', '.join(arguments)} cannot change {sampler!r}; make another sampler.")
+    if schedule is not None:
+        sampler.timesteps(schedule)
+    return sampler
+
+
+def _named(name, schedule, arguments):
+    """The sampler of a name; by default with as many of its steps as the schedule has."""
+    make = SAMPLERS.find(name)
+    accepted = inspect.signature(make).parameters
+    for argument in arguments:
+        if argument not in accepted:
             raise ValueError(
-                f"The sampler {sampler!r} takes no {name!r}; it takes {', '.join(accepted)}."
+                f"The sampler {name!r} takes no {argument!r}; it takes {', '.join(accepted)}."
             )
-    return SAMPLERS[sampler](**arguments)
+    default = accepted["steps"].default if "steps" in accepted else None
+    if schedule is not None and isinstance(default, int) and "steps" not in arguments:
+        arguments = arguments | {"steps": _most_steps(make, default, schedule)}
+    return make(**arguments)
+
+
+def _most_steps(make, steps, schedule):
+    """`steps`, or the largest number below it that a sampler can take on a schedule."""
+    while steps > 1:
+        try:
+            make(steps=steps).timesteps(schedule)
+            return steps
+        except ValueError:
+            steps = min(steps - 1, schedule.timesteps)
+    return steps

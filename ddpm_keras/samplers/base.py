@@ -16,18 +16,20 @@ is made in.
 import numpy as np
 import tensorflow as tf
 
+from ..configured import Configured
 from ..random import as_image_seeds, step_noise
 
 SPACINGS = ("leading", "trailing", "linspace")
 _COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
 
 
-class Sampler:
+class Sampler(Configured):
     """What every sampler shares: the loop, clipping, and configuration.
 
     A subclass gives `timesteps(schedule)`, the descending timesteps it visits, and
     `coefficients(schedule, timesteps)`, a dict of columns of length steps from "x", "epsilon",
-    "x_start", "previous_x_start" and "noise"; a column left out is zero.
+    "x_start", "previous_x_start" and "noise"; a column left out is zero. Each argument of its
+    `__init__` is kept as an attribute of that name, by which two samplers are told apart.
 
     Args:
         clip: Whether the predicted x_start is clipped to [-1, 1] at each step.
@@ -91,20 +93,6 @@ class Sampler:
         columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
         columns |= self.coefficients(schedule, timesteps)
         return timesteps, np.stack([columns[name] for name in _COLUMNS], axis=1)
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)
-
-    def __repr__(self):
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
-        return f"{type(self).__name__}({arguments})"
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.get_config() == other.get_config()
-
-    def __hash__(self):
-        return hash(repr(self))
 
 
 def sampling_timesteps(timesteps, steps, spacing):

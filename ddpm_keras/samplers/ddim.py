@@ -46,6 +46,3 @@ class DDIM(Sampler):
             "epsilon": np.sqrt(np.maximum(1.0 - target - variance, 0.0)),
             "noise": np.sqrt(variance),
         }
-
-    def get_config(self):
-        return {"steps": self.steps, "eta": self.eta, "spacing": self.spacing, "clip": self.clip}

@@ -52,11 +52,3 @@ class DDPM(Sampler):
             "x": spaced.posterior_mean_coef_x_t[::-1],
             "noise": deviation[::-1],
         }
-
-    def get_config(self):
-        return {
-            "variance": self.variance,
-            "steps": self.steps,
-            "clip": self.clip,
-            "spacing": self.spacing,
-        }

@@ -54,11 +54,3 @@ class DPMSolver(Sampler):
             "x_start": scale * (1.0 + extrapolation),
             "previous_x_start": -scale * extrapolation,
         }
-
-    def get_config(self):
-        return {
-            "steps": self.steps,
-            "order": self.order,
-            "spacing": self.spacing,
-            "clip": self.clip,
-        }

@@ -61,6 +61,11 @@ class InceptionFeatures(FeatureExtractor):
         return self._network(resized / 127.5 - 1.0, training=False)
 
 
+def at_75_pixels():
+    """`InceptionFeatures` at the smallest size, for small images in little time."""
+    return InceptionFeatures(size=75)
+
+
 def _network(size, weights):
     if weights != "imagenet" and not pathlib.Path(weights).is_file():
         raise ValueError(f'{weights} is not there: give the path of {WEIGHTS_FILE}, or "imagenet".')

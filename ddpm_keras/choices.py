@@ -1,0 +1,98 @@
+"""What can be chosen by name, written once: for the library, for the commands and their messages.
+
+Nothing here imports TensorFlow. Where a name stands for a class or a function, its entry says where
+that is, as "module:attribute", and it is imported when it is first asked for. To add one, write a
+line here, or from anywhere assign the thing itself:
+
+    choices.SAMPLERS["heun"] = Heun
+"""
+
+import importlib
+
+PREDICTIONS = ("epsilon", "sample", "v")
+WEIGHTINGS = ("simple", "min_snr")
+REFERENCES = ("train", "held-out")  # or a file of statistics
+# --precision: the Keras dtype policy; "auto" depends on the device.
+PRECISIONS = {
+    "auto": "",
+    "float32": "float32",
+    "bfloat16": "mixed_bfloat16",
+    "float16": "mixed_float16",
+}
+# --strategy: what makes it, in tf.distribute.
+STRATEGIES = {
+    "none": "get_strategy",
+    "mirrored": "MirroredStrategy",
+    "multiworker": "MultiWorkerMirroredStrategy",
+}
+
+
+def check(what, name, names):
+    """Refuses a name that is not among `names`.
+
+    Raises:
+        ValueError: in one line with all that can be chosen.
+    """
+    if not isinstance(name, str) or name not in names:
+        raise ValueError(f"Unknown {what} {name!r}; use one of {', '.join(names)}.")
+
+
+class Choices(dict):
+    """Dict name -> thing, or where the thing is ("module:attribute" of this package).
+
+    Args:
+        what: what they are called in messages, such as "sampler".
+        places: dict name -> place of those that the package brings.
+        otherwise: what else can be given, for messages, such as "or a NoiseSchedule(betas)".
+    """
+
+    def __init__(self, what, places, otherwise=""):
+        super().__init__(places)
+        self.what = what
+        self.otherwise = otherwise
+        self.built_in = frozenset(places)
+
+    def find(self, name):
+        """The thing of this name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not isinstance(name, str) or name not in self:
+            known = ", ".join([*self, *filter(None, [self.otherwise])])
+            raise ValueError(f"Unknown {self.what} {name!r}; use one of {known}.")
+        thing = self[name]
+        if isinstance(thing, str):
+            module, _, attribute = thing.partition(":")
+            thing = getattr(importlib.import_module(f".{module}", __package__), attribute)
+        return thing
+
+
+SAMPLERS = Choices(
+    "sampler",
+    {"ddpm": "samplers:DDPM", "ddim": "samplers:DDIM", "dpm": "samplers:DPMSolver"},
+    "or a sampler such as samplers.DDIM(steps=50)",
+)
+SCHEDULES = Choices(
+    "noise schedule",
+    {"linear": "noise:linear", "cosine": "noise:cosine", "sigmoid": "noise:sigmoid"},
+    "or a NoiseSchedule(betas)",
+)
+EMA_RULES = Choices(
+    "rule of an average",
+    {
+        "constant": "ema.decays:ConstantDecay",
+        "warmup": "ema.decays:WarmupDecay",
+        "step": "ema.decays:StepDecay",
+        "ramp": "ema.decays:LinearRampDecay",
+    },
+)
+EXTRACTORS = Choices(
+    "extractor",
+    {
+        "classifier": "quality.extractors.classifier:ClassifierFeatures",
+        "inception": "quality.extractors.inception:InceptionFeatures",
+        "inception75": "quality.extractors.inception:at_75_pixels",
+    },
+    "or the file of the FID network's weights",
+)
