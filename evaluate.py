@@ -13,7 +13,7 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app import console, invocation  # noqa: E402
 from ddpm_keras.app.options import evaluate_options  # noqa: E402
 from ddpm_keras.app.run import Run  # noqa: E402
 
@@ -30,12 +30,11 @@ def main(argv):
 
     for run in runs:
         with console.input_errors():
-            record = evaluation.evaluate_run(run, options, console.line(argv))
+            record = evaluation.evaluate_run(run, options, invocation.command_again(argv))
         print(f"\n{run.path}\n{evaluation.table(record)}")
         print(f"Report: {report.write(run.path)}")
     if len(runs) > 1:
-        page = runs[0].path.parent / "comparison.html"
-        print(f"Comparison: {report.write_comparison([run.path for run in runs], page)}")
+        print(f"Comparison: {report.write_comparison([run.path for run in runs])}")
     return 0
 
 

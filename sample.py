@@ -16,7 +16,7 @@ from pathlib import Path
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import interop  # noqa: E402
-from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app import console, invocation  # noqa: E402
 from ddpm_keras.app.options import sample_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -62,7 +62,8 @@ def check_source(options):
         return
     path = Path(options.source)
     if not path.exists():
-        raise UsageError(f"there is no {path}; train.py makes a run, such as runs/digits.")
+        made = f"{invocation.program('train')} makes a run, such as runs/digits"
+        raise UsageError(f"there is no {path}; {made}.")
     if path.is_file() and path.suffix != ".keras":
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
 

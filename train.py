@@ -13,7 +13,7 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app import console, invocation  # noqa: E402
 from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -40,7 +40,7 @@ def main(argv):
             return console.DIVERGED
         return 0
 
-    done = training.begin(run, options, data, model, console.line(argv))
+    done = training.begin(run, options, data, model, invocation.command_again(argv))
     training.announce(run, options, data, model, done)
     try:
         training.fit(options, data, model, done, training.observers(run, options, data))
@@ -48,7 +48,7 @@ def main(argv):
         run.save_checkpoint(model, training.step(model), options.keep)
         print(
             f"\nInterrupted at step {training.step(model)}; everything is saved. To go on:\n"
-            f"  python train.py --resume --run-dir {run.path}"
+            f"  {invocation.command('train', '--resume', '--run-dir', run.path)}"
         )
         return console.INTERRUPTED
     except Diverged as error:
@@ -65,9 +65,12 @@ def main(argv):
         from ddpm_keras.app import evaluation
 
         try:
-            record = evaluation.evaluate_run(run, None, console.line(argv), model, data)
+            record = evaluation.evaluate_run(run, None, invocation.command_again(argv), model, data)
         except KeyboardInterrupt:
-            print(f"\nInterrupted; the model is saved. To go on:\n  python evaluate.py {run.path}")
+            print(
+                "\nInterrupted; the model is saved. To go on:\n  "
+                + invocation.command("evaluate", run.path)
+            )
             return console.INTERRUPTED
         print(evaluation.table(record))
         report.write(run.path)

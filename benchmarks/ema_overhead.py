@@ -29,7 +29,9 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from ddpm_keras import DDPM, EMA, UNet  # noqa: E402
+from ddpm_keras.ddpm import DDPM  # noqa: E402
+from ddpm_keras.ema import EMA  # noqa: E402
+from ddpm_keras.networks import UNet  # noqa: E402
 
 COUNTS = (0, 1, 4)
 DECAYS = (0.9, 0.99, 0.999, 0.9999)

@@ -1,49 +1,63 @@
 """Denoising diffusion (DDPM) with exponential moving averages of weights, for Keras 3.
 
 Importing the package registers its classes with Keras, so `keras.saving.load_model` needs no
-`custom_objects`. The command line scripts set `DDPM_KERAS_LAZY` to answer `--help` before
-TensorFlow is loaded; then a module is imported when it is first used.
+`custom_objects`. Only the package's own commands import each module where they use it, so that
+`--help` answers before TensorFlow is loaded.
 """
 
 import importlib
 import os
+import sys
+from typing import TYPE_CHECKING
 
 from .version import __version__
 
-_CLASSES = {"DDPM": "ddpm", "EMA": "ema", "EMAModel": "ema", "UNet": "networks"}
-_MODULES = (
+__all__ = [
+    "DDPM",
+    "EMA",
+    "EMAModel",
+    "UNet",
+    "__version__",
     "callbacks",
     "data",
     "ema",
     "interop",
     "likelihood",
-    "networks",
     "noise",
     "posthoc",
     "quality",
     "samplers",
-)
-
-_PLACES = {"posthoc": "ema.posthoc"}  # of modules inside others
-
-__all__ = ["__version__", *_CLASSES, *_MODULES]
+]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not errors
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def __getattr__(name):
-    if name in _CLASSES:
-        return getattr(importlib.import_module(f".{_CLASSES[name]}", __name__), name)
-    if name in _MODULES:
-        return importlib.import_module(f".{_PLACES.get(name, name)}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _in_a_command():
+    """Whether this process is `train.py` or another script of ours, `ddpm-keras` or `python -m`."""
+    if os.environ.pop("DDPM_KERAS_LAZY", ""):
+        return True
+    called = os.path.basename((getattr(sys, "argv", None) or [""])[0])
+    if called == "-m":  # so it is while Python looks for the module that it will run
+        return ("-m", "ddpm_keras") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    return called == "ddpm-keras"
 
 
-def __dir__():
-    return sorted(__all__)
+if TYPE_CHECKING or not _in_a_command():
+    from . import callbacks, data, ema, interop, likelihood, noise, quality, samplers
+    from .ddpm import DDPM
+    from .ema import EMA, EMAModel, posthoc
+    from .networks import UNet
+else:
+    _HOMES = {
+        "DDPM": ".ddpm",
+        "EMA": ".ema",
+        "EMAModel": ".ema",
+        "UNet": ".networks",
+        "posthoc": ".ema",
+    }
 
-
-if not os.environ.pop("DDPM_KERAS_LAZY", ""):
-    for _name in (*_CLASSES, *_MODULES):
-        globals()[_name] = __getattr__(_name)
+    def __getattr__(name):
+        if name in _HOMES:
+            return getattr(importlib.import_module(_HOMES[name], __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

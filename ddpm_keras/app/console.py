@@ -1,14 +1,13 @@
-"""What the three commands share: exit status, one-line errors, and the command as it was typed."""
+"""What the commands share: exit status, one-line errors, and the loading of TensorFlow."""
 
 import contextlib
 import importlib
 import json
 import os
-import shlex
 import sys
 
 from ..errors import UsageError
-from . import interrupt
+from . import interrupt, invocation
 
 WRONG_USE, DIVERGED, INTERRUPTED = 2, 3, 130
 
@@ -23,10 +22,10 @@ def run(main):
     try:
         return main(sys.argv[1:])
     except UsageError as error:
-        print(f"{_program()}: {error}", file=sys.stderr)
+        print(f"{invocation.called()}: {error}", file=sys.stderr)
         return WRONG_USE
     except KeyboardInterrupt:
-        print(f"\n{_program()}: interrupted.", file=sys.stderr)
+        print(f"\n{invocation.called()}: interrupted.", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -37,15 +36,6 @@ def input_errors():
         yield
     except (ValueError, OSError) as error:
         raise UsageError(" ".join(str(error).split())) from error
-
-
-def line(argv):
-    """The command that was given, to be repeated."""
-    return shlex.join(["python", _program(), *argv])
-
-
-def _program():
-    return sys.argv[0].rsplit("/", 1)[-1]
 
 
 def load_tensorflow():

@@ -12,7 +12,7 @@ import numpy as np
 from .. import choices, data, files, likelihood, quality, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
-from . import progress
+from . import invocation, progress
 from .options import EvaluateOptions, TrainOptions
 
 
@@ -141,7 +141,7 @@ def load_model(run):
     if not run.model.is_file():
         raise UsageError(
             f"{run.path} has no model.keras yet; finish it with "
-            f"python train.py --resume --run-dir {run.path}"
+            + invocation.command("train", "--resume", "--run-dir", run.path)
         )
     model = keras.saving.load_model(run.model)
     if not isinstance(model, DDPM):

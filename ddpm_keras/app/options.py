@@ -18,30 +18,28 @@ class TrainOptions:
     """What `train.py` can be told. A run's `config.json` holds the values that were used."""
 
     preset: str = option("", "settings to start from (default: the dataset's, else 'images')")
-    # data
-    dataset: str = option("digits", "digits, mnist5k, a folder of images, or a TFDS name: cifar10")
+    dataset: str = option("digits", "digits, mnist5k, a folder of images, or a TFDS name: cifar10",
+                          section="data")
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
     data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)")
     unreadable: str = option("refuse", "an unreadable image file is", choices=("refuse", "skip"))
     flip: bool = option(False, "mirror training images at random")
     conditional: bool = option(False, "learn the classes too, for guidance in sampling")
-    # network
-    base_channels: int = option(32, "width of the first level", at_least=1)
+    base_channels: int = option(32, "width of the first level", at_least=1, section="network")
     channel_multipliers: tuple[int, ...] = option((1, 2), "width of each level", at_least=1)
     num_res_blocks: int = option(1, "residual blocks a level", at_least=1)
     attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1)
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
-    # diffusion
-    schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES)
+    schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES,
+                           section="diffusion")
     timesteps: int = option(1000, "diffusion timesteps T", at_least=2)
     prediction: str = option("epsilon", "what is predicted", choices=choices.PREDICTIONS)
     weighting: str = option("simple", "loss weight by timestep", choices=choices.WEIGHTINGS)
-    # averages
-    ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1)
+    ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1,
+                                    section="averages")
     ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin",
                                            choices=choices.EMA_RULES)
-    # optimisation
-    steps: int = option(2000, "optimizer steps in all", at_least=1)
+    steps: int = option(2000, "optimizer steps in all", at_least=1, section="optimisation")
     batch_size: int = option(64, "images a step", at_least=1)
     accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
     learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", at_least=0)
@@ -51,8 +49,8 @@ class TrainOptions:
                             choices=choices.PRECISIONS)
     strategy: str = option("none", "devices", choices=choices.STRATEGIES)
     seed: int = option(0, "of weights, data order and noise", at_least=0)
-    # the run directory
-    run_dir: str = option("", "where to write (default: runs/DATASET, numbered)")
+    run_dir: str = option("", "where to write (default: runs/DATASET, numbered)",
+                          section="the run directory")
     resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
     log_every: int = option(20, "steps a row of history.csv", at_least=1)
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
@@ -61,8 +59,8 @@ class TrainOptions:
     snapshots: int = option(16, "snapshots for averages after the fact; 0: none", at_least=0)
     quality_every: int = option(4, "epochs between measures of quality; 0: never", at_least=0)
     quality_images: int = option(250, "images drawn for each of them", at_least=4)
-    # the end
-    evaluate: bool = option(True, "evaluate every weight set at the end and write the report")
+    evaluate: bool = option(True, "evaluate every weight set at the end and write the report",
+                            section="the end")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
     sampler: str = option("ddim", "sampler of pictures and evaluation", choices=choices.SAMPLERS)
     sampling_steps: int = option(50, "its steps", at_least=1)
@@ -74,10 +72,11 @@ class SampleOptions:
 
     source: str = option("", "a run directory or a .keras file", positional=True)
     from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead")
-    weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)")
+    weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)",
+                          section="what to draw")
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a folder of PNGs")
-    sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS)
+    sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
     steps: int = option(50, "its steps", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
@@ -90,22 +89,31 @@ class EvaluateOptions:
     """What `evaluate.py` can be told."""
 
     runs: tuple[str, ...] = option((), "run directories", positional=True)
-    images: str = option("", "a folder of images to judge, instead of runs")
+    images: str = option("", "a folder of images to judge, instead of runs",
+                         section="two folders instead of runs")
     against: str = option("", "the folder of real images to judge them by")
     extractor: str = option("auto", f"features: auto, {', '.join(choices.EXTRACTORS)}, or "
-                            "the file of the FID network's weights")
+                            "the file of the FID network's weights", section="the measure")
     reference: str = option("train", f"real images: {', '.join(choices.REFERENCES)}, or an .npz of "
                             "mu and sigma")
-    weights: tuple[str, ...] = option((), "weight sets (default: all)")
+    weights: tuple[str, ...] = option((), "weight sets (default: all)", section="weight sets")
     sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", at_least=0)
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
-    num_images: int = option(0, "images a weight set (default: the run's)", at_least=0)
+    num_images: int = option(0, "images a weight set (default: the run's)", at_least=0,
+                             section="drawing")
     sampler: str = option("", "sampler (default: the run's)", choices=choices.SAMPLERS)
     steps: int = option(0, "its steps (default: the run's)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
     seed: int = option(0, "of the noise, the same for every weight set", at_least=0)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What `ddpm-keras report` can be told."""
+
+    runs: tuple[str, ...] = option((), "run directories", positional=True)
 
 
 # fmt: on
@@ -123,7 +131,7 @@ def train_options(argv):
     Raises:
         UsageError: an argument is wrong; the message names it and the cure.
     """
-    given = parse(TrainOptions, argv, "train.py", "Train DDPM and its averages; see README.md.")
+    given = parse(TrainOptions, argv, "train", "Train DDPM and its averages; see README.md.")
     dataset = given.get("dataset", "digits")
     implied = dataset if dataset in PRESETS else PRESET_OF_DATASET.get(dataset, "images")
     preset = given.get("preset", implied)
@@ -140,7 +148,7 @@ def train_options(argv):
 
 def sample_options(argv):
     """`SampleOptions` from the arguments of `sample.py`."""
-    options = SampleOptions(**parse(SampleOptions, argv, "sample.py", "Draw images from a model."))
+    options = SampleOptions(**parse(SampleOptions, argv, "sample", "Draw images from a model."))
     if not options.out:
         raise UsageError("--out is empty; give a .png, an .npz or a folder.")
     return options
@@ -152,7 +160,7 @@ def evaluate_options(argv):
     Raises:
         UsageError: an argument is wrong, or there is nothing to evaluate.
     """
-    given = parse(EvaluateOptions, argv, "evaluate.py", "Measure every weight set of runs.")
+    given = parse(EvaluateOptions, argv, "evaluate", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
     if options.num_images == 1:
         raise UsageError("--num-images must be at least 2 (0: the run's own number), not 1.")
@@ -162,6 +170,15 @@ def evaluate_options(argv):
         raise UsageError(
             "name run directories to evaluate, such as runs/digits, or --images with --against."
         )
+    return options
+
+
+def report_options(argv):
+    """`ReportOptions` from the arguments of `ddpm-keras report`."""
+    words = "Write the reports of runs again."
+    options = ReportOptions(**parse(ReportOptions, argv, "report", words))
+    if not options.runs:
+        raise UsageError("name run directories to report on, such as runs/digits.")
     return options
 
 

@@ -8,9 +8,10 @@ import typing
 from dataclasses import field
 
 from ..errors import UsageError
+from . import invocation
 
 
-def option(default, help, choices=None, at_least=None, below=None, positional=False):
+def option(default, help, choices=None, at_least=None, below=None, positional=False, section=None):
     """A dataclass field that is also an option of the command line.
 
     Args:
@@ -20,6 +21,7 @@ def option(default, help, choices=None, at_least=None, below=None, positional=Fa
         at_least: smallest allowed number, or None.
         below: numbers must be smaller than this, or None.
         positional: given by place, not by name.
+        section: title of the part of `--help` that begins with this option; None: it goes on.
     """
     metadata = {
         "help": help,
@@ -27,12 +29,13 @@ def option(default, help, choices=None, at_least=None, below=None, positional=Fa
         "at_least": at_least,
         "below": below,
         "positional": positional,
+        "section": section,
     }
     return field(default=default, metadata=metadata)
 
 
-def parse(options, argv, program, description):
-    """Parses `argv` by the fields of the dataclass `options`.
+def parse(options, argv, job, description):
+    """Parses `argv` of the command `job` by the fields of the dataclass `options`.
 
     Returns:
         A dict of the options that were given; the dataclass supplies the rest.
@@ -40,16 +43,21 @@ def parse(options, argv, program, description):
     Raises:
         UsageError: in one line, naming the option and what it accepts.
     """
+    program = invocation.program(job)
     parser = _Parser(
         prog=program,
+        usage=f"{program} [options]",
         description=description,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     hints = typing.get_type_hints(options)
     fields = dataclasses.fields(options)
+    section = parser
     for each in fields:
-        _add_argument(parser, each, hints[each.name])
+        if each.metadata["section"]:
+            section = parser.add_argument_group(each.metadata["section"])
+        _add_argument(section, each, hints[each.name])
     values, unknown = parser.parse_known_args(argv)
     if unknown:
         names = [
@@ -72,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument ") + f"; see {self.prog} --help.")
 
 
-def _add_argument(parser, each, hint):
+def _add_argument(section, each, hint):
     """Adds one field: booleans get --name and --no-name, tuples take several values."""
     several = typing.get_origin(hint) is tuple
     kind = typing.get_args(hint)[0] if several else hint
@@ -81,7 +89,7 @@ def _add_argument(parser, each, hint):
     arguments = {"help": (each.metadata["help"] + shown).replace("%", "%%")}
     if each.metadata["positional"]:
         nargs = "*" if several else "?"
-        parser.add_argument(each.name, nargs=nargs, **arguments)
+        section.add_argument(each.name, nargs=nargs, **arguments)
         return
     if kind is bool:
         arguments["action"] = argparse.BooleanOptionalAction
@@ -90,7 +98,7 @@ def _add_argument(parser, each, hint):
         arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
     if several:
         arguments["nargs"] = "*"
-    parser.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
+    section.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
 
 
 def _check(each, value):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import UsageError
+from . import invocation
 
 
 def fresh_path(root, name):
@@ -70,7 +71,7 @@ class Run:
         if not (run.path / "config.json").is_file():
             raise UsageError(
                 f"{path} is not a run directory (it has no config.json); "
-                "give one that train.py made, such as runs/digits."
+                f"give one that {invocation.program('train')} made, such as runs/digits."
             )
         return run
 

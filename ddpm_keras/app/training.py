@@ -15,6 +15,7 @@ from ..ddpm import DDPM
 from ..errors import UsageError
 from ..networks import UNet
 from ..version import __version__
+from . import invocation
 from .run import Run
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
@@ -275,7 +276,7 @@ def next_steps(run):
     return (
         f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
         + (f"Report: {report}\n" if report.exists() else "")
-        + f"Next: python sample.py {run.path} --num 64 --out samples.png\n"
+        + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}\n"
         f"      tensorboard --logdir {run.tensorboard}"
     )
 

@@ -1,5 +1,6 @@
 """Exponential moving averages of weights: decays, averages, and a Keras model that keeps them."""
 
+from . import posthoc
 from .averages import EMA
 from .decays import (
     ConstantDecay,
@@ -27,4 +28,5 @@ __all__ = [
     "WeightSet",
     "by_rules",
     "optimizer_average",
+    "posthoc",
 ]

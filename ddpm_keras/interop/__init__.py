@@ -5,6 +5,13 @@ network loads it.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # read by editors; the functions are imported when they are first used
+    from .diffusers import load_diffusers, save_diffusers
+    from .folders import find_scheduler, find_unet
+    from .scheduler import load_diffusers_schedule
+    from .unet_config import diffusers_config, unet_arguments
 
 _PLACES = {
     "diffusers_config": "unet_config",
@@ -16,7 +23,15 @@ _PLACES = {
     "unet_arguments": "unet_config",
 }
 
-__all__ = [*_PLACES]
+__all__ = [
+    "diffusers_config",
+    "find_scheduler",
+    "find_unet",
+    "load_diffusers",
+    "load_diffusers_schedule",
+    "save_diffusers",
+    "unet_arguments",
+]
 
 
 def __getattr__(name):

@@ -5,6 +5,7 @@ features, load TensorFlow when they are first used.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from .bootstrap import Difference, paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
@@ -16,6 +17,11 @@ from .kernel import kernel_distance
 from .neighbours import precision_recall
 from .statistics import FeatureStatistics
 
+if TYPE_CHECKING:  # read by editors; the classes are imported when they are first used
+    from .extractors.classifier import ClassifierFeatures
+    from .extractors.fid_inception import FIDInceptionFeatures
+    from .extractors.inception import InceptionFeatures
+
 _EXTRACTORS = {
     "ClassifierFeatures": "classifier",
     "FIDInceptionFeatures": "fid_inception",
@@ -23,10 +29,13 @@ _EXTRACTORS = {
 }
 
 __all__ = [
+    "ClassifierFeatures",
     "Difference",
+    "FIDInceptionFeatures",
     "FeatureExtractor",
     "FeatureStatistics",
     "ImageFolder",
+    "InceptionFeatures",
     "evaluate_features",
     "evaluate_images",
     "extract_features",
@@ -37,7 +46,6 @@ __all__ = [
     "paired_difference",
     "precision_recall",
     "reference_path",
-    *_EXTRACTORS,
 ]
 
 

@@ -8,6 +8,7 @@ import base64
 import csv
 import functools
 import math
+import re
 from pathlib import Path
 
 import jinja2
@@ -76,22 +77,22 @@ def write(run_dir):
     return path
 
 
-def write_comparison(run_dirs, out):
+def write_comparison(run_dirs, out=None):
     """Writes a page that compares runs: seeds together, settings side by side.
 
     Args:
         run_dirs: at least two run directories.
-        out: path of the page; figures and CSV go to a folder beside it that has its name without
-            suffix.
+        out: path of the page; None is `comparison.html` beside the first run. Figures and CSV go
+            to a folder beside it that has its name without suffix.
 
     Returns:
-        `out` as a `Path`.
+        Path of the page.
 
     Raises:
         UsageError: one of them is not a run directory.
         ValueError: fewer than two runs.
     """
-    out = Path(out)
+    out = Path(run_dirs[0]).parent / "comparison.html" if out is None else Path(out)
     records = [analysis.RunRecord(path) for path in run_dirs]
     if len(records) < 2:
         raise ValueError(f"A comparison needs at least two runs; got {len(records)}.")
@@ -164,7 +165,7 @@ def _summary(record):
     if found.weights is None:
         return {
             "advice": "Nothing has been measured yet.",
-            "evidence": f"Evaluate the weights: python evaluate.py {record.path}",
+            "evidence": f"Evaluate the weights: {_command(record, 'evaluate')} {record.path}",
             "reason": "",
             "use": "",
         }
@@ -256,7 +257,13 @@ def _use(record, name):
         if name.startswith(prefix):
             value = name.removeprefix(prefix)
             return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
-    return f"python sample.py {record.path} --weights {name}"
+    return f"{_command(record, 'sample')} {record.path} --weights {name}"
+
+
+def _command(record, job):
+    """How `job` is called where the run was trained: from a checkout, or installed."""
+    installed = re.match("(ddpm-keras|python -m ddpm_keras) ", record.config.get("command", ""))
+    return f"{installed[0]}{job}" if installed else f"python {job}.py"
 
 
 def _comparison_summary(records):

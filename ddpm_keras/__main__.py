@@ -1,0 +1,7 @@
+"""`python -m ddpm_keras train ...` is `ddpm-keras train ...`."""
+
+import sys
+
+from .app.main import main
+
+sys.exit(main("python -m ddpm_keras"))

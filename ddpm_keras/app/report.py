@@ -1,0 +1,32 @@
+"""Writes the reports of runs again from what their directories hold; nothing is measured.
+
+    ddpm-keras report runs/digits               # report.html of one run
+    ddpm-keras report runs/digits runs/seed-1   # of each, and a comparison
+
+`evaluate.py` measures first, and ends with the same pages.
+"""
+
+import os
+import sys
+
+os.environ["DDPM_KERAS_LAZY"] = "1"  # no TensorFlow is needed
+
+from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.options import report_options  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
+
+
+def main(argv):
+    paths = [Run.open(path).path for path in report_options(argv).runs]
+    from ddpm_keras import report
+
+    with console.input_errors():
+        for path in paths:
+            print(f"Report: {report.write(path)}")
+        if len(paths) > 1:
+            print(f"Comparison: {report.write_comparison(paths)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(console.run(main))
