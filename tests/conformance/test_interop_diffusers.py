@@ -1,5 +1,9 @@
 """Random `UNet2DModel`s of diffusers give the same output here, and come back the same."""
 
+import contextlib
+import json
+import warnings
+
 import numpy as np
 import pytest
 
@@ -177,3 +181,127 @@ def test_the_defaults_of_diffusers_are_refused(torch, diffusers):
             interop.load_diffusers(theirs.state_dict(), config)
         config[name] = value
     interop.load_diffusers(theirs.state_dict(), config)
+
+
+def assert_same_output(torch, theirs, ours, config):
+    found, expected = outputs(torch, theirs, ours, config)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+def test_averages_of_a_training_beside_its_raw_weights(torch, diffusers, tmp_path):
+    """checkpoint-N as the examples' save hook writes it, by `EMAModel` itself."""
+    training_utils = pytest.importorskip("diffusers.training_utils")
+    config = MODELS["four channels"]
+    raw, averaged = (random_model(torch, diffusers, config, seed) for seed in (0, 1))
+    ema = training_utils.EMAModel(
+        averaged.parameters(),
+        decay=0.9999,
+        use_ema_warmup=True,
+        power=3 / 4,
+        model_cls=diffusers.UNet2DModel,
+        model_config=averaged.config,
+    )
+    ema.step(averaged.parameters())
+    checkpoint = tmp_path / "checkpoint-500"
+    ema.save_pretrained(checkpoint / "unet_ema")
+    raw.save_pretrained(checkpoint / "unet")
+    assert "optimization_step" in (checkpoint / "unet_ema" / "config.json").read_text()
+
+    assert_same_output(torch, averaged, interop.load_diffusers(checkpoint), config)
+    assert_same_output(torch, averaged, interop.load_diffusers(checkpoint / "unet_ema"), config)
+    assert_same_output(torch, raw, interop.load_diffusers(checkpoint, weights="raw"), config)
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_shards(torch, diffusers, tmp_path, safe, variant):
+    config = MODELS["four channels"]
+    theirs = random_model(torch, diffusers, config)
+    theirs.save_pretrained(
+        tmp_path, max_shard_size="100KB", safe_serialization=safe, variant=variant
+    )
+    assert len(list(tmp_path.glob("*-of-*"))) > 2
+    for chosen in {variant, None}:
+        assert_same_output(torch, theirs, interop.load_diffusers(tmp_path, variant=chosen), config)
+
+
+def test_the_variant_of_half_precision_beside_the_whole_one(torch, diffusers, tmp_path):
+    config = MODELS["four channels"]
+    whole, half = (random_model(torch, diffusers, config, seed) for seed in (0, 1))
+    whole.save_pretrained(tmp_path)
+    half.half().save_pretrained(tmp_path, variant="fp16")
+    half = half.float()
+    assert_same_output(torch, whole, interop.load_diffusers(tmp_path), config)
+    assert_same_output(torch, half, interop.load_diffusers(tmp_path, variant="fp16"), config)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    assert_same_output(torch, half, interop.load_diffusers(tmp_path), config)
+
+
+def test_what_is_written_over_shards_is_not_hidden_by_them(torch, diffusers, tmp_path):
+    """`from_pretrained` would read the index that is left there."""
+    theirs = random_model(torch, diffusers, MODELS["four channels"])
+    theirs.save_pretrained(tmp_path, max_shard_size="100KB")
+    ours = interop.load_diffusers(tmp_path)
+    with pytest.raises(ValueError, match="index.json"):
+        interop.save_diffusers(ours, tmp_path)
+
+
+def schedulers(diffusers):
+    """name -> scheduler, of all that are there and can be made without arguments."""
+    found, cannot = {}, (TypeError, ImportError, AttributeError)
+    for name in dir(diffusers.schedulers):
+        with warnings.catch_warnings(), contextlib.suppress(*cannot):
+            warnings.simplefilter("ignore")
+            made = getattr(diffusers.schedulers, name)() if name.endswith("Scheduler") else None
+            if isinstance(made, diffusers.ConfigMixin):
+                found[name] = made
+    return found
+
+
+def test_every_scheduler_is_taken_with_its_betas_or_refused_by_name(torch, diffusers, tmp_path):
+    taken, refused = [], []
+    for name, scheduler in schedulers(diffusers).items():
+        folder = tmp_path / name
+        scheduler.save_config(folder)
+        try:
+            schedule, prediction = interop.load_diffusers_schedule(folder)
+        except ValueError as error:
+            assert name in str(error) and len(str(error).splitlines()) == 1
+            refused.append(name)
+            continue
+        assert prediction == "epsilon"
+        np.testing.assert_allclose(schedule.betas, scheduler.betas, rtol=2e-5)
+        taken.append(name)
+    for part in ("DDPM", "DDIM", "PNDM", "UniPCMultistep", "EulerDiscrete", "HeunDiscrete"):
+        assert f"{part}Scheduler" in taken
+    assert not [name for name in taken if "Flow" in name or "EDM" in name or "SdeV" in name]
+    assert len(taken) >= 15 and len(refused) >= 10, (taken, refused)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beta_schedule": "linear", "num_train_timesteps": 300, "beta_end": 0.05},
+        {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+        {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 77},
+        {"beta_schedule": "sigmoid", "beta_start": 1e-7, "beta_end": 2e-3},
+        {"trained_betas": [0.01, 0.02, 0.4], "num_train_timesteps": 3},
+    ],
+)
+def test_betas(torch, diffusers, tmp_path, settings):
+    scheduler = diffusers.DDPMScheduler(**settings, prediction_type="v_prediction")
+    scheduler.save_pretrained(tmp_path)
+    schedule, prediction = interop.load_diffusers_schedule(tmp_path)
+    assert prediction == "v"
+    # float32 of diffusers: 6e-8 of alpha_bar, of which a small beta is a difference
+    np.testing.assert_allclose(schedule.betas, scheduler.betas, rtol=2e-5, atol=1e-7)
+    np.testing.assert_allclose(schedule.alphas_cumprod, scheduler.alphas_cumprod, rtol=1e-4)
+
+
+def test_a_scheduler_turned_into_another_keeps_what_is_refused(torch, diffusers, tmp_path):
+    """`from_config` carries settings of the first one along."""
+    first = diffusers.DDIMScheduler(rescale_betas_zero_snr=True)
+    diffusers.PNDMScheduler.from_config(first.config).save_pretrained(tmp_path)
+    assert json.loads(interop.find_scheduler(tmp_path).read_text())["rescale_betas_zero_snr"]
+    with pytest.raises(ValueError, match="rescale_betas_zero_snr"):
+        interop.load_diffusers_schedule(tmp_path)
