@@ -11,11 +11,12 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test peers study study-mnist lint clean
+.PHONY: help demo test mutants peers study study-mnist lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
 	@echo 'make test    run the tests; comparisons with other implementations skip where they are missing'
+	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
 	@echo 'make lint    check format and style'
@@ -26,6 +27,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+MINUTES ?= 60
+mutants: $(VENV)/.installed-test
+	@$(PIP) --editable '.[mutants]'
+	$(BIN)/python tests/mutants.py --minutes $(MINUTES)
 
 peers: $(VENV)/.installed-peers
 

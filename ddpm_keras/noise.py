@@ -103,7 +103,7 @@ def sigmoid(timesteps=1000):
     """alphas_cumprod falls as a sigmoid over -3..3, rescaled to [0, 1] (Jabri et al. 2022)."""
     s = np.arange(_checked(timesteps) + 1) / timesteps
     curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
-    return _from_alphas_cumprod((curve - curve[-1]) / (curve[0] - curve[-1]), "sigmoid")
+    return _from_alphas_cumprod(curve - curve[-1], "sigmoid")  # only ratios of it count
 
 
 def get(schedule, timesteps=1000):

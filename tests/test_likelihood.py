@@ -6,20 +6,9 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import tensorflow as tf
+from gaussians import graph_predictor
 
 from ddpm_keras import DDPM, UNet, likelihood, noise, samplers
-
-
-def gaussian_predictor(schedule, mean, deviation):
-    """The best epsilon for data drawn from N(mean, deviation^2) per value."""
-    cumprod = schedule.alphas_cumprod
-    scale = np.sqrt(1 - cumprod) / (cumprod * deviation**2 + 1 - cumprod)
-
-    def predict(x, t):
-        centred = x - noise.gather(np.sqrt(cumprod) * mean, t, x)
-        return noise.gather(scale, t, x) * centred
-
-    return predict
 
 
 def closed_form(schedule, deviation, variance):
@@ -50,7 +39,7 @@ def test_the_bound_of_a_gaussian_model_is_its_closed_form(variance, deviation, m
     images = np.random.default_rng(0).normal(0, deviation, (5, 128, 125, 1))
     images *= deviation / np.sqrt(np.mean(images**2))  # only the noise is left to chance
     found = likelihood.bits_per_dim(
-        gaussian_predictor(schedule, 0.0, deviation), images, schedule, variance, clip=False
+        graph_predictor(schedule, 0.0, deviation), images, schedule, variance, clip=False
     )
     prior, vlb, scatter = closed_form(schedule, deviation, variance)
     assert found["prior"] == pytest.approx(prior, rel=1e-9)
@@ -74,7 +63,7 @@ def test_unit_gaussian_terms_are_half_the_log_ratio_of_the_variances():
 def test_every_term_with_the_same_noise_in_float64(variance, clip):
     schedule = noise.NoiseSchedule(np.linspace(1e-3, 0.3, 12))
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 2, 3), dtype=np.uint8)
-    predict = gaussian_predictor(schedule, 0.1, 0.4)
+    predict = graph_predictor(schedule, 0.1, 0.4)
     found = likelihood.bits_per_dim(predict, images, schedule, variance, clip=clip, seed=4)
     x_start = images / 127.5 - 1
     seeds = samplers.image_seeds(4, 0, 3)
@@ -137,7 +126,7 @@ def test_decoder_is_a_distribution_over_256_levels(deviation, mean):
 def test_the_bound_does_not_depend_on_the_batches():
     schedule = noise.cosine(5)
     images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 1), dtype=np.uint8)
-    predict = gaussian_predictor(schedule, 0.0, 0.5)
+    predict = graph_predictor(schedule, 0.0, 0.5)
     whole = likelihood.bits_per_dim(predict, images, schedule)["per_image"]
     parts = likelihood.bits_per_dim(predict, images, schedule, batch_size=3)["per_image"]
     np.testing.assert_allclose(whole, parts, rtol=1e-6)
@@ -148,7 +137,7 @@ def test_the_bound_does_not_depend_on_the_batches():
 def test_floats_and_bytes_are_the_same_images():
     schedule = noise.linear(5)
     images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), dtype=np.uint8)
-    predict = gaussian_predictor(schedule, 0.0, 0.5)
+    predict = graph_predictor(schedule, 0.0, 0.5)
     from_bytes = likelihood.bits_per_dim(predict, images, schedule)["total"]
     floats = np.float32(images / 127.5 - 1)
     from_floats = likelihood.bits_per_dim(predict, floats, schedule)["total"]

@@ -168,6 +168,13 @@ def test_schedules_survive_a_configuration_file(schedule):
     np.testing.assert_array_equal(noise.get(config).betas, schedule.betas)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_of_the_package_have_1000_timesteps_and_are_saved_by_name(name):
+    for schedule in (getattr(noise, name)(), noise.get(name)):
+        assert schedule.name == name
+        assert schedule.get_config() == {"name": name, "timesteps": 1000}
+
+
 def test_a_known_name_does_not_hide_other_betas():
     schedule = noise.NoiseSchedule([0.1, 0.2], "linear")
     again = noise.NoiseSchedule.from_config(schedule.get_config())

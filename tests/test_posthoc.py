@@ -5,11 +5,13 @@ import os
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ddpm_keras import DDPM, EMA, EMAModel, UNet, posthoc
 from ddpm_keras.callbacks import PowerFunctionSnapshots
 from ddpm_keras.ema import ConstantDecay, PowerFunctionDecay, StepDecay, WarmupDecay
-from ddpm_keras.ema.decays import power_function_gamma
+from ddpm_keras.ema.decays import as_decay, power_function_gamma
+from ddpm_keras.ema.snapshots import write_snapshot
 
 
 @pytest.mark.parametrize(("sigma_rel", "gamma"), [(0.05, 16.9722), (0.10, 6.9372), (0.25, 0.7198)])
@@ -165,6 +167,7 @@ def distance(values, others):
     return np.sqrt(sum(np.sum(np.square(np.asarray(a) - np.asarray(b))) for a, b in pairs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_synthesised_averages_of_real_training_are_the_tracked_ones(digits_run, name):
     model, start, directory = digits_run
@@ -178,6 +181,7 @@ def test_synthesised_averages_of_real_training_are_the_tracked_ones(digits_run, 
         assert made.step == model.ema.num_updates == 2080
 
 
+@pytest.mark.slow
 def test_sixteen_files_of_two_widths_are_few(digits_run):
     """Half as many snapshots as above: 8 times, 16 averages in all."""
     model, start, directory = digits_run
@@ -190,6 +194,7 @@ def test_sixteen_files_of_two_widths_are_few(digits_run):
         assert error < (0.005 if name.startswith("s") else 0.02)
 
 
+@pytest.mark.slow
 def test_a_synthesised_weight_set_serves_like_any_other(digits_run):
     model, _, directory = digits_run
     made = posthoc.synthesize(directory / "32float32", sigma_rel=0.14)
@@ -201,24 +206,107 @@ def test_a_synthesised_weight_set_serves_like_any_other(digits_run):
     np.testing.assert_array_equal(network.weights[0], made.values[0])
 
 
-def test_an_earlier_step_uses_earlier_snapshots_only(digits_run):
-    _, _, directory = digits_run
-    steps = [s.step for s in posthoc.list_snapshots(directory / "16float32")]
-    assert steps == [*range(0, 2001, 125), 2080]
-    made = posthoc.synthesize(directory / "16float32", sigma_rel=0.05, step=1000)
-    with np.load(directory / "16float32" / "snapshot-00001000.npz") as file:
-        np.testing.assert_allclose(made.values[0], file["0_0"], atol=1e-6)
-    beyond = posthoc.synthesize(directory / "16float32", sigma_rel=0.05, step=3000)
-    assert "last snapshot is of step 2,080" in beyond.warnings[0]
+# The same from a random walk, which takes a second.
+
+WALK = {"s0.08": PowerFunctionDecay(0.08), "s0.2": PowerFunctionDecay(0.2), "0.99": 0.99}
 
 
-def test_doubtful_requests_say_so(digits_run, caplog):
-    _, _, directory = digits_run
-    snapshots = posthoc.list_snapshots(directory / "16float32")
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory):
+    """(averages, start, directory): 330 steps, a snapshot every 20 and at the end."""
+    random = np.random.default_rng(0)
+    weights = [keras.Variable(random.normal(size=shape)) for shape in ((50,), (8, 5))]
+    counter = keras.Variable(0, dtype="int32", trainable=False)
+    weights.insert(1, counter)
+    start = [np.asarray(w) for w in weights]
+    ema = EMA(WALK, snapshot_widths=(0.05, 0.10))
+    ema.build(weights)
+
+    @tf.function
+    def move(first, last):
+        weights[0].assign_add(first)
+        counter.assign_add(1)
+        weights[2].assign_add(last)
+        ema.update(weights)
+
+    directory = tmp_path_factory.mktemp("walk")
+    for step in range(331):
+        if step % 20 == 0 or step == 330:
+            for dtype in ("float32", "float16"):
+                written = write_snapshot(directory / dtype, ema, dtype)
+                assert (written.step, written.dtype) == (step, dtype)
+        if step < 330:
+            move(*(tf.constant(random.normal(size=s), tf.float32) for s in ((50,), (8, 5))))
+    return ema, start, directory
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", WALK)
+def test_synthesised_averages_of_a_walk_are_the_tracked_ones(walk, name, dtype):
+    ema, start, directory = walk
+    made = posthoc.synthesize(directory / dtype, decay=WALK[name])
+    displacement = distance(ema.sources[::2], start[::2])
+    error = distance(made.values[::2], ema.variables(name)[::2]) / displacement
+    assert error < 0.01 and error < 2 * made.predicted_error
+    assert made.predicted_error < (0.005 if dtype == "float32" else 0.01)
+    assert made.name == f"posthoc_ema_{as_decay(WALK[name]).name}" and made.step == 330
+    assert [np.shape(value) for value in made.values] == [(50,), (), (8, 5)]
+    assert made.values[1] == 330 and made.values[0].dtype == made.values[2].dtype == np.float32
+    assert made.warnings == []
+
+
+def test_a_width_is_asked_for_by_name_or_as_a_decay(walk):
+    by_width = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.08)
+    by_decay = posthoc.synthesize(walk[2] / "float32", decay=WALK["s0.08"])
+    assert by_width.name == "posthoc_sigma_0.08"
+    np.testing.assert_allclose(by_width.values[0], by_decay.values[0], atol=1e-5)
+
+
+def test_snapshots_record_what_they_hold(walk):
+    stored = posthoc.list_snapshots(walk[2] / "float16")
+    assert [s.step for s in stored] == [*range(0, 321, 20), 330]
+    assert stored[0].widths == () and stored[-1].widths == (0.05, 0.1)
+    assert {s.dtype for s in stored} == {"float16"}
+    with np.load(stored[-1].path) as file:
+        assert set(file.files) == {"record", "0_0", "0_2", "1_0", "1_2", "copy_1"}
+        assert file["1_2"].dtype == np.float16 and file["copy_1"] == 330
+    halves = os.path.getsize(stored[-1].path)
+    assert halves < os.path.getsize(posthoc.list_snapshots(walk[2] / "float32")[-1].path)
+
+
+def test_averages_need_not_begin_at_the_initial_weights(walk):
+    """0.999 still holds 72% of the initial weights after 330 steps."""
+    _, start, directory = walk
+    made = posthoc.synthesize(directory / "float32", decay=0.999)
+    stored = posthoc.list_snapshots(directory / "float32")
+    with np.load(stored[-1].path) as file:
+        nearer = np.linalg.norm(made.values[0] - start[0]) / np.linalg.norm(file["0_0"] - start[0])
+    assert nearer < 0.5
+    with pytest.raises(ValueError, match="71.9% of the initial weights.*shorter decay"):
+        posthoc.synthesize(stored[1:], decay=0.999)
+    without = posthoc.synthesize(stored[1:], sigma_rel=0.1)  # which holds none of them
+    same = posthoc.synthesize(stored, sigma_rel=0.1)
+    np.testing.assert_allclose(without.values[0], same.values[0], atol=1e-5)
+
+
+def test_an_earlier_step_uses_earlier_snapshots_only(walk):
+    made = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=200)
+    with np.load(walk[2] / "float32" / "snapshot-00000200.npz") as file:
+        np.testing.assert_allclose(made.values[0], file["0_0"], atol=1e-5)
+    assert made.step == 200 and made.values[1] == 200
+    between = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=219)
+    assert between.values[1] == 200 and between.step == 219
+    beyond = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=3000)
+    assert "last snapshot is of step 330" in beyond.warnings[0]
+    assert "up to 3,000 are missing" in beyond.warnings[0]
+
+
+def test_doubtful_requests_say_so(walk, caplog):
+    snapshots = posthoc.list_snapshots(walk[2] / "float32")
     narrow = posthoc.synthesize(snapshots[:9], sigma_rel=0.01)
     assert any("outside what these snapshots support" in line for line in narrow.warnings)
     assert narrow.warnings[0] in caplog.text
-    few = posthoc.synthesize(snapshots[:1] + snapshots[-1:], decay=0.999)
+    few = posthoc.synthesize(snapshots[:1] + snapshots[-1:], decay=0.99)
     assert few.predicted_error > 0.01 and few.warnings
 
 
@@ -229,19 +317,12 @@ def test_doubtful_requests_say_so(digits_run, caplog):
         ({"sigma_rel": 0.1, "decay": 0.9}, "either sigma_rel"),
         ({"sigma_rel": 0.3}, "below 0.2887"),
         ({"decay": 1.0}, "below 1"),
-        ({"sigma_rel": 0.1, "step": 100}, "no snapshot up to step 100"),
+        ({"sigma_rel": 0.1, "step": 10}, "no snapshot up to step 10 in"),
     ],
 )
-def test_impossible_requests_are_refused(digits_run, arguments, message):
+def test_impossible_requests_are_refused(walk, arguments, message):
     with pytest.raises(ValueError, match=message):
-        posthoc.synthesize(digits_run[2] / "16float32", **arguments)
-
-
-def test_initial_weights_are_needed_only_where_they_count(digits_run):
-    snapshots = posthoc.list_snapshots(digits_run[2] / "16float32")[1:]
-    with pytest.raises(ValueError, match="initial weights"):
-        posthoc.synthesize(snapshots, decay=0.999)
-    posthoc.synthesize(snapshots, sigma_rel=0.1)
+        posthoc.synthesize(walk[2] / "float32", **arguments)
 
 
 def test_directories_without_snapshots_are_refused(tmp_path):

@@ -1,7 +1,9 @@
 """Samplers against closed forms and float64 NumPy on Gaussian data, whose best epsilon is known."""
 
+import functools
 import json
 
+import gaussians
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import tensorflow as tf
 from ddpm_keras import noise, samplers
 
 MEAN, DEVIATION = 0.2, 0.5
+GAUSSIAN = {"mean": MEAN, "deviation": DEVIATION}
 SCHEDULES = [noise.linear(1000), noise.cosine(1000)]
 EVERY_SAMPLER = [
     samplers.DDPM(steps=7),
@@ -21,32 +24,8 @@ EVERY_SAMPLER = [
 ]
 
 
-def gaussian_predictor(schedule):
-    """The best epsilon for data drawn from N(MEAN, DEVIATION^2) per value, for NumPy or tensors.
-
-    Computed in float64 and rounded to float32, as samplers receive it: at the noisy end of the
-    cosine schedule x_start holds that rounding magnified by 1 / sqrt(a) = 20,000.
-    """
-
-    def predict(x, t):
-        cumprod = np.reshape(schedule.alphas_cumprod[np.asarray(t)], (-1, 1, 1, 1))
-        centred = np.asarray(x, np.float64) - np.sqrt(cumprod) * MEAN
-        epsilon = np.sqrt(1 - cumprod) * centred / (cumprod * DEVIATION**2 + 1 - cumprod)
-        return epsilon.astype(np.float32)
-
-    return predict
-
-
-def graph_predictor(schedule):
-    """The same, as TensorFlow operations."""
-    cumprod = schedule.alphas_cumprod
-    scale = np.sqrt(1 - cumprod) / (cumprod * DEVIATION**2 + 1 - cumprod)
-
-    def predict(x, t):
-        centred = x - noise.gather(np.sqrt(cumprod) * MEAN, t, x)
-        return noise.gather(scale, t, x) * centred
-
-    return predict
+gaussian_predictor = functools.partial(gaussians.gaussian_predictor, **GAUSSIAN)
+graph_predictor = functools.partial(gaussians.graph_predictor, **GAUSSIAN)
 
 
 def start_noise(count=3, shape=(4, 2, 1), seed=0):

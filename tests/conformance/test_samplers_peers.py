@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from gaussians import gaussian_predictor
 
 from ddpm_keras import noise, samplers
 
@@ -26,16 +27,9 @@ def common(name):
 
 
 def predictor(schedule):
-    """The best epsilon for pixels drawn from N(m, .4^2), m differing by pixel; float64 within."""
+    """The best epsilon for pixels drawn from N(m, .4^2), m differing by pixel."""
     mean = np.linspace(-0.6, 0.6, SIZE * SIZE).reshape(SIZE, SIZE, 1)
-
-    def predict(x, t):
-        cumprod = np.reshape(schedule.alphas_cumprod[np.asarray(t)], (-1, 1, 1, 1))
-        centred = np.asarray(x, np.float64) - np.sqrt(cumprod) * mean
-        epsilon = np.sqrt(1 - cumprod) * centred / (cumprod * 0.4**2 + 1 - cumprod)
-        return epsilon.astype(np.float32)
-
-    return predict
+    return gaussian_predictor(schedule, mean, 0.4)
 
 
 def start():
