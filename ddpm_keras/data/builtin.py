@@ -8,13 +8,18 @@ from .split import divide, stratified
 BUILT_IN = ("digits", "mnist5k")
 
 
-def load(name, size, channels, held_out, seed):
+def load(request):
     """One of the sets of `BUILT_IN`, as `ImageData`."""
-    images, labels, provenance = _digits() if name == "digits" else _mnist5k()
-    images = fit_all(images, size, channels)
-    class_names = [str(digit) for digit in range(10)]
-    is_held_out = stratified(labels, len(images), held_out, seed)
-    return divide(name, images, labels, is_held_out, class_names, provenance)
+    images, labels, provenance = _digits() if request.name == "digits" else _mnist5k()
+    images = fit_all(images, request.size, request.channels)
+    return divide(
+        request.name,
+        images,
+        labels,
+        stratified(labels, len(images), request.share, request.seed),
+        class_names=tuple(str(digit) for digit in range(10)),
+        provenance=provenance,
+    )
 
 
 def _digits():

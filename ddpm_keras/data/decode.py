@@ -1,54 +1,165 @@
 """Image files and arrays of any kind as uint8, greyscale or RGB, of one size."""
 
-import math
 import os
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
-_EXIF_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112  # of Exif
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_FORMAT = 256, 257, 258, 262, 339
+
+
+class Header(NamedTuple):
+    """What can be known of an image file without decoding its pixels.
+
+    Attributes:
+        size: `(height, width)` after orientation.
+        is_grey: whether it has no colour.
+        frames: images in the file, of which the first is read.
+    """
+
+    size: tuple[int, int]
+    is_grey: bool
+    frames: int
 
 
 def header(path):
-    """((height, width), is greyscale) after orientation, without decoding the pixels."""
+    """The `Header` of an image file.
+
+    Raises:
+        Exception: of many kinds, if it cannot be read as an image.
+    """
     from PIL import Image
 
+    if not os.path.isfile(path):
+        raise ValueError("it is no file" if os.path.exists(path) else "its link leads nowhere")
     with warnings.catch_warnings():
         # Pillow only warns of an image between one and two times its size limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
-                width, height = height, width
-            if image.mode in ("P", "PA"):
-                palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
-                grey = bool((palette == palette[:, :1]).all())
-            else:
-                grey = image.mode in ("1", "L", "LA", "La") or image.mode[0] == "I"
-            return (height, width), grey
+            _refuse_unscaled(image)
+            return Header(_oriented_size(image), _is_grey(image), getattr(image, "n_frames", 1))
 
 
 def decode(path, out):
     """Reads any kind of image into `out`, uint8 (1, H, W, C), and returns it."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(path) as image:
+        rawmode = _rawmode(image)
         image.load()
-        image = ImageOps.exif_transpose(image)
-        if image.mode[0] == "I":  # 16 bits, in one of Pillow's representations
-            values = np.asarray(image).astype(np.float64)
-            image = Image.fromarray(np.round(np.clip(values, 0, 65535) / 257).astype(np.uint8))
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        if _is_sixteen_bit(image):
+            image = _from_sixteen_bits(image)
+        elif rawmode == "RGB;16B" and "transparency" in image.info:
+            image = _with_sixteen_bit_key(image, path)
         if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = _over_white(image.convert("RGBA"))
+        image = _upright(image, orientation)
         out[0] = fit(image, out.shape[1:3], out.shape[3])
     return out
 
 
+def _refuse_unscaled(image):
+    """Refuses pixels whose black and white are not known."""
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "F" or 3 in tags.get(_TIFF_FORMAT, ()):
+        raise ValueError("its pixels are floating-point numbers, whose range is not known")
+    # Pillow's 32-bit mode also stands for 16 bits of the formats PNG and PGM.
+    if 2 in tags.get(_TIFF_FORMAT, ()) or (image.mode == "I" and image.format == "TIFF"):
+        raise ValueError("its pixels are signed or 32-bit integers, whose range is not known")
+
+
+def _oriented_size(image):
+    width, height = image.size
+    if image.format == "TIFF":  # of which some versions of Pillow give the size after orientation
+        width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    return height, width
+
+
+def _is_grey(image):
+    if image.mode in ("P", "PA"):
+        palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    # Pillow reads grey with opacity of 16 bits as RGBA.
+    is_wide = _is_sixteen_bit(image) or _rawmode(image) == "LA;16B"
+    return is_wide or image.mode in ("1", "L", "LA", "La")
+
+
+def _is_sixteen_bit(image):
+    return image.mode.split(";")[0] == "I"
+
+
+def _from_sixteen_bits(image):
+    """A grey image of more than 8 bits as L, or as LA if it has a transparent value."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.float64)
+    tags = getattr(image, "tag_v2", {})
+    white = 2.0 ** tags.get(_TIFF_BITS, (16,))[0] - 1
+    opaque = values != image.info.get("transparency", -1)
+    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # WhiteIsZero
+        values = white - values
+    grey = Image.fromarray(np.round(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+    if not opaque.all():
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
+
+
+def _rawmode(image):
+    """How the pixels are stored in the file, by Pillow's name; known before they are loaded."""
+    return image.tile[0][-1] if image.tile else None
+
+
+def _with_sixteen_bit_key(image, path):
+    """An RGB image of 16-bit PNG as RGBA, transparent where all 16 bits are those of its tRNS.
+
+    Pillow keeps the upper byte of each value, and compares it with the 16 bits of the transparent
+    colour. Read in the other byte order, the same file gives the lower bytes.
+    """
+    from PIL import Image
+
+    with Image.open(path) as lower:
+        lower.tile = [(*tile[:3], "RGB;16L") for tile in lower.tile]
+        values = np.asarray(image).astype(np.int32) * 256 + np.asarray(lower)
+    opaque = (values != image.info["transparency"]).any(-1)
+    keyed = Image.fromarray(np.asarray(image))
+    keyed.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return keyed
+
+
+def _over_white(image):
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _upright(image, orientation):
+    """Turns an image as its Exif orientation, 1 to 8, says."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
 def fit_all(images, size, channels):
-    """Brings an array of images (N, H, W, C) to the size and the number of channels asked for."""
+    """Brings an array of images (N, H, W, C) to the size and the number of channels asked for.
+
+    A fourth channel is opacity: such images become RGB.
+    """
     size = size or images.shape[1:3]
-    channels = channels or images.shape[-1]
+    channels = channels or min(images.shape[-1], 3)
     if images.shape[1:] == (*size, channels):
         return images
     fitted = np.empty((len(images), *size, channels), np.uint8)
@@ -62,8 +173,7 @@ def to_pil(image):
     from PIL import Image
 
     if image.shape[-1] == 4:
-        image = Image.fromarray(image)
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return _over_white(Image.fromarray(image))
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
@@ -76,28 +186,3 @@ def fit(image, size, channels):
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(height, width, channels)
-
-
-def check_memory(source, num_images, size, channels):
-    """Refuses beforehand what would not fit; the array exists twice once TensorFlow has it too."""
-    needed = 2 * num_images * size[0] * size[1] * channels
-    available = _available_memory()
-    if needed > available:
-        raise ValueError(
-            f"{num_images} images of {size[0]}x{size[1]}x{channels} from {source} need "
-            f"{needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are available: "
-            "set a smaller image_size."
-        )
-
-
-def _available_memory():
-    """Bytes of memory that can be had without swapping, or all of it where only that is known."""
-    try:
-        with open("/proc/meminfo") as file:
-            fields = dict(line.split(":") for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, OSError, ValueError):
-            return math.inf

@@ -1,39 +1,75 @@
-"""A folder of image files, its sub-folders the classes."""
+"""A folder of image files, its sub-folders the classes or the parts."""
 
-import os
-import pathlib
-import warnings
 from concurrent import futures
 
 import numpy as np
 
-from .decode import check_memory, decode, header
+from .decode import decode, header
+from .layout import arrange
+from .listing import SUFFIXES, list_images
+from .memory import check_memory
 from .split import divide, hashed
+from .words import by_suffix, few, reason, shown
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 
-
-def load(root, size, channels, held_out, on_unreadable, seed, progress):
-    paths = sorted(image_files(root), key=lambda path: path.relative_to(root).as_posix())
-    if not paths:
+def load(request):
+    """The images below a folder, as `ImageData`."""
+    root = request.path
+    listing = list_images(root)
+    if not listing.images:
+        others = f" (but {by_suffix(listing.others)})" if listing.others else ""
         raise ValueError(
-            f"The folder {root} holds no images: put {', '.join(SUFFIXES)} files into it or its "
-            "sub-folders."
+            f"The folder {shown(root)} holds no images{others}: put {', '.join(SUFFIXES)} files "
+            "into it or its sub-folders."
         )
-    unreadable = _Unreadable(root, on_unreadable)
-    headers = {path: unreadable.guard(path, header, path) for path in paths}
-    headers = {path: header for path, header in headers.items() if header is not None}
-    if channels is None:
-        channels = 1 if all(grey for _, grey in headers.values()) else 3
-    sizes = {image_size for image_size, _ in headers.values()}
-    if size is None and len(sizes) > 1:
-        few = ", ".join(f"{height}x{width}" for height, width in sorted(sizes)[:3])
+    layout = arrange(root, _names(root, listing.images))
+    unreadable = _Unreadable(root, request.on_unreadable)
+    headers = {
+        path: unreadable.guard(path, header, path)
+        for path, is_used in zip(listing.images, layout.is_used, strict=True)
+        if is_used
+    }
+    headers = {path: head for path, head in headers.items() if head is not None}
+    channels = request.channels or (1 if all(head.is_grey for head in headers.values()) else 3)
+    size = request.size or _common_size(root, headers.values())
+    check_memory(shown(root), len(headers), size, channels)
+    images, paths = _decode_all(headers, size, channels, unreadable, request.progress)
+    if len(paths) < 4:
         raise ValueError(
-            f"The images of {root} differ in size ({few}, ...): set image_size, such as 32."
+            f"The folder {shown(root)} holds {len(paths)} readable images, and at least 4 are "
+            "needed (2 to train on and 2 held out): add images."
         )
-    size = size or next(iter(sizes), (1, 1))
-    check_memory(root, len(headers), size, channels)
+    names = _names(root, paths)
+    layout = layout.of(names)
+    class_names, labels = _numbered(layout.classes)
+    return divide(
+        shown(root.name),
+        images,
+        labels,
+        _held_out(request, layout, names),
+        class_names=tuple(shown(name) for name in class_names),
+        provenance=_provenance(len(names), size, channels),
+        path=str(root),
+        notes=(*layout.notes, *listing.notes(), *_frames(root, headers), *unreadable.notes()),
+    )
 
+
+def _names(root, paths):
+    return [path.relative_to(root).as_posix() for path in paths]
+
+
+def _common_size(root, headers):
+    sizes = sorted({head.size for head in headers})
+    if len(sizes) > 1:
+        some = ", ".join(f"{height}x{width}" for height, width in sizes[:3])
+        raise ValueError(
+            f"The images of {shown(root)} differ in size ({some}, ...): set image_size, such as 32."
+        )
+    return sizes[0] if sizes else (1, 1)
+
+
+def _decode_all(headers, size, channels, unreadable, progress):
+    """The images that can be read, (N, H, W, C), and their paths."""
     images = np.empty((len(headers), *size, channels), np.uint8)
     is_read = np.zeros(len(headers), bool)
     with futures.ThreadPoolExecutor() as pool:
@@ -47,39 +83,41 @@ def load(root, size, channels, held_out, on_unreadable, seed, progress):
                     progress(row + 1, len(headers))
         finally:
             pool.shutdown(cancel_futures=True)
-    unreadable.warn()
-    kept = [path.relative_to(root).as_posix() for path in np.array([*headers], object)[is_read]]
-    if len(kept) < 4:
-        raise ValueError(
-            f"The folder {root} holds {len(kept)} readable images, and at least 4 are needed (2 to "
-            "train on and 2 held out): add images."
-        )
-    images = images if is_read.all() else images[is_read]
-    class_names, labels = _sub_folders(kept)
-    provenance = (
-        f"{len(kept)} images of a folder, as {'greyscale' if channels == 1 else 'RGB'} of "
-        f"{size[0]}x{size[1]} (shorter side resized by antialiased bicubic interpolation, centre "
-        "cropped; transparency over white; 16-bit values / 257; first frame of animations)"
-    )
-    is_held_out = hashed(kept, held_out, seed)
-    return divide(str(root), images, labels, is_held_out, class_names, provenance)
+    paths = [path for path, read in zip(headers, is_read, strict=True) if read]
+    return images if is_read.all() else images[is_read], paths
 
 
-def image_files(root):
-    for directory, folders, files in os.walk(root):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                yield pathlib.Path(directory) / file
+def _held_out(request, layout, names):
+    if layout.held_out is None:
+        return hashed(names, request.share, request.seed)
+    request.refuse_share(shown(request.path), "in a folder of their own")
+    return np.array(layout.held_out)
 
 
-def _sub_folders(names):
-    """Names of the top sub-folders as classes, if every image is in one and there are several."""
-    tops = [name.split("/")[0] if "/" in name else None for name in names]
-    classes = sorted(set(tops) - {None})
-    if None in tops or len(classes) < 2:
+def _numbered(classes):
+    """The names of the classes, and the number of each image's class; () and None without any."""
+    if classes is None:
         return (), None
-    return tuple(classes), np.array([classes.index(top) for top in tops], np.int32)
+    names, labels = np.unique(np.array(classes, object), return_inverse=True)
+    return names.tolist(), labels.astype(np.int32)
+
+
+def _frames(root, headers):
+    several = [path for path, head in headers.items() if head.frames > 1]
+    if not several:
+        return []
+    return [
+        f"Only the first image is read of files that hold several: {few(_names(root, several))}."
+    ]
+
+
+def _provenance(num_images, size, channels):
+    return (
+        f"{num_images} images of a folder, as {'greyscale' if channels == 1 else 'RGB'} of "
+        f"{size[0]}x{size[1]} (shorter side resized by antialiased bicubic interpolation, centre "
+        "cropped; transparency over white; 16-bit grey / 257, the upper byte of 16-bit colour; "
+        "first frame of animations)"
+    )
 
 
 class _Unreadable:
@@ -97,18 +135,15 @@ class _Unreadable:
         except Exception as error:  # decoders fail on broken files in many ways
             name = path.relative_to(self.root)
             if self.policy == "refuse":
-                reason = " ".join(str(error).split()) or type(error).__name__
                 raise ValueError(
-                    f"{name} in {self.root} cannot be read as an image ({reason}): remove it, or "
-                    "skip such files with on_unreadable='skip'."
+                    f"{shown(name)} in {shown(self.root)} cannot be read as an image "
+                    f"({reason(error)}): remove it, or skip such files with on_unreadable='skip'."
                 ) from None
             self.names.append(str(name))
             return None
 
-    def warn(self):
-        if self.names:
-            warnings.warn(
-                f"Left out {len(self.names)} unreadable files of {self.root}: "
-                + ", ".join(self.names),
-                stacklevel=4,
-            )
+    def notes(self):
+        """One line that names the files left out."""
+        if not self.names:
+            return []
+        return [f"Left out {len(self.names):,} unreadable files: {few(self.names, most=20)}."]

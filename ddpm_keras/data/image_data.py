@@ -12,13 +12,15 @@ class ImageData:
     """Images in memory, split into a part to train on and a held-out part.
 
     Attributes:
-        name: the name or path the images were loaded by.
+        name: the name the images were loaded by, or the last part of their path.
         train: uint8 array `(N, H, W, C)`.
         held_out: uint8 array `(M, H, W, C)`, never trained on.
         train_labels: int32 array `(N,)` in `0..num_classes - 1`, or None.
         held_out_labels: int32 array `(M,)`, or None.
         class_names: tuple of `num_classes` strings, empty without labels.
         provenance: one sentence telling where the images come from and how they were converted.
+        path: absolute path of the file or folder they were read from, or None.
+        notes: what the user should know of how they were read, a line each.
     """
 
     name: str
@@ -28,11 +30,29 @@ class ImageData:
     held_out_labels: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     provenance: str = ""
+    path: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self):
         """Number of classes, or None when the images have no labels."""
         return len(self.class_names) or None
+
+    @property
+    def class_counts(self):
+        """A list of (name, images to train on, images held out), in the order of the classes."""
+        if not self.class_names:
+            return []
+        counts = [
+            np.bincount(labels, minlength=len(self.class_names)).tolist()
+            for labels in (self.train_labels, self.held_out_labels)
+        ]
+        return list(zip(self.class_names, *counts, strict=True))
+
+    @property
+    def untrained_classes(self):
+        """Names of the classes without an image to train on."""
+        return [name for name, num_train, _ in self.class_counts if num_train == 0]
 
     @property
     def image_shape(self):

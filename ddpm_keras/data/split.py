@@ -27,15 +27,17 @@ def stratified(labels, num_images, held_out, seed):
 
 def hashed(names, held_out, seed):
     """Marks names by their own hash alone: adding a file moves no other file across the split."""
-    digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8] for name in names]
+    # The bytes of a name that is no UTF-8 are those it has on disk.
+    keys = [f"{seed}:{name}".encode("utf-8", "surrogateescape") for name in names]
+    digests = [hashlib.sha256(key).digest()[:8] for key in keys]
     place = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
     # A small folder could leave a part empty by chance: both get at least two files.
     ranked = np.sort(place)
     return place < np.clip(held_out, np.nextafter(ranked[1], 1), ranked[-2])
 
 
-def divide(name, images, labels, is_held_out, class_names, provenance):
-    """Makes the ImageData, each part in the original order."""
+def divide(name, images, labels, is_held_out, **fields):
+    """The `ImageData` of images in one array, each part in the original order."""
     check_parts(name, int((~is_held_out).sum()), int(is_held_out.sum()))
     labels = None if labels is None else np.asarray(labels, np.int32)
     return ImageData(
@@ -44,8 +46,7 @@ def divide(name, images, labels, is_held_out, class_names, provenance):
         held_out=np.ascontiguousarray(images[is_held_out]),
         train_labels=None if labels is None else labels[~is_held_out],
         held_out_labels=None if labels is None else labels[is_held_out],
-        class_names=tuple(class_names),
-        provenance=provenance,
+        **fields,
     )
 
 

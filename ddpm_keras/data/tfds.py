@@ -1,7 +1,8 @@
 """TensorFlow Datasets, by name or by the folder of a prepared one."""
 
+import contextlib
 import difflib
-import os
+import json
 import pathlib
 import socket
 import urllib.parse
@@ -10,51 +11,105 @@ import urllib.request
 import numpy as np
 
 from .builtin import BUILT_IN
-from .decode import check_memory, fit, to_pil
+from .decode import fit, to_pil
 from .image_data import ImageData
+from .memory import check_memory
 from .split import check_parts, divide, stratified
+from .words import reason, shown
+
+_METADATA = ("dataset_info.json", "features.json")
 
 
-def load(name, size, channels, held_out, data_dir, seed):
+def is_prepared(folder):
+    """Whether a folder holds a prepared data set of TensorFlow Datasets."""
+    return any((folder / name).exists() for name in _METADATA)
+
+
+def load(request):
+    """A data set of TensorFlow Datasets, as `ImageData`."""
     import tensorflow_datasets as tfds
 
-    builder = _builder(tfds, name, data_dir)
+    directory = request.path if request.path.is_dir() else None
+    name = shown(directory or request.name)
+    builder = _prepared(tfds, directory) if directory else _named(tfds, request)
     image_key, label_key = _keys(tfds, name, builder.info.features)
-    splits = builder.info.splits
+    train, held_out = _splits(name, builder.info.splits)
+    parts = [
+        _read_split(tfds, request, builder, split, image_key, label_key)
+        for split in (train, held_out)
+        if split
+    ]
+    class_names = tuple(builder.info.features[label_key].names) if label_key else ()
+    notes = ()
+    if label_key and min(labels.min(initial=0) for _, labels in parts) < 0:
+        notes = (f"No classes: some images of {name} have the label -1, which stands for none.",)
+        parts, class_names = [(images, None) for images, _ in parts], ()
+    fields = {
+        "class_names": class_names,
+        "provenance": f"TensorFlow Datasets {builder.info.full_name}, split {train} to train on "
+        f"and {held_out or f'{request.share:.0%} of it'} held out",
+        "path": directory and str(directory),
+        "notes": notes,
+    }
+    images, labels = parts[0]
+    if not held_out:
+        is_held_out = stratified(labels, len(images), request.share, request.seed)
+        return divide(name, images, labels, is_held_out, **fields)
+    request.refuse_share(name, f"its split {held_out}")
+    check_parts(name, *(len(images) for images, _ in parts))
+    return ImageData(name, images, parts[1][0], labels, parts[1][1], **fields)
+
+
+def _splits(name, splits):
+    """Names of the split to train on, and of the one that is held out or None."""
     if not splits:
         raise ValueError(f"The data set {name} has no splits: prepare it again.")
     train = "train" if "train" in splits else max(splits, key=lambda k: splits[k].num_examples)
     others = [split for split in ("test", "validation") if split in splits and split != train]
-    parts = [
-        _split(tfds, name, builder, split, image_key, label_key, size, channels)
-        for split in [train, *others[:1]]
-    ]
-    class_names = tuple(builder.info.features[label_key].names) if label_key else ()
-    provenance = (
-        f"TensorFlow Datasets {builder.info.full_name}, split {train} to train on and "
-        f"{others[0] if others else f'{held_out:.0%} of it'} held out"
-    )
-    images, labels = parts[0]
-    if not others:
-        is_held_out = stratified(labels, len(images), held_out, seed)
-        return divide(name, images, labels, is_held_out, class_names, provenance)
-    check_parts(name, *(len(part) for part, _ in parts))
-    return ImageData(name, images, parts[1][0], labels, parts[1][1], class_names, provenance)
+    return train, next(iter(others), None)
 
 
-def _builder(tfds, name, data_dir):
-    """A builder whose data lie on this machine, downloaded if need be."""
+def _prepared(tfds, directory):
+    """The builder of a directory."""
     try:
-        if os.path.isdir(name):
-            return tfds.builder_from_directory(name)
-        builder = tfds.builder(name, data_dir=data_dir)
+        return tfds.builder_from_directory(directory)
+    except Exception as error:  # whatever reading broken descriptions throws
+        _refuse_damaged_metadata(directory)
+        raise ValueError(
+            f"{shown(directory)} cannot be read as a TensorFlow Datasets set ({reason(error)}): "
+            "prepare it again."
+        ) from None
+
+
+def _refuse_damaged_metadata(directory):
+    """Refuses a directory below which a description of a data set is missing or damaged."""
+    for path in sorted(pathlib.Path(directory).rglob("dataset_info.json")):
+        for part in (path.parent / name for name in _METADATA):
+            try:
+                if not isinstance(json.loads(part.read_text(encoding="utf-8")), dict):
+                    raise ValueError("it is no JSON object")
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"{shown(part)} is missing or damaged ({reason(error)}): prepare the data set "
+                    "again, or copy it anew."
+                ) from None
+
+
+def _named(tfds, request):
+    """A builder whose data lie on this machine, downloaded if need be."""
+    name = request.name
+    try:
+        builder = tfds.builder(name, data_dir=request.data_dir)
     except Exception:  # unknown names, configurations and versions are refused in many ways
+        base = name.split("/")[0].split(":")[0]
+        folder = pathlib.Path(request.data_dir or tfds.core.constants.DATA_DIR).expanduser() / base
+        _refuse_damaged_metadata(folder)
         known = [*BUILT_IN, *tfds.list_builders(with_community_datasets=False)]
-        close = difflib.get_close_matches(name.split("/")[0].split(":")[0], known, n=3)
+        close = difflib.get_close_matches(base, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(
-            f"There is no data set {name!r}.{hint} Built in: {', '.join(BUILT_IN)}; otherwise give "
-            "a folder of images or a TensorFlow Datasets name such as cifar10."
+            f"There is no data set {shown(repr(name))}.{hint} Built in: {', '.join(BUILT_IN)}; "
+            "otherwise give a folder of images or a TensorFlow Datasets name such as cifar10."
         ) from None
     if pathlib.Path(builder.data_dir).is_dir():
         return builder
@@ -62,10 +117,9 @@ def _builder(tfds, name, data_dir):
         _check_reachable(builder.url_infos)
         builder.download_and_prepare()
     except Exception as error:  # whatever the network, the disk or the host throws
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{name} is not in {builder.data_dir} and could not be downloaded ({reason}): run "
-            f"`tfds build {name}` on a machine with network, and copy the result there."
+            f"{name} is not in {builder.data_dir} and could not be downloaded ({reason(error)}): "
+            f"run `tfds build {name}` on a machine with network, and copy the result there."
         ) from None
     return builder
 
@@ -92,22 +146,55 @@ def _keys(tfds, name, features):
     return tuple(key if key in keys else next(iter(keys), None) for key, keys in pick.items())
 
 
-def _split(tfds, name, builder, split, image_key, label_key, size, channels):
+def _read_split(tfds, request, builder, split, image_key, label_key):
     """Images and labels of one split, in the order of its files."""
-    kind = builder.info.features[image_key]
+    name, kind = shown(request.name), builder.info.features[image_key]
     if np.dtype(kind.np_dtype) not in (np.dtype(np.uint8), np.dtype(np.uint16)):
         raise ValueError(f"{name} holds images of {kind.np_dtype}: choose a set of 8 or 16 bits.")
-    if size is None and None in kind.shape[:2]:
+    if request.size is None and None in kind.shape[:2]:
         raise ValueError(f"The images of {name} differ in size: set image_size, such as 32.")
-    shape = (*(size or kind.shape[:2]), channels or (1 if kind.shape[2] == 1 else 3))
+    size = request.size or kind.shape[:2]
+    shape = (*size, request.channels or (1 if kind.shape[2] == 1 else 3))
     num_images = builder.info.splits[split].num_examples
-    check_memory(name, num_images, shape[:2], shape[2])
+    check_memory(name, num_images, size, shape[2])
     images = np.empty((num_images, *shape), np.uint8)
     labels = np.empty(num_images, np.int32)
-    for i, example in enumerate(tfds.as_numpy(builder.as_dataset(split=split))):
-        image = example[image_key]
-        if image.dtype == np.uint16:
-            image = np.round(image / 257).astype(np.uint8)
-        images[i] = image if image.shape == shape else fit(to_pil(image), shape[:2], shape[2])
-        labels[i] = example[label_key] if label_key else 0
+    read = 0
+    with _damage_in_one_line(builder, split):
+        for example in tfds.as_numpy(builder.as_dataset(split=split)):
+            image = example[image_key]
+            if image.dtype == np.uint16:
+                image = np.round(image / 257).astype(np.uint8)
+            images[read] = image if image.shape == shape else fit(to_pil(image), size, shape[2])
+            labels[read] = example[label_key] if label_key else 0
+            read += 1
+        if read < num_images:
+            raise ValueError(f"{num_images} images are promised, and {read} are there")
     return images, labels if label_key else None
+
+
+@contextlib.contextmanager
+def _damage_in_one_line(builder, split):
+    """Names the file that cannot be read, which TensorFlow's errors do not."""
+    try:
+        yield
+    except Exception as error:  # whatever broken files make TensorFlow throw
+        what = _damaged_file(builder.info.splits[split].filepaths)
+        what = what or f"The split {split} in {builder.data_dir}"
+        raise ValueError(
+            f"{shown(what)} is missing or damaged ({reason(error)}): prepare the data set again, "
+            "or copy it anew."
+        ) from None
+
+
+def _damaged_file(paths):
+    """The first of the files whose records cannot be read, or None."""
+    import tensorflow as tf
+
+    for path in paths:
+        try:
+            for _ in tf.data.TFRecordDataset(str(path)):
+                pass
+        except tf.errors.OpError:
+            return path
+    return None

@@ -5,7 +5,8 @@ import pathlib
 
 import numpy as np
 
-from ..data import decode, folder
+from ..data import decode, listing
+from ..data.words import reason, shown
 
 
 class ImageFolder:
@@ -29,11 +30,11 @@ class ImageFolder:
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        self.paths = sorted(folder.image_files(self.path))
+        self.paths = listing.list_images(self.path).images if self.path.is_dir() else []
         if not self.paths:
             raise ValueError(
-                f"{self.path} is no folder with images ({', '.join(folder.SUFFIXES)}): "
-                "give another."
+                f"{shown(path)} is no folder with images ({', '.join(listing.SUFFIXES)}): give "
+                "another."
             )
 
     @property
@@ -42,7 +43,8 @@ class ImageFolder:
         digest = hashlib.sha256()
         for path in self.paths:
             status = path.stat()
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+            line = f"{path} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
         return {"folder": digest.hexdigest()}
 
     def __len__(self):
@@ -54,10 +56,10 @@ class ImageFolder:
 
     def _read(self, path):
         try:
-            (height, width), _ = decode.header(path)
+            height, width = decode.header(path).size
             return decode.decode(path, np.empty((1, height, width, 3), np.uint8))[0]
         except Exception as error:  # decoders fail on broken files in many ways
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
-                f"{path} cannot be read as an image ({reason}): remove it from the folder."
+                f"{shown(path)} cannot be read as an image ({reason(error)}): remove it from the "
+                "folder."
             ) from None

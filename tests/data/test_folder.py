@@ -22,7 +22,7 @@ def load_all(folder, **options):
     """Images of a folder by order of path, whichever part they fell into."""
     loaded = data.load(folder, **options)
     ordered = sorted(
-        path.relative_to(folder).as_posix() for path in data.folder.image_files(folder)
+        path.relative_to(folder).as_posix() for path in data.listing.list_images(folder).images
     )
     is_held_out = data.split.hashed(ordered, options.get("held_out", 0.2), 0)
     images = np.empty((len(ordered), *loaded.image_shape), np.uint8)
@@ -196,9 +196,10 @@ def test_unreadable_files_are_refused_by_name(with_broken_files):
         data.load(with_broken_files, image_size=6)
 
 
-def test_unreadable_files_are_skipped_by_choice_and_named(with_broken_files, colours):
-    with pytest.warns(UserWarning, match=r"3 unreadable.*empty\.gif, text\.png, cut\.jpg"):
-        loaded = data.load(with_broken_files, image_size=6, on_unreadable="skip")
+def test_unreadable_files_are_skipped_by_choice_and_named(with_broken_files, colours, caplog):
+    loaded = data.load(with_broken_files, image_size=6, on_unreadable="skip")
+    assert "Left out 3 unreadable files: empty.gif, text.png, cut.jpg." in loaded.notes
+    assert all(note in caplog.text for note in loaded.notes)
     assert len(loaded.train) + len(loaded.held_out) == 6
     assert (loaded.train == colours).all()
 
@@ -224,7 +225,7 @@ def test_folder_errors_name_the_cure(tmp_path):
     refused("There is no folder", tmp_path / "missing")
     refused("There is no folder", "./missing")
     save(tmp_path / "a.png", np.zeros((2, 2), "u1"))
-    refused("is a file: give the folder", tmp_path / "a.png")
+    refused("is no folder and no .npz or .npy file", tmp_path / "a.png")
     refused("holds 1 readable images", tmp_path)
     for i in range(4):
         save(tmp_path / f"{i}.png", np.zeros((2 + i, 2), "u1"))

@@ -1,0 +1,157 @@
+"""Folders of IDX files, as MNIST, Fashion-MNIST, KMNIST and EMNIST are published.
+
+The files are known by their names, whatever separates the words: `train-images-idx3-ubyte`,
+`t10k-labels.idx1-ubyte.gz`, `emnist-balanced-test-images-idx3-ubyte.gz`. They may be compressed,
+and labels may be missing.
+
+Reference:
+    - LeCun, Cortes and Burges, "The MNIST database of handwritten digits", which has the format.
+    - Cohen et al. 2017, "EMNIST: an extension of MNIST to handwritten letters".
+"""
+
+import gzip
+import math
+import os
+import pathlib
+import re
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import Part, from_parts
+from .listing import is_litter
+from .memory import check_bytes
+from .words import few, reason, shown
+
+_NAME = re.compile(
+    r"(?P<set>.*?)(?P<part>train|t10k|test)[-_. ](?P<kind>images|labels)[-_. ]idx\d[-_. ]ubyte"
+    r"(\.gz)?",
+    re.IGNORECASE,
+)
+_UNSIGNED_BYTES = 8  # the code of the only type of values that images have
+
+
+class _File(NamedTuple):
+    path: pathlib.Path
+    set: str
+    part: str
+    kind: str
+
+
+def find(root):
+    """The IDX files of a folder, or of the only folder in it, a list that may be empty."""
+    while True:
+        names = sorted(name for name in os.listdir(root) if not is_litter(name))
+        files = [file for name in names if (file := _parse(root / name))]
+        if any(file.kind == "images" for file in files):
+            return files
+        if len(names) != 1 or not (root / names[0]).is_dir() or (root / names[0]).is_symlink():
+            return []
+        root = root / names[0]
+
+
+def load(request):
+    """The images of a folder of IDX files, as `ImageData`."""
+    files = find(request.path)
+    parts = _by_part(request.path, files)
+    notes = _notes(files, parts)
+    order = [part for part in ("train", "test") if part in parts]
+    is_transposed = "emnist" in files[0].set
+    provenance = f"IDX files of the folder {shown(request.path.name)}"
+    return from_parts(
+        request,
+        shown(request.path.name),
+        [_read_part(parts[part], is_transposed) for part in order],
+        provenance + (", turned upright" if is_transposed else ""),
+        notes,
+    )
+
+
+def read_idx(path):
+    """The array that an IDX file of unsigned bytes holds.
+
+    Args:
+        path: the file, compressed by gzip or not, whatever its name says.
+
+    Raises:
+        ValueError: in one line, if it is damaged or holds something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_compressed = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if is_compressed else open(path, "rb") as file:
+            shape = _shape(file)
+            check_bytes(shown(path), math.prod(shape), "give fewer images")
+            content = file.read(math.prod(shape))
+            if len(content) < math.prod(shape) or file.read(1):
+                wrong = "ends before" if len(content) < math.prod(shape) else "goes on after"
+                raise ValueError(f"it {wrong} the {'x'.join(map(str, shape))} values it promises")
+    except Exception as error:  # gzip fails on broken files in many ways
+        raise ValueError(
+            f"{shown(path)} is no whole IDX file of bytes ({reason(error)}): get it again."
+        ) from None
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _shape(file):
+    """Reads the header: two zeros, the type of the values, the number of lengths, and these."""
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise ValueError(f"it begins with {magic!r}")
+    if magic[2] != _UNSIGNED_BYTES or magic[3] not in (1, 3, 4):
+        raise ValueError(f"it holds values of type {magic[2]} in {magic[3]} dimensions")
+    return struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
+
+
+def _parse(path):
+    match = _NAME.fullmatch(path.name)
+    if not match:
+        return None
+    part = "train" if match["part"].lower() == "train" else "test"
+    return _File(path, match["set"].strip("-_. ").lower(), part, match["kind"].lower())
+
+
+def _by_part(root, files):
+    """Maps each part to its files: {"train": {"images": path, "labels": path}, ...}."""
+    sets = sorted({file.set for file in files})
+    if len(sets) > 1:
+        raise ValueError(
+            f"{shown(root)} holds several sets of IDX files, {few(sets, most=9)}: put one of them "
+            "into a folder of its own."
+        )
+    parts = {}
+    for file in files:
+        kinds = parts.setdefault(file.part, {})
+        twin = kinds.setdefault(file.kind, file.path)
+        # A compressed file stays where it was unpacked; the shorter name comes first.
+        if file.path.name not in (twin.name, f"{twin.name}.gz"):
+            raise ValueError(
+                f"{shown(root)} holds both {shown(twin.name)} and {shown(file.path.name)}: leave "
+                "one of them there."
+            )
+    return {part: kinds for part, kinds in parts.items() if "images" in kinds}
+
+
+def _notes(files, parts):
+    folder = files[0].path.parent
+    known = {file.path.name for file in files if file.part in parts}
+    others = [name for name in sorted(os.listdir(folder)) if not is_litter(name)]
+    left_out = [name for name in others if name not in known]
+    notes = [f"Left out beside the IDX files: {few(left_out)}."] if left_out else []
+    if "train" not in parts:
+        notes.append("The test files are divided, since there are no training files.")
+    return notes
+
+
+def _read_part(paths, is_transposed):
+    labels = paths.get("labels")
+    images = read_idx(paths["images"])
+    if is_transposed:
+        images = images.swapaxes(1, 2)
+    return Part(
+        images,
+        None if labels is None else read_idx(labels),
+        shown(paths["images"]),
+        "" if labels is None else shown(labels),
+    )

@@ -1,0 +1,101 @@
+"""Which files of a folder are images: what systems and archives leave behind is not."""
+
+import os
+import pathlib
+from dataclasses import dataclass, field
+
+from .words import by_suffix, few, shown
+
+# What Pillow reads by itself.
+SUFFIXES = tuple(
+    ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .gif .bmp .tif .tiff .ppm .pgm .pbm .pnm "
+    ".jp2 .tga".split()
+)
+_LITTER = {"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"}
+
+
+@dataclass
+class Listing:
+    """The files of a folder and its sub-folders.
+
+    Attributes:
+        root: the folder, a path.
+        images: paths of the images, below `root`, by the order of their names.
+        others: names of the files that are no images, without hidden ones.
+        empty: names of the folders at the top that hold no image.
+        links: names of links to folders that are reached in another way too.
+    """
+
+    root: pathlib.Path
+    images: list[pathlib.Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+
+    def notes(self):
+        """One line for each kind of thing that is left out."""
+        notes = []
+        if self.others:
+            notes.append(f"Left out what is no image: {by_suffix(self.others)}.")
+        if self.links:
+            notes.append(f"Left out links to folders that are read already: {few(self.links)}.")
+        if self.empty:
+            notes.append(f"No classes, since they hold no image: {few(self.empty)}.")
+        return notes
+
+
+def list_images(root):
+    """The `Listing` of a folder.
+
+    A link to a folder is followed, unless what it leads to is in `root` anyway, holds `root`, or
+    has been read: no image comes twice, and no chain of links is endless.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    listing = Listing(pathlib.Path(root))
+    _walk(listing, listing.root, {_identity(listing.root)})
+    listing.images.sort(key=lambda path: path.relative_to(listing.root).as_posix())
+    tops = {path.relative_to(listing.root).parts[0] for path in listing.images}
+    listing.empty = sorted(set(listing.empty) - tops)
+    return listing
+
+
+def is_litter(name):
+    """Whether a file or folder is hidden, or made by a system for itself."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def _walk(listing, folder, visited):
+    with os.scandir(folder) as entries:
+        entries = [entry for entry in sorted(entries, key=lambda e: e.name)]
+    # Links come last, so that a folder is known by its own name where it has one.
+    for entry in sorted(entries, key=lambda e: e.is_symlink()):
+        path = folder / entry.name
+        if is_litter(entry.name):
+            continue
+        if entry.is_dir():
+            _enter(listing, path, entry.is_symlink(), visited)
+        elif entry.name.lower().endswith(SUFFIXES):
+            listing.images.append(path)
+        else:
+            listing.others.append(entry.name)
+
+
+def _enter(listing, folder, is_link, visited):
+    name = folder.relative_to(listing.root).as_posix()
+    target, root = folder.resolve(), listing.root.resolve()
+    elsewhere = target != root and root not in target.parents and target not in root.parents
+    identity = _identity(folder)
+    if identity in visited or (is_link and not elsewhere):
+        listing.links.append(shown(name))
+        return
+    visited.add(identity)
+    if folder.parent == listing.root:
+        listing.empty.append(name)
+    _walk(listing, folder, visited)
+
+
+def _identity(folder):
+    status = folder.stat()
+    return status.st_dev, status.st_ino
