@@ -48,7 +48,7 @@ def load(request):
     path = request.path
     with _damage_in_one_line(path):
         with open(path, "rb") as file:
-            is_archive = file.read(4) == b"PK\x03\x04"
+            is_archive = file.read(2) == b"PK"
             members = zipfile.ZipFile(path).namelist() if is_archive else ["the only array"]
     names = {member.removesuffix(".npy"): member for member in members}
     pairs = _pairs(path, list(names)) if is_archive else [("the only array", None)]
@@ -191,15 +191,16 @@ def _checked_images(part):
             "np.round(255 * images).astype(np.uint8)."
         )
     shape = images.shape
-    if images.ndim == 3 and shape[-1] not in (1, 3, 4) and images.size:
+    is_one_image = images.ndim == 3 and shape[2] in (1, 3, 4) and shape[1] != shape[2]
+    if images.ndim == 3 and images.size and not is_one_image:
         return images[..., None]
     if images.ndim == 4 and shape[-1] in (1, 3, 4) and images.size:
         return images
     cure = "give (N, height, width) or (N, height, width, channels) with 1, 3 or 4 channels"
     if images.ndim == 4 and shape[1] in (1, 3, 4):
         cure = "put the channels last, by images.transpose(0, 2, 3, 1)"
-    elif images.ndim == 3:
-        cure = "for a single image is no data set; give (N, height, width, channels)"
+    elif is_one_image:
+        cure = "that is a single image; give (N, height, width, channels)"
     raise ValueError(f"{source} has the shape {shape}: {cure}.")
 
 

@@ -39,14 +39,16 @@ def header(path):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
             _refuse_unscaled(image)
-            return Header(_oriented_size(image), _is_grey(image), getattr(image, "n_frames", 1))
+            is_grey = _is_grey(image)  # first, since to look for the orientation may load a PNG
+            return Header(_oriented_size(image), is_grey, getattr(image, "n_frames", 1))
 
 
 def decode(path, out):
     """Reads any kind of image into `out`, uint8 (1, H, W, C), and returns it."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    # By a path, Pillow would map a TIFF into memory, and lose its orientation.
+    with open(path, "rb") as file, Image.open(file) as image:
         rawmode = _rawmode(image)
         image.load()
         orientation = image.getexif().get(_ORIENTATION, 1)

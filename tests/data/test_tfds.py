@@ -1,10 +1,12 @@
 """TensorFlow Datasets on disk against the images they were made of."""
 
+import shutil
 import sys
 import warnings
 
 import numpy as np
 import pytest
+from refusals import assert_refused
 from sklearn.datasets import load_digits
 
 from ddpm_keras import data
@@ -127,6 +129,69 @@ def test_tfds_failed_download_is_one_line(tfds, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="connection reset") as error:
         data.load("mnist", data_dir=tmp_path)
     assert "\n" not in str(error.value)
+
+
+def cut(path):
+    """Cuts a file in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_bits(path):
+    """Changes a byte of the first record."""
+    content = bytearray(path.read_bytes())
+    content[40] ^= 255
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def remove(path):
+    path.unlink()
+
+
+def lose_records(path):
+    """Leaves the first record alone: a whole file, of fewer images than are promised."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    path.write_bytes(content[: 8 + 4 + length + 4])
+
+
+SHARD = "tiny_scans-test.tfrecord-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("dataset_info.json", cut, ["dataset_info.json", "damaged"]),
+        ("dataset_info.json", empty, ["dataset_info.json", "damaged"]),
+        ("dataset_info.json", remove, ["dataset_info.json", "missing"]),
+        ("features.json", cut, ["features.json", "damaged"]),
+        ("features.json", remove, ["features.json", "missing"]),
+        (SHARD, cut, [SHARD, "damaged"]),
+        (SHARD, flip_bits, [SHARD, "damaged"]),
+        (SHARD, remove, [SHARD, "missing"]),
+        (SHARD, empty, ["test", "damaged"]),
+        (SHARD, lose_records, ["test", "damaged"]),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_tfds_damaged_files_are_named(scans, tmp_path, name, damage, words, by_name):
+    directory = tmp_path / "tiny_scans" / "split" / "1.0.0"
+    shutil.copytree(scans / "tiny_scans" / "split" / "1.0.0", directory)
+    damage(directory / name)
+    if by_name:
+        assert_refused(lambda: data.load("tiny_scans/split", data_dir=tmp_path), words)
+    else:
+        assert_refused(lambda: data.load(directory), words)
+
+
+def test_tfds_share_is_refused_where_a_split_is_held_out(scans):
+    assert_refused(
+        lambda: data.load("tiny_scans/split", data_dir=scans, held_out=0.2),
+        ["held_out=0.2", "split test"],
+    )
 
 
 def test_tfds_sets_without_images_are_refused(tfds, tmp_path):
