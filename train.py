@@ -30,7 +30,7 @@ def main(argv):
     devices.set_precision(options.precision)
     with console.input_errors():
         strategy = devices.strategy(options.strategy)
-        data = training.load_data(options)
+        data = training.load_data(options, run)
         with strategy.scope():
             model = training.build_model(options, data)
     if not chief:

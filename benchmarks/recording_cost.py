@@ -32,7 +32,7 @@ console.load_tensorflow()
 import keras  # noqa: E402
 
 from ddpm_keras import data  # noqa: E402
-from ddpm_keras.app import training  # noqa: E402
+from ddpm_keras.app import dataset, training  # noqa: E402
 from ddpm_keras.app.run import Run  # noqa: E402
 
 LIMIT = 0.02
@@ -101,7 +101,7 @@ class EveryOtherInterval(keras.callbacks.Callback):
 def measure(epochs):
     """Trains, and returns the finished `EveryOtherInterval` and the intervals of an epoch."""
     options = TrainOptions()
-    images = training.load_data(options)
+    images = dataset.load(options)
     model = training.build_model(options, images)
     with tempfile.TemporaryDirectory() as folder:
         recorders = training.recorders(Run(Path(folder)), options, images)

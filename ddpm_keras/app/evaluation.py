@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .. import choices, data, files, likelihood, quality, samplers
+from .. import choices, files, likelihood, quality, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
-from . import invocation, progress
+from . import dataset, invocation, progress
 from .options import EvaluateOptions, TrainOptions
 
 
@@ -42,12 +42,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     options = options or EvaluateOptions()
     trained = TrainOptions(**run.config["options"])
     model = model or load_model(run)
-    images = images or data.load(
-        trained.dataset,
-        image_size=trained.image_size or None,
-        on_unreadable=trained.unreadable,
-        data_dir=trained.data_dir or None,
-    )
+    images = images or dataset.of_run(run, trained)
     extractor = choose_extractor(options.extractor, images)
     real = real_features(extractor, images)
     reference = choose_reference(options.reference, real)

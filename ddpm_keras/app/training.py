@@ -11,37 +11,27 @@ import numpy as np
 import tensorflow as tf
 
 from .. import callbacks, data, ema, samplers
+from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..networks import UNet
 from ..version import __version__
-from . import invocation
+from . import dataset, invocation
 from .run import Run
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
 SNAPSHOT_WIDTHS = (0.05, 0.10)
 
 
-def load_data(options):
-    """The images that the options name, as `data.ImageData`."""
-    bar = None
-
-    def progress(done, total):
-        nonlocal bar
-        from . import progress as progress_bars
-
-        bar = bar or progress_bars.bar("reading images", total)
-        bar.update(done - bar.n)
-        if done == total:
-            bar.close()
-
-    return data.load(
-        options.dataset,
-        image_size=options.image_size or None,
-        on_unreadable=options.unreadable,
-        data_dir=options.data_dir or None,
-        progress=progress,
-    )
+def load_data(options, run):
+    """The images that the options name, or those of a run that is continued."""
+    images = dataset.of_run(run, options) if options.resume else dataset.load(options)
+    if options.conditional and images.untrained_classes:
+        raise UsageError(
+            f"There is no image to train on of {few(images.untrained_classes)} in "
+            f"{shown(options.dataset)}; add some, or leave out --conditional."
+        )
+    return images
 
 
 def averages(options):
@@ -93,26 +83,18 @@ def begin(run, options, images, model, command):
 
     Returns:
         The steps made so far.
-
-    Raises:
-        UsageError: the data are not those that the run was begun with.
     """
     if not options.resume:
         run.write_config(
             {
                 "command": command,
                 "options": asdict(options) | {"run_dir": str(run.path)},
-                "data": _describe(images),
+                "data": dataset.record(images, options),
                 "parameters": model.network.count_params(),
                 "versions": _versions(),
             }
         )
         return 0
-    if run.config["data"]["fingerprint"] != images.fingerprint:
-        raise UsageError(
-            f"The images of {options.dataset} have changed since {run.path} was begun; "
-            "restore them, or begin a new run."
-        )
     return run.restore(model)
 
 
@@ -131,11 +113,11 @@ def announce(run, options, images, model, done):
     """Says what is about to happen, and what each average will rest on."""
     per_epoch = len(images.train) / options.batch_size
     print(
-        f"{options.dataset}: {len(images.train):,} images to train on, "
-        f"{len(images.held_out):,} held out, {'x'.join(map(str, images.image_shape))}\n"
+        *dataset.lines(images),
         f"UNet with {model.network.count_params():,} parameters, "
         f"{keras.config.dtype_policy().name}; {options.steps:,} steps of "
-        f"{options.batch_size} images; writing to {run.path}/"
+        f"{options.batch_size} images; writing to {run.path}/",
+        sep="\n",
     )
     for line in model.ema.describe(options.steps, per_epoch):
         print(f"  {line}")
@@ -279,18 +261,6 @@ def next_steps(run):
         + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}\n"
         f"      tensorboard --logdir {run.tensorboard}"
     )
-
-
-def _describe(images):
-    return {
-        "name": images.name,
-        "fingerprint": images.fingerprint,
-        "num_train": len(images.train),
-        "num_held_out": len(images.held_out),
-        "image_shape": list(images.image_shape),
-        "num_classes": images.num_classes,
-        "provenance": images.provenance,
-    }
 
 
 def _versions():

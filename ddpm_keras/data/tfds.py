@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 import pathlib
+import re
 import socket
 import urllib.parse
 import urllib.request
@@ -81,18 +82,17 @@ def _prepared(tfds, directory):
         ) from None
 
 
-def _refuse_damaged_metadata(directory):
-    """Refuses a directory below which a description of a data set is missing or damaged."""
-    for path in sorted(pathlib.Path(directory).rglob("dataset_info.json")):
-        for part in (path.parent / name for name in _METADATA):
-            try:
-                if not isinstance(json.loads(part.read_text(encoding="utf-8")), dict):
-                    raise ValueError("it is no JSON object")
-            except (OSError, ValueError) as error:
-                raise ValueError(
-                    f"{shown(part)} is missing or damaged ({reason(error)}): prepare the data set "
-                    "again, or copy it anew."
-                ) from None
+def _refuse_damaged_metadata(directory, names=_METADATA):
+    """Refuses a directory in which a description of the data set is missing or damaged."""
+    for path in (directory / name for name in names):
+        try:
+            if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                raise ValueError("it is no JSON object")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{shown(path)} is missing or damaged ({reason(error)}): prepare the data set "
+                "again, or copy it anew."
+            ) from None
 
 
 def _named(tfds, request):
@@ -103,7 +103,8 @@ def _named(tfds, request):
     except Exception:  # unknown names, configurations and versions are refused in many ways
         base = name.split("/")[0].split(":")[0]
         folder = pathlib.Path(request.data_dir or tfds.core.constants.DATA_DIR).expanduser() / base
-        _refuse_damaged_metadata(folder)
+        for parent in {path.parent for file in _METADATA for path in folder.rglob(file)}:
+            _refuse_damaged_metadata(parent)
         known = [*BUILT_IN, *tfds.list_builders(with_community_datasets=False)]
         close = difflib.get_close_matches(base, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -112,6 +113,7 @@ def _named(tfds, request):
             "otherwise give a folder of images or a TensorFlow Datasets name such as cifar10."
         ) from None
     if pathlib.Path(builder.data_dir).is_dir():
+        _refuse_damaged_metadata(pathlib.Path(builder.data_dir), _METADATA[:1])
         return builder
     try:
         _check_reachable(builder.url_infos)
@@ -179,22 +181,24 @@ def _damage_in_one_line(builder, split):
     try:
         yield
     except Exception as error:  # whatever broken files make TensorFlow throw
-        what = _damaged_file(builder.info.splits[split].filepaths)
-        what = what or f"The split {split} in {builder.data_dir}"
+        split = builder.info.splits[split]
+        what = _damaged_file(split) or f"The split {split.name} in {builder.data_dir}"
+        text = reason(re.sub(r"{{.*?}} ?|\[Op:.*", "", str(error)))  # TensorFlow's own additions
         raise ValueError(
-            f"{shown(what)} is missing or damaged ({reason(error)}): prepare the data set again, "
-            "or copy it anew."
+            f"{shown(what)} is missing or damaged ({text}): prepare the data set again, or copy it "
+            "anew."
         ) from None
 
 
-def _damaged_file(paths):
-    """The first of the files whose records cannot be read, or None."""
+def _damaged_file(split):
+    """The first file of a split that does not hold the records it should, or None."""
     import tensorflow as tf
 
-    for path in paths:
+    for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
         try:
-            for _ in tf.data.TFRecordDataset(str(path)):
-                pass
+            found = sum(1 for _ in tf.data.TFRecordDataset(str(path)))
         except tf.errors.OpError:
+            return path
+        if found != length:
             return path
     return None

@@ -10,7 +10,7 @@ def shown(name):
 
 
 def reason(error):
-    """What an exception says, in one line of at most 200 characters."""
+    """What an exception or a text says, in one line of at most 200 characters."""
     return shown(" ".join(str(error).split()))[:200] or type(error).__name__
 
 

@@ -161,30 +161,42 @@ def lose_records(path):
 SHARD = "tiny_scans-test.tfrecord-00000-of-00001"
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "words"),
-    [
-        ("dataset_info.json", cut, ["dataset_info.json", "damaged"]),
-        ("dataset_info.json", empty, ["dataset_info.json", "damaged"]),
-        ("dataset_info.json", remove, ["dataset_info.json", "missing"]),
-        ("features.json", cut, ["features.json", "damaged"]),
-        ("features.json", remove, ["features.json", "missing"]),
-        (SHARD, cut, [SHARD, "damaged"]),
-        (SHARD, flip_bits, [SHARD, "damaged"]),
-        (SHARD, remove, [SHARD, "missing"]),
-        (SHARD, empty, ["test", "damaged"]),
-        (SHARD, lose_records, ["test", "damaged"]),
-    ],
-)
-@pytest.mark.parametrize("by_name", [False, True])
-def test_tfds_damaged_files_are_named(scans, tmp_path, name, damage, words, by_name):
+DAMAGED = {
+    "cut description": ("dataset_info.json", cut),
+    "empty description": ("dataset_info.json", empty),
+    "no description": ("dataset_info.json", remove),
+    "cut features": ("features.json", cut),
+    "no features": ("features.json", remove),
+    "cut shard": (SHARD, cut),
+    "flipped bits": (SHARD, flip_bits),
+    "no shard": (SHARD, remove),
+    "empty shard": (SHARD, empty),
+    "lost records": (SHARD, lose_records),
+}
+
+
+@pytest.fixture
+def copied(scans, tmp_path):
+    """The directory of a copy, in `tmp_path`, that a test may damage."""
     directory = tmp_path / "tiny_scans" / "split" / "1.0.0"
-    shutil.copytree(scans / "tiny_scans" / "split" / "1.0.0", directory)
-    damage(directory / name)
-    if by_name:
-        assert_refused(lambda: data.load("tiny_scans/split", data_dir=tmp_path), words)
-    else:
-        assert_refused(lambda: data.load(directory), words)
+    return shutil.copytree(scans / "tiny_scans" / "split" / "1.0.0", directory)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_tfds_damaged_files_of_a_directory_are_named(copied, case):
+    name, damage = DAMAGED[case]
+    damage(copied / name)
+    assert_refused(lambda: data.load(copied), [name, "missing or damaged", "prepare the data set"])
+
+
+# The class of a set that is asked for by name knows its features.
+@pytest.mark.parametrize("case", [case for case in DAMAGED if "features" not in case])
+def test_tfds_damaged_files_of_a_named_set_are_named(copied, tmp_path, case):
+    name, damage = DAMAGED[case]
+    damage(copied / name)
+    assert_refused(
+        lambda: data.load("tiny_scans/split", data_dir=tmp_path), [name, "missing or damaged"]
+    )
 
 
 def test_tfds_share_is_refused_where_a_split_is_held_out(scans):

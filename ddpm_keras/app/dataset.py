@@ -1,0 +1,129 @@
+"""The images of a training and of a run: loaded, described, recognised when they come back."""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from .. import data
+from ..data.words import few, shown
+from ..errors import UsageError
+from . import progress
+
+MOST_CLASSES = 12  # whose counts are printed
+# What the library's messages call the options of the commands.
+_FLAGS = {
+    "on_unreadable='skip'": "--unreadable skip",
+    "image_size": "--image-size",
+    "data_dir": "--data-dir",
+}
+
+
+def load(options, name=None, data_dir=None):
+    """The images that the options name, as `data.ImageData`.
+
+    Args:
+        options: a `TrainOptions`.
+        name, data_dir: in place of those of the options.
+
+    Raises:
+        UsageError: they cannot be had.
+    """
+    bar = None
+
+    def report(done, total):
+        nonlocal bar
+        bar = bar or progress.bar("reading images", total)
+        bar.update(done - bar.n)
+        if done == total:
+            bar.close()
+
+    try:
+        with _notes_kept_back():
+            return data.load(
+                name or options.dataset,
+                image_size=options.image_size or None,
+                on_unreadable=options.unreadable,
+                data_dir=data_dir or options.data_dir or None,
+                progress=report,
+            )
+    except ValueError as error:
+        text = str(error)
+        for word, flag in _FLAGS.items():
+            text = text.replace(word, flag)
+        raise UsageError(text) from None
+
+
+@contextlib.contextmanager
+def _notes_kept_back():
+    """Keeps notes off the log, since `lines` has them."""
+    logger = logging.getLogger("ddpm_keras.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def record(images, options):
+    """What a run's config.json says of its images, a dict: `of_run` finds them by it."""
+    return {
+        "name": images.name,
+        "path": images.path,
+        "data_dir": os.path.abspath(options.data_dir) if options.data_dir else None,
+        "fingerprint": images.fingerprint,
+        "num_train": len(images.train),
+        "num_held_out": len(images.held_out),
+        "image_shape": list(images.image_shape),
+        "num_classes": images.num_classes,
+        "provenance": images.provenance,
+    }
+
+
+def of_run(run, options):
+    """The images that a run was begun with, whatever the working directory is.
+
+    Args:
+        run: a `Run`.
+        options: its `TrainOptions`, of which `data_dir` may have been changed.
+
+    Raises:
+        UsageError: they are no longer where they were, or are not the same.
+    """
+    known, data_dir = run.config["data"], None
+    if options.data_dir == run.config["options"].get("data_dir"):
+        data_dir = known.get("data_dir")
+    images = load(options, _place(run, options, known.get("path")), data_dir)
+    if images.fingerprint != known["fingerprint"]:
+        raise UsageError(
+            f"The images of {shown(images.path or images.name)} have changed since {run.path} was "
+            "begun; restore them, or begin a new run."
+        )
+    return images
+
+
+def _place(run, options, path):
+    """Where images that were at `path` are now; it may be as well where they were said to be."""
+    if path is None:
+        return options.dataset
+    for place in (Path(path), Path(options.dataset)):
+        if place.exists():
+            return place  # as a path, so that it is not taken for the name of a set
+    raise UsageError(
+        f"The images of {run.path} are no longer at {shown(path)}; put them there, or a link to "
+        "them."
+    )
+
+
+def lines(images):
+    """What there is to say of images before training: what they are, their classes, notes."""
+    shape = "x".join(map(str, images.image_shape))
+    result = [
+        f"{shown(images.path or images.name)}: {len(images.train):,} images to train on, "
+        f"{len(images.held_out):,} held out, {shape}"
+    ]
+    if images.num_classes:
+        counts = [f"{name} {train} + {held_out}" for name, train, held_out in images.class_counts]
+        result.append(f"{images.num_classes} classes: {few(counts, MOST_CLASSES)}")
+    return [*result, *(f"Note: {note}" for note in images.notes)]
