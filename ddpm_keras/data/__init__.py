@@ -85,7 +85,7 @@ def load(
                 " of them: leave data_dir out."
             )
         images = source.load(request)
-    except OSError as error:
+    except (OSError, RecursionError) as error:
         raise ValueError(
             f"{shown(request.name)} cannot be read ({reason(error)}): give another path, or change "
             "its permissions."

@@ -4,7 +4,7 @@ import os
 import pathlib
 from dataclasses import dataclass, field
 
-from .words import by_suffix, few, shown
+from .words import by_suffix, few
 
 # What Pillow reads by itself.
 SUFFIXES = tuple(
@@ -68,13 +68,13 @@ def is_litter(name):
 
 def _walk(listing, folder, visited):
     with os.scandir(folder) as entries:
-        entries = [entry for entry in sorted(entries, key=lambda e: e.name)]
-    # Links come last, so that a folder is known by its own name where it has one.
-    for entry in sorted(entries, key=lambda e: e.is_symlink()):
+        # Links come last, so that a folder is known by its own name where it has one.
+        entries = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+    for entry in entries:
         path = folder / entry.name
         if is_litter(entry.name):
             continue
-        if entry.is_dir():
+        if os.path.isdir(path):  # which is false, and no error, of links in circles
             _enter(listing, path, entry.is_symlink(), visited)
         elif entry.name.lower().endswith(SUFFIXES):
             listing.images.append(path)
@@ -84,16 +84,20 @@ def _walk(listing, folder, visited):
 
 def _enter(listing, folder, is_link, visited):
     name = folder.relative_to(listing.root).as_posix()
-    target, root = folder.resolve(), listing.root.resolve()
-    elsewhere = target != root and root not in target.parents and target not in root.parents
     identity = _identity(folder)
-    if identity in visited or (is_link and not elsewhere):
-        listing.links.append(shown(name))
+    if identity in visited or (is_link and _leads_here(folder, listing.root)):
+        listing.links.append(name)
         return
     visited.add(identity)
     if folder.parent == listing.root:
         listing.empty.append(name)
     _walk(listing, folder, visited)
+
+
+def _leads_here(link, root):
+    """Whether a link leads to `root`, to a folder in it, or to one that holds it."""
+    target, root = link.resolve(), root.resolve()
+    return target == root or root in target.parents or target in root.parents
 
 
 def _identity(folder):

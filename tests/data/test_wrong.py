@@ -109,6 +109,12 @@ def with_pipe(root):
     return root
 
 
+def with_endless_link(root):
+    tree(root, *PHOTOS)
+    os.symlink("x.png", root / "x.png")
+    return root
+
+
 def encrypted(root):
     """An archive whose flags say that it is encrypted."""
     path = npz(images=GREY)(root)
@@ -174,6 +180,7 @@ WRONG = {
     "one image to train": (folder(*SPLIT[2:], "test/9.png"), ["1 images to train on"]),
     "text as an image": (folder(*PHOTOS, x_png=b"text"), ["x.png", "cannot be read"]),
     "pipe as an image": (with_pipe, ["pipe.png", "no file"]),
+    "link in a circle": (with_endless_link, ["x.png", "leads nowhere"]),
     "floats": (folder(*PHOTOS, x_tif=tiff(np.float32([[0, 1]]), 32, 1, 3)), ["x.tif", "floating"]),
     "32 bits": (folder(*PHOTOS, x_tiff=tiff(np.uint32([[0, 1]]), 32)), ["x.tiff", "32-bit"]),
     "signed 16": (folder(*PHOTOS, x_tif=tiff(np.int16([[-1]]), 16, 1, 2)), ["x.tif", "signed"]),
@@ -289,13 +296,17 @@ def test_a_share_is_refused_where_a_part_is_held_out(make, tmp_path):
     assert_refused(lambda: data.load(name, held_out=0.2), ["held_out=0.2", "of its own"])
 
 
-def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied"), RecursionError("maximum recursion depth exceeded")],
+)
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch, error):
     def refuse(path):
-        raise PermissionError(13, "Permission denied", os.fspath(path))
+        raise error
 
     tree(tmp_path, *PHOTOS)
     monkeypatch.setattr(os, "scandir", refuse)
-    assert_refused(lambda: data.load(tmp_path), ["Permission denied", "permissions"])
+    assert_refused(lambda: data.load(tmp_path), ["cannot be read", str(error.args[-1])])
 
 
 def test_no_code_of_a_file_is_run(tmp_path):
