@@ -1,5 +1,8 @@
 """Every preset builds its network and takes real steps on photographs of its size."""
 
+import gzip
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +11,7 @@ from sklearn.datasets import load_sample_images
 from ddpm_keras import data
 from ddpm_keras.app import training
 from ddpm_keras.app.options import train_options
-from ddpm_keras.app.presets import PRESETS
+from ddpm_keras.app.presets import PRESETS, preset_of
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -32,6 +35,26 @@ def photographs(shape, count=8):
 
 def test_every_preset_is_listed():
     assert set(SHAPES) == set(PRESETS)
+
+
+@pytest.mark.parametrize("content", ["plain", "compressed", "damaged"])
+@pytest.mark.parametrize(("side", "image_size"), [(28, 0), (28, 28), (28, 32), (8, 0)])
+def test_idx_files_like_mnist_get_its_preset(content, side, image_size, tmp_path):
+    """Digits must not be mirrored; other sizes have no side of 7 for attention."""
+    header = struct.pack(">HBB3I", 0, 8, 3, 9, side, side)
+    header = {"plain": header, "compressed": gzip.compress(header), "damaged": header[:9]}[content]
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(header)
+    is_like = content != "damaged" and (side, image_size) in ((28, 0), (28, 28))
+    assert preset_of(str(tmp_path), image_size) == ("mnist" if is_like else "images")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "preset"),
+    [("cifar10", "cifar10"), ("mnist5k", "mnist"), ("./missing", "images"), ("", "images")],
+)
+def test_names_select_presets(dataset, preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert preset_of(dataset) == preset
 
 
 @pytest.mark.parametrize("preset", list(SHAPES))

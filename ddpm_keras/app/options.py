@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .. import choices
 from ..errors import UsageError
 from .parser import option, parse
-from .presets import PRESET_OF_DATASET, PRESETS
+from .presets import PRESETS, preset_of
 
 
 # fmt: off
@@ -18,7 +18,7 @@ class TrainOptions:
     """What `train.py` can be told. A run's `config.json` holds the values that were used."""
 
     preset: str = option("", "settings to start from (default: the dataset's, else 'images')")
-    dataset: str = option("digits", "digits, mnist5k, a folder of images, or a TFDS name: cifar10",
+    dataset: str = option("digits", "digits, mnist5k, a folder or .npz of images, TFDS: cifar10",
                           section="data")
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
     data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)")
@@ -133,8 +133,7 @@ def train_options(argv):
     """
     given = parse(TrainOptions, argv, "train", "Train DDPM and its averages; see README.md.")
     dataset = given.get("dataset", "digits")
-    implied = dataset if dataset in PRESETS else PRESET_OF_DATASET.get(dataset, "images")
-    preset = given.get("preset", implied)
+    preset = given.get("preset", preset_of(dataset, given.get("image_size", 0)))
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}

@@ -1,5 +1,7 @@
 """Settings to start from, by name: what each changes of the defaults in `options`."""
 
+from ..data import idx
+
 # What the published configurations share (Ho et al. 2020, appendix B).
 _PUBLISHED = {
     "batch_size": 128,
@@ -66,4 +68,16 @@ PRESETS = {
         "sampling_steps": 100,
     },
 }
-PRESET_OF_DATASET = {"mnist5k": "mnist", "celeb_a": "celeba64"}
+_PRESET_OF_DATASET = {"mnist5k": "mnist", "celeb_a": "celeba64"}
+
+
+def preset_of(dataset, image_size=0):
+    """Name of the preset that a data set selects, where none is given.
+
+    IDX files of 28x28 are MNIST or of its kind, whose images must not be mirrored.
+    """
+    if dataset in PRESETS:
+        return dataset
+    if image_size in (0, 28) and idx.image_size(dataset) == (28, 28):
+        return "mnist"
+    return _PRESET_OF_DATASET.get(dataset, "images")

@@ -15,6 +15,7 @@ import os
 import pathlib
 import re
 import struct
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -78,9 +79,7 @@ def read_idx(path):
         ValueError: in one line, if it is damaged or holds something else.
     """
     try:
-        with open(path, "rb") as file:
-            is_compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if is_compressed else open(path, "rb") as file:
+        with _opened(path) as file:
             shape = _shape(file)
             check_bytes(shown(path), math.prod(shape), "give fewer images")
             content = file.read(math.prod(shape))
@@ -92,6 +91,24 @@ def read_idx(path):
             f"{shown(path)} is no whole IDX file of bytes ({reason(error)}): get it again."
         ) from None
     return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def image_size(root):
+    """(height, width) of the images in a folder of IDX files, or None if there are none."""
+    try:
+        files = find(pathlib.Path(os.path.expanduser(root)))
+        path = next(file.path for file in files if file.kind == "images")
+        with _opened(path) as file:
+            return _shape(file)[1:3]
+    except (OSError, ValueError, EOFError, StopIteration, struct.error, zlib.error):
+        return None
+
+
+def _opened(path):
+    """The content of a file, which tells itself whether it is compressed."""
+    with open(path, "rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if is_compressed else open(path, "rb")
 
 
 def _shape(file):
