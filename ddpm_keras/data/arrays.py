@@ -46,27 +46,32 @@ class Part(NamedTuple):
 def load(request):
     """The images of an `.npz` or `.npy` file, as `ImageData`."""
     path = request.path
-    with _damage_in_one_line(path):
-        with open(path, "rb") as file:
-            is_archive = file.read(2) == b"PK"
-            members = zipfile.ZipFile(path).namelist() if is_archive else ["the only array"]
-    names = {member.removesuffix(".npy"): member for member in members}
-    pairs = _pairs(path, list(names)) if is_archive else [("the only array", None)]
-
-    def part(images, labels):
-        arrays = [
-            name and _read(path, names[name] if is_archive else None) for name in (images, labels)
-        ]
-        return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in (images, labels)))
-
-    left_out = sorted(set(names) - {name for pair in pairs for name in pair})
+    members = _members(path)
+    pairs = _pairs(path, list(members))
+    left_out = sorted(set(members) - {name for pair in pairs for name in pair})
     return from_parts(
         request,
         shown(path.stem),
-        [part(*pair) for pair in pairs],
+        [_part(path, members, *pair) for pair in pairs],
         provenance=f"arrays of the file {shown(path.name)}",
         notes=(f"Left out arrays by the names of {few(left_out)}.",) if left_out else (),
     )
+
+
+def _members(path):
+    """Maps the names of arrays to members of an archive; of a file that is none, to None."""
+    with _damage_in_one_line(path):
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":
+                return {"the array": None}
+        with zipfile.ZipFile(path) as archive:
+            return {member.removesuffix(".npy"): member for member in archive.namelist()}
+
+
+def _part(path, members, images, labels):
+    """The `Part` that a pair of names stands for."""
+    arrays = [None if name is None else _read(path, members[name]) for name in (images, labels)]
+    return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in (images, labels)))
 
 
 def from_parts(request, name, parts, provenance, notes):

@@ -23,6 +23,8 @@ def load(request):
             "into it or its sub-folders."
         )
     layout = arrange(root, _names(root, listing.images))
+    if layout.held_out:
+        request.refuse_share(shown(root), "in a folder of their own")
     unreadable = _Unreadable(root, request.on_unreadable)
     headers = {
         path: unreadable.guard(path, header, path)
@@ -46,7 +48,7 @@ def load(request):
         shown(root.name),
         images,
         labels,
-        _held_out(request, layout, names),
+        np.array(layout.held_out or hashed(names, request.share, request.seed)),
         class_names=tuple(shown(name) for name in class_names),
         provenance=_provenance(len(names), size, channels),
         path=str(root),
@@ -85,13 +87,6 @@ def _decode_all(headers, size, channels, unreadable, progress):
             pool.shutdown(cancel_futures=True)
     paths = [path for path, read in zip(headers, is_read, strict=True) if read]
     return images if is_read.all() else images[is_read], paths
-
-
-def _held_out(request, layout, names):
-    if layout.held_out is None:
-        return hashed(names, request.share, request.seed)
-    request.refuse_share(shown(request.path), "in a folder of their own")
-    return np.array(layout.held_out)
 
 
 def _numbered(classes):

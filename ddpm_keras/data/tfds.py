@@ -35,6 +35,8 @@ def load(request):
     builder = _prepared(tfds, directory) if directory else _named(tfds, request)
     image_key, label_key = _keys(tfds, name, builder.info.features)
     train, held_out = _splits(name, builder.info.splits)
+    if held_out:
+        request.refuse_share(name, f"its split {held_out}")
     parts = [
         _read_split(tfds, request, builder, split, image_key, label_key)
         for split in (train, held_out)
@@ -56,7 +58,6 @@ def load(request):
     if not held_out:
         is_held_out = stratified(labels, len(images), request.share, request.seed)
         return divide(name, images, labels, is_held_out, **fields)
-    request.refuse_share(name, f"its split {held_out}")
     check_parts(name, *(len(images) for images, _ in parts))
     return ImageData(name, images, parts[1][0], labels, parts[1][1], **fields)
 
