@@ -66,17 +66,7 @@ def test_training_says_what_the_images_are(project):
     assert known["path"] == str(root / "photos") and known["name"] == "photos"
 
 
-def test_images_are_found_from_any_folder(copy, call, tmp_path):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    outcome = call("evaluate.py", copy, "--weights", "raw", folder=elsewhere)
-    assert outcome.status == 0, outcome.err
-    evaluated = json.loads((copy / "evaluation.json").read_text())
-    known = json.loads((copy / "config.json").read_text())["data"]
-    assert evaluated["reference"]["fingerprint"] == known["fingerprint"]
-
-
-def test_a_folder_of_the_same_name_is_not_taken_for_the_images(digits, copy, call, tmp_path):
+def test_images_are_found_from_a_folder_with_others_of_their_name(digits, copy, call, tmp_path):
     """The working directory has other images by the name that the run was given."""
     images.write(digits.train[100:140], tmp_path / "photos")
     outcome = call("evaluate.py", copy, "--weights", "raw", folder=tmp_path)
