@@ -331,6 +331,7 @@ WRONG = {
     "an empty folder": (empty, ("config.json", "give the folder")),
     "no configuration": (lambda f: (f / "config.json").unlink(), ("config.json",)),
     "no weights": (lambda f: (f / FILE).unlink(), (FILE, f"{WEIGHTS}.bin")),
+    "shards without their index": (lambda f: write_shards(f).unlink(), (FILE, "index")),
     "averages alone, raw asked for": (as_checkpoint(raw=False, weights="raw"), ("ema", "unet")),
     "averages, raw asked for": (
         lambda f: set_config(f, **AVERAGE) or ([f], {"weights": "raw"}),
@@ -462,6 +463,10 @@ def below_a_file(path):
     return path / "file"
 
 
+def through_a_file(path):
+    return below_a_file(path) / "model"
+
+
 def in_a_folder_of_shards(path):
     write_json(path / f"{FILE}.index.json", {})
     return path
@@ -472,6 +477,8 @@ WRONG_SAVES = {
     "nothing": (lambda unets: None, lambda path: path, ("UNet", "NoneType")),
     "weights that are not finite": (diverged, lambda path: path, ("conv_out.bias", "NaN")),
     "onto a file": (lambda unets: unets["raw"], below_a_file, ("is a file", "folder")),
+    "through a file": (lambda unets: unets["raw"], through_a_file, ("cannot be written", "folder")),
+    "to a path too long": (lambda u: u["raw"], lambda path: path / ("x" * 300), ("too long",)),
     "into a folder of shards": (lambda unets: unets["raw"], in_a_folder_of_shards, ("index.json",)),
     "to an empty path": (lambda unets: unets["raw"], lambda path: "", ("path", "folder")),
     "to a number": (lambda unets: unets["raw"], lambda path: 5, ("path", "5")),

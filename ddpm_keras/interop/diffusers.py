@@ -93,9 +93,14 @@ def save_diffusers(unet, path):
     for name, variable, axes in unet_weights.variables(unet):
         array = unet_weights.to_float32(name, np.asarray(variable, np.float32))
         state[name] = np.ascontiguousarray(np.transpose(array, np.argsort(axes)))
-    with files.atomic_path(path / f"{WEIGHTS}.safetensors") as temporary:
-        safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
-    files.write_json(path / CONFIG, config)
+    try:
+        with files.atomic_path(path / f"{WEIGHTS}.safetensors") as temporary:
+            safetensors.numpy.save_file(state, temporary, metadata={"format": "pt"})
+        files.write_json(path / CONFIG, config)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); give another folder."
+        ) from None
 
 
 def _file(path, config, weights, variant):
@@ -144,9 +149,9 @@ def _new_folder(path):
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise ValueError(f"The path is {shown(path)}; give the folder to write.")
     path = Path(path)
-    if os.path.lexists(path) and not path.is_dir():
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise ValueError(f"{path} is a file; give the folder to write.")
-    hidden = sorted(path.glob(f"{WEIGHTS}*.index*.json")) if path.is_dir() else []
+    hidden = sorted(path.glob(f"{WEIGHTS}*.index*.json")) if os.path.isdir(path) else []
     if hidden:
         raise ValueError(
             f"{hidden[0]} would be read instead of what is written; remove it, or give another "

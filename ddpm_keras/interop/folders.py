@@ -109,7 +109,8 @@ def find_weights(folder, variant=None):
     if not files:
         name = WEIGHTS if variant is None else f"{WEIGHTS}.{shown(variant)[1:-1]}"
         raise MissingFile(
-            f"{folder} holds neither {name}.safetensors nor {name}.bin; download one of them."
+            f"{folder} holds neither {name}.safetensors nor {name}.bin, nor the index of its "
+            "shards; download one of them."
         )
     if len(files) > 1:
         raise ValueError(
