@@ -10,6 +10,7 @@ from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_
 from . import noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import tf_variable
+from .ema.steps import MovingStatistics
 from .inputs import ImageModel, as_numpy, fits
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 
@@ -121,17 +122,16 @@ class DDPM(ImageModel):
     def train_step(self, data):
         """One optimizer step on the diffusion loss, then one move of the averages."""
         images, labels, weights = self.inputs_taken.unpack(data)
+        statistics = MovingStatistics(self.network)
         batch = self._noised(images, labels, self._step_key())
         batch["weight"] = _times(batch["weight"], weights)
         loss, per_image, gradients = self._gradients(self._loss_of_noised, batch)
         count = tf.shape(images)[0]
         self._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
         self._track_quartiles(per_image, batch["t"])
-        scale = self.optimizer.scale_loss(tf.ones(()))
-        present = [tf.convert_to_tensor(g) for g in gradients if g is not None]
-        norm = unscale_loss_for_distribution(tf.linalg.global_norm(present) / scale)
-        self._grad_norm.update_state(norm)
-        self._apply_step(gradients)
+        norm = self._apply_step(gradients, loss, statistics)
+        finite = tf.math.is_finite(norm)  # the norm of a step that is not made counts nothing
+        self._grad_norm.update_state(tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32))
         return self.get_metrics_result()
 
     def _step_key(self):

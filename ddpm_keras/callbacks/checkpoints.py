@@ -23,17 +23,29 @@ class Checkpoints(keras.callbacks.Callback):
 
     def save(self):
         """Saves now; used when training is interrupted, too."""
-        self.run.save_checkpoint(self.model, int(self.model.train_counter.numpy()), self.keep)
+        self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
 
 
 class Diverged(ArithmeticError):
-    """The loss is not a number any more."""
+    """The numbers of a training are not finite any more."""
 
 
 class StopOnDivergence(keras.callbacks.Callback):
-    """Raises `Diverged` when the loss is NaN or infinite, before that state is saved."""
+    """Raises `Diverged` before a state that is not finite is saved, sampled from or measured.
+
+    That is when the loss is NaN or infinite, when a step was not made because its gradients were
+    (unless a loss scale is being lowered for that, which is normal), and, at the end of an epoch,
+    when a step has made the weights themselves so. Put it before the callbacks that save.
+    """
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            step = int(self.model.train_counter.numpy())
-            raise Diverged(f"the loss is {logs['loss']} at step {step}")
+            raise Diverged(f"the loss is {float(logs['loss'])} after {self.model.steps_made} steps")
+        if self.model.first_lost_step:
+            raise Diverged(f"the gradients of step {self.model.first_lost_step} were not finite")
+
+    def on_epoch_end(self, epoch, logs=None):
+        try:
+            self.model.check_finite()
+        except ValueError as error:
+            raise Diverged(f"after {self.model.steps_made} steps: {error}") from error

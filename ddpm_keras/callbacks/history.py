@@ -11,13 +11,15 @@ from .. import names
 class HistoryLog(keras.callbacks.Callback):
     """Writes a row to history.csv every `every` steps; the last row of an epoch takes in its logs.
 
-    The training metrics in a row are means over the interval: they are reset after each row.
+    The training metrics in a row are means over the interval: they are reset after each row. A row
+    is written when training has reached or passed a multiple of `every`; an interval in which no
+    step was made has none.
     Callbacks before this one in the list add their numbers to an epoch's last row through `logs`.
 
     Args:
         run: a `Run`.
         every: optimizer steps a row, at least 1.
-        batch_size: images a step, for the images per second.
+        batch_size: images a batch of `fit`, for the images per second.
     """
 
     def __init__(self, run, every=10, batch_size=1):
@@ -29,29 +31,28 @@ class HistoryLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         rows = self.run.read_history()
-        self.step = int(self.model.train_counter.numpy())
+        self.step = self.noted = self.model.steps_made
         kept = [row for row in rows if row["step"] <= self.step]
         if len(kept) < len(rows):  # rows after the checkpoint that is being continued
             self.run.write_history(kept)
         self.seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
-        self.epoch, self.rows_since = 0, 0
-        self.clock = time.perf_counter()
+        self.epoch = 0
+        self._start_clock()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch + 1
-        self.clock = time.perf_counter()
+        self._start_clock()
 
     def on_train_batch_begin(self, batch, logs=None):
         self.flush()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        self.rows_since += 1
-        if self.step % self.every == 0:
+        self.step = self.model.steps_made
+        if self.step // self.every > self.noted // self.every:
             self._note(logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.pending is None and self.rows_since:
+        if self.pending is None and self.step > self.noted:
             self._note(logs)
         if self.pending is not None:
             known = {metric.name for metric in self.model.metrics}
@@ -63,8 +64,9 @@ class HistoryLog(keras.callbacks.Callback):
 
     def _note(self, logs):
         """Holds the row back until the next batch, so that an epoch's end can add to it."""
-        now = time.perf_counter()
-        interval, self.clock = now - self.clock, now
+        batches = self._batches() - self.batches
+        interval = time.perf_counter() - self.clock
+        self._start_clock()
         self.seconds += interval
         self.pending = {
             "step": self.step,
@@ -72,15 +74,21 @@ class HistoryLog(keras.callbacks.Callback):
             "seconds": round(self.seconds, 3),
             **logs,
             "learning_rate": float(np.asarray(self.model.optimizer.learning_rate)),
-            "images_per_second": self.rows_since * self.batch_size / interval,
+            "images_per_second": batches * self.batch_size / interval,
         }
         ema = self.model.ema
         for name in ema.names if ema else ():
             weights = names.average(name)
             self.pending[names.column("beta", weights)] = ema.beta(name)
             self.pending[names.column("window", weights)] = ema.effective_window(name)
-        self.rows_since = 0
+        self.noted = self.step
         self.model.reset_metrics()
+
+    def _start_clock(self):
+        self.clock, self.batches = time.perf_counter(), self._batches()
+
+    def _batches(self):
+        return int(self.model.train_counter.numpy())
 
     def flush(self):
         """Writes the row that is held back, if there is one."""

@@ -56,7 +56,7 @@ class SampleGrid(keras.callbacks.Callback):
     def _to_tensorboard(self, grids):
         import tensorflow as tf
 
-        step = int(self.model.train_counter.numpy())
+        step = self.model.steps_made
         for name, picture in grids.items():
             writer = tf.summary.create_file_writer(str(Path(self.log_dir) / name))
             with writer.as_default(step=step):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from ..ema import snapshots
+from ..ema.steps import steps_left
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -24,6 +25,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             float32.
         sigma_rels: Relative widths of the averages, each above 0 and below 0.2887.
         every: Optimizer steps from one snapshot to the next; by default a sixteenth of the `fit`.
+            With `EMA(update_every=k)`, counted at the steps at which the averages move.
         dtype: "float32", or "float16" for half the size and three digits.
 
     Raises:
@@ -62,38 +64,43 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             model.train_function = None
 
     def on_train_begin(self, logs=None):
-        self._every = self.every or self._sixteenth()
-        self._written = self.model.ema.num_updates
+        self._every = self.every
+        self._written = self.model.ema.last_move
         self._forget_later_snapshots()
-        if self._written == 0:
+        if self.model.ema.num_updates == 0:
             self._write()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._every is None:  # the first epoch: that of `initial_epoch`
+            self._every = self._sixteenth(epoch)
+
     def on_train_batch_end(self, batch, logs=None):
-        steps = self.model.ema.num_updates
+        steps = self.model.ema.last_move
         if steps // self._every > self._written // self._every:
             self._write()
 
     def on_train_end(self, logs=None):
-        if self.model.ema.num_updates > self._written:
+        if self.model.ema.last_move > self._written:
             self._write()
 
     def _write(self):
         self._written = snapshots.write_snapshot(self.directory, self.model.ema, self.dtype).step
 
-    def _sixteenth(self):
-        steps = self.params.get("steps")
+    def _sixteenth(self, epoch):
+        steps = steps_left(self, epoch)
         if steps is None:
             raise ValueError(
                 "The length of fit is unknown: give PowerFunctionSnapshots(every=...)."
             )
-        return max(1, steps * self.params["epochs"] // 16)
+        return max(1, steps // 16)
 
     def _forget_later_snapshots(self):
         """Removes what an interrupted run wrote after the step that training goes on from."""
         if not os.path.isdir(self.directory):
             return
         stored = snapshots.list_snapshots(self.directory)
-        if stored and self._written == 0 and not self._is_this_run(stored[0]):
+        fresh = self.model.ema.num_updates == 0
+        if stored and fresh and not self._is_this_run(stored[0]):
             raise ValueError(
                 f"{self.directory} holds the snapshots of another run: give an empty directory."
             )

@@ -40,7 +40,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         self._described = True
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.train_counter.numpy())
+        step = self.model.steps_made
         for key, value in (logs or {}).items():
             run, tag = self._place(key)
             if run not in self.writers:

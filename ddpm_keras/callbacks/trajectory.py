@@ -30,7 +30,8 @@ class Trajectory(keras.callbacks.Callback):
             (B,), names of the network's layers, and for each average `block_distance_<name>` and
             `block_cosine_<name>` (R, B). Records after the step that training goes on from are
             dropped.
-        every: optimizer steps between records.
+        every: optimizer steps between records, which are made when training has reached or passed
+            a multiple of it.
         seed: of the random signs; the same for all runs, so that their sketches can be compared.
 
     Reference:
@@ -46,7 +47,7 @@ class Trajectory(keras.callbacks.Callback):
         self.records = None
 
     def on_train_begin(self, logs=None):
-        self.step = int(self.model.train_counter.numpy())
+        self.step = self.model.steps_made
         self.measure = tf.function(self._measure)
         trainable = {id(weight) for weight in self.model.network.trainable_weights}
         self.blocks = {}  # name of a layer -> places of its weights
@@ -65,8 +66,8 @@ class Trajectory(keras.callbacks.Callback):
         return tf.constant(2 * random.integers(0, 2, size, np.int8) - 1)
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.step % self.every:
+        before, self.step = self.step, self.model.steps_made
+        if self.step // self.every == before // self.every:
             return
         weight_sets = self.model.weight_sets
         sketches, squares, distances = (array.numpy() for array in self.measure())

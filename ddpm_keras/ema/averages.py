@@ -18,7 +18,7 @@ import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
 from .. import names
-from .decays import PowerFunctionDecay, as_decay, named_decays
+from .decays import PowerFunctionDecay, as_decay, count, named_decays
 from .groups import (
     can_be_averaged,
     in_groups,
@@ -69,15 +69,21 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     def __init__(self, decays, update_every=1, average_statistics=False, snapshot_widths=()):
         self._decays = named_decays(decays)
         self._names = tuple(self._decays)
-        self.update_every = int(update_every)
-        if self.update_every < 1:
-            raise ValueError(f"update_every must be at least 1 optimizer step; got {update_every}.")
+        self.update_every = count(update_every, "update_every")
+        if not isinstance(average_statistics, (bool, np.bool_)):
+            raise ValueError(f"average_statistics is True or False; got {average_statistics!r}.")
         self.average_statistics = bool(average_statistics)
         self._set_snapshot_widths(snapshot_widths)
 
     def _set_snapshot_widths(self, widths):
-        self.snapshot_widths = tuple(float(width) for width in widths)
-        hidden = {names.snapshot_average(width): PowerFunctionDecay(width) for width in widths}
+        if not isinstance(widths, (tuple, list)) or len(set(widths)) < len(widths):
+            raise ValueError(
+                "snapshot_widths are distinct relative widths in a tuple, such as (0.05, 0.1); "
+                f"got {widths!r}."
+            )
+        rules = [PowerFunctionDecay(width) for width in widths]
+        self.snapshot_widths = tuple(rule.sigma_rel for rule in rules)
+        hidden = {names.snapshot_average(rule.sigma_rel): rule for rule in rules}
         self._keys = (*self._names, *hidden)
         self._rules = (*self._decays.values(), *hidden.values())
         self._forget()
@@ -139,6 +145,14 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         """How many true optimizer steps have been counted, an int."""
         return int(self._steps.numpy()) if self.built else 0
 
+    @property
+    def last_move(self):
+        """The step, as `num_updates` counts, at which the averages last moved, an int."""
+        return self._last_move(self.num_updates)
+
+    def _last_move(self, steps):
+        return steps - steps % self.update_every
+
     def age(self, name):
         """How many updates this average has seen: `num_updates`, less if it started later."""
         index = self._index(name)
@@ -164,14 +178,22 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         """
         lines = []
         for name, decay in self._decays.items():
-            weights = names.average(name)
-            window = float(decay.effective_window(max(steps - 1, 0)))
+            window, share = self._reach(name, steps)
             epochs = f" ({window / steps_per_epoch:,.1f} epochs)" if steps_per_epoch else ""
             lines.append(
-                f"{weights}: {decay!r}, effective window {window:,.0f} steps{epochs} at the end; "
-                f"after {steps:,} steps the initial weights count {decay.initial_share(steps):.2%}"
+                f"{names.average(name)}: {decay!r}, effective window {window:,.0f} steps{epochs} "
+                f"at the end; after {steps:,} steps the initial weights count {share:.2%}"
             )
         return lines
+
+    def _reach(self, name, steps):
+        """(effective window, share of the weights it started from) of an average after a run."""
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0 optimizer steps; got {steps}.")
+        decay = self._decays[name]
+        start = self.num_updates - self.age(name)  # later than 0 if it was not there before
+        moves = max(self._last_move(steps) - start, 0)
+        return float(decay.effective_window(max(moves - 1, 0))), decay.initial_share(moves)
 
     def warnings(self, steps):
         """One line for each average that a run of `steps` optimizer steps is too short for.
@@ -183,10 +205,9 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
             A list of strings, empty when every average has left its start behind.
         """
         lines = []
-        for name, decay in self._decays.items():
-            share = decay.initial_share(steps)
+        for name in self._names:
+            window, share = self._reach(name, steps)
             if share > MAX_INITIAL_SHARE:
-                window = float(decay.effective_window(max(steps - 1, 0)))
                 weights = names.average(name)
                 lines.append(
                     f"{weights}: its window is {window:,.0f} steps, so after {steps:,} steps the "

@@ -13,6 +13,7 @@ from ..configured import Configured
 tnp = tf.experimental.numpy
 
 
+
 def _float64(n):
     """The arithmetic (NumPy, or its TensorFlow twin) to use on n, and n in float64."""
     if isinstance(n, keras.Variable):
@@ -64,10 +65,28 @@ class Decay(Configured):
             return float(np.exp(np.sum(np.log1p(-rates))))
 
 
+def number(value, name):
+    """A float, refused by the name of its argument if it is no finite number."""
+    try:
+        result = float("nan") if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError):
+        result = float("nan")
+    if not np.isfinite(result):
+        raise ValueError(f"{name} must be a finite number; got {value!r}.")
+    return result
+
+
+def count(value, name):
+    """An int of at least 1, refused by the name of its argument if it is not a whole number."""
+    if isinstance(value, (bool, np.bool_)) or not np.equal(number(value, name) % 1, 0) or value < 1:
+        raise ValueError(f"{name} must be a whole number, at least 1; got {value!r}.")
+    return int(value)
+
+
 def _check_beta(beta, name="beta"):
-    beta = float(beta)
+    beta = number(beta, name)
     if not 0.0 <= beta < 1.0:
-        raise ValueError(f"{name} must be at least 0 and below 1, such as 0.999; got {beta:g}.")
+        raise ValueError(f"{name} must be at least 0 and below 1, such as 0.999; got {beta!r}.")
     return beta
 
 
@@ -128,11 +147,11 @@ class PowerWarmupDecay(Decay):
 
     def __init__(self, beta, inv_gamma=1.0, power=2 / 3):
         self.beta = _check_beta(beta)
-        self.inv_gamma = float(inv_gamma)
-        self.power = float(power)
+        self.inv_gamma = number(inv_gamma, "inv_gamma")
+        self.power = number(power, "power")
         if self.inv_gamma <= 0 or self.power <= 0:
             raise ValueError(
-                f"inv_gamma and power must be positive; got {inv_gamma:g} and {power:g}."
+                f"inv_gamma and power must be positive; got {inv_gamma!r} and {power!r}."
             )
 
     def rate(self, n):
@@ -157,9 +176,7 @@ class LinearRampDecay(Decay):
     def __init__(self, start, end, steps):
         self.start = _check_beta(start, "start")
         self.end = _check_beta(end, "end")
-        self.steps = int(steps)
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, the length of the ramp; got {steps}.")
+        self.steps = count(steps, "steps")
 
     def rate(self, n):
         xp, n = _float64(n)
@@ -212,10 +229,10 @@ def power_function_gamma(sigma_rel):
         Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models",
         eq. 123-127.
     """
-    sigma_rel = float(sigma_rel)
+    sigma_rel = number(sigma_rel, "sigma_rel")
     if not 0.0 < sigma_rel < 12**-0.5:
         raise ValueError(
-            f"sigma_rel must be above 0 and below 0.2887, such as 0.05; got {sigma_rel:g}."
+            f"sigma_rel must be above 0 and below 0.2887, such as 0.05; got {sigma_rel!r}."
         )
     inverse = sigma_rel**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
@@ -237,8 +254,8 @@ class PowerFunctionDecay(Decay):
     """
 
     def __init__(self, sigma_rel):
-        self.sigma_rel = float(sigma_rel)
         self.gamma = power_function_gamma(sigma_rel)
+        self.sigma_rel = float(sigma_rel)
 
     def rate(self, n):
         xp, n = _float64(n)
@@ -293,14 +310,14 @@ def as_decay(decay):
 
 
 def named_decays(decays):
-    """Every accepted form of `EMA(decays)` as a dict name -> Decay."""
-    if isinstance(decays, (int, float, np.number, Decay)):
-        decays = (decays,)
-    if not isinstance(decays, dict):
-        decays = [as_decay(decay) for decay in decays]
-        called = [decay.name for decay in decays]
+    """Every accepted form of `EMA(decays)` as a dict name -> Decay, the names distinct."""
+    if isinstance(decays, dict):
+        called, rules = map(str, decays), map(as_decay, decays.values())
     else:
-        called, decays = map(str, decays), map(as_decay, decays.values())
-    called, decays = list(called), list(decays)
+        if isinstance(decays, str) or not np.iterable(decays):
+            decays = (decays,)
+        rules = [as_decay(decay) for decay in decays]
+        called = [rule.name for rule in rules]
+    called, rules = list(called), list(rules)
     names.check_averages(called)
-    return dict(zip(called, decays, strict=True))
+    return dict(zip(called, rules, strict=True))

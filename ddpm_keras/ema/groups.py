@@ -10,8 +10,8 @@ import tensorflow as tf
 # and no large temporary arrays for a big one.
 GROUP_SIZE = 2**22
 
-# Weights are averaged while even the sum of their sizes is below half of the largest float32, so that
-# their differences from an average are finite too.
+# Weights are averaged while even the sum of their sizes is below half of the largest float32, so
+# that their differences from an average are finite too.
 LARGEST_SUM = float(np.finfo(np.float32).max) / 2
 
 

@@ -1,7 +1,5 @@
 """A Keras model that trains a network and keeps moving averages of its weights."""
 
-import logging
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,28 +9,20 @@ from keras.src.losses.loss import unscale_loss_for_distribution
 from .. import names
 from ..files import atomic_path
 from .averages import EMA
+from .decays import count
 from .groups import tf_variable
-from .weight_sets import WeightSet
-
-logger = logging.getLogger("ddpm_keras")
-
-
-class _RunLengthCheck(keras.callbacks.Callback):
-    """Says at the start of `fit` (at its end if its length is unknown) what it is too short for."""
-
-    def on_train_begin(self, logs=None):
-        steps = self.params.get("steps")
-        self._known = steps is not None
-        if self._known:
-            self._warn(self.model.ema.num_updates + steps * self.params["epochs"])
-
-    def on_train_end(self, logs=None):
-        if not self._known:
-            self._warn(self.model.ema.num_updates)
-
-    def _warn(self, steps):
-        for line in self.model.ema.warnings(steps):
-            logger.warning(line)
+from .steps import (
+    FirstLost,
+    MovingStatistics,
+    SayLostSteps,
+    SayShortRuns,
+    apply_if_finite,
+    global_norm,
+    in_every_replica,
+    innermost,
+    scales_loss,
+)
+from .weight_sets import WeightSet, check_finite
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -40,17 +30,33 @@ class EMAModel(keras.Model):
     """Trains a network and keeps moving averages of its weights.
 
     It is compiled, fitted, saved and loaded like any `keras.Model`, with the loss and metrics of
-    the network's own task. `fit` trains the raw weights; `evaluate` (so also validation in `fit`)
-    and `predict` use the weight set `evaluation_weights`, "ema" unless set otherwise, and leave the
-    training state alone; calling the model itself uses the raw weights.
+    the network's own task. `fit` trains the raw weights; `evaluate` (so also validation in `fit`),
+    `predict` and `export_network` use the weight set `evaluation_weights`, and leave the training
+    state alone; calling the model itself uses the raw weights.
+
+    A step whose gradients are not finite is not made: weights, optimizer and averages stay as they
+    are, and `fit` says so once. A weight set that is not finite all the same (a learning rate can
+    be so large that a step overflows) is not evaluated, exported, saved or trained on.
 
     Args:
-        network: Any Keras model: functional, Sequential or subclassed.
+        network: Any Keras model: functional, Sequential or subclassed, that does not override how
+            `keras.Model` trains (`train_step`, `compute_loss` and the like): for such a model there
+            is `EMA` itself.
         ema: An `EMA`, a float, a sequence or dict of decays, or None for no average.
         accumulation_steps: Split each batch into this many micro-batches, one after the other, and
             make one optimizer step with their mean gradient. It equals the big batch, at a
             fraction of its memory, for losses that are means over the batch (BatchNormalization
             still sees micro-batches).
+        evaluation_weights: The weight set to evaluate, predict and export with: a name of
+            `weight_sets`, or "ema", the last average ("raw" if there is none).
+
+    Attributes:
+        train_counter: Batches trained on, an int64 variable: the position in the data.
+        idle_counter: Those of them that made no step, an int64 variable, as their gradients were
+            only accumulated in the optimizer or not finite.
+
+    Raises:
+        ValueError: An argument is not what it should be, or the network trains itself.
 
     Example:
 
@@ -63,25 +69,29 @@ class EMAModel(keras.Model):
     ```
     """
 
-    def __init__(self, network, ema=None, accumulation_steps=1, **kwargs):
+    def __init__(self, network, ema=None, accumulation_steps=1, evaluation_weights="ema", **kwargs):
         super().__init__(**kwargs)
+        _check_trains_as_usual(network, type(self).__name__)
         self.network = network
         self.ema = EMA.get(ema)
-        self.accumulation_steps = int(accumulation_steps)
-        if self.accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps must be at least 1; got {accumulation_steps}.")
-        self._evaluation_weights = "ema"
-        self.train_counter = self.add_weight(
+        self.accumulation_steps = count(accumulation_steps, "accumulation_steps")
+        self.train_counter = self._add_counter("train_counter")
+        self.idle_counter = self._add_counter("idle_counter")
+        self.first_lost = FirstLost()
+        self.evaluation_weights = evaluation_weights
+        if network.built:
+            self.built = True
+            self._prepare_averages()
+
+    def _add_counter(self, name):
+        return self.add_weight(
             shape=(),
             dtype="int64",
             initializer="zeros",
             trainable=False,
             aggregation="only_first_replica",
-            name="train_counter",
+            name=name,
         )
-        if network.built:
-            self.built = True
-            self._prepare_averages()
 
     # A Keras model.
 
@@ -99,8 +109,9 @@ class EMAModel(keras.Model):
     def fit(self, x=None, *args, callbacks=None, **kwargs):
         if not self.network.built:
             self._build_network(x)
-        if self.ema is not None and not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*_as_list(callbacks), _RunLengthCheck()]
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*_as_list(callbacks), SayLostSteps()]
+            callbacks += [SayShortRuns()] if self.ema is not None else []
         return super().fit(x, *args, callbacks=callbacks, **kwargs)
 
     def _build_network(self, x):
@@ -120,7 +131,10 @@ class EMAModel(keras.Model):
             network=keras.saving.serialize_keras_object(self.network),
             ema=keras.saving.serialize_keras_object(self.ema) if self.ema is not None else None,
             accumulation_steps=self.accumulation_steps,
+            evaluation_weights=self._evaluation_weights,
         )
+        if isinstance(self._evaluation_weights, WeightSet):  # arrays are no configuration
+            config["evaluation_weights"] = "ema"
         return config
 
     @classmethod
@@ -133,8 +147,19 @@ class EMAModel(keras.Model):
                 )
         return cls(**config)
 
+    def save(self, *args, **kwargs):
+        self.check_finite()
+        super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        self.check_finite()
+        super().save_weights(*args, **kwargs)
+
     def load_own_variables(self, store):
         self._prepare_averages()
+        if len(store.keys()) == 1:  # written before idle batches were counted
+            self.train_counter.assign(store["0"])
+            return
         super().load_own_variables(store)
 
     # Weight sets.
@@ -156,6 +181,20 @@ class EMAModel(keras.Model):
                 f"There is no weight set {weights!r}: choose one of {', '.join(self.weight_sets)}."
             )
         return weights
+
+    def check_finite(self, weights=None):
+        """Refuses weights that hold a number that is not finite.
+
+        Args:
+            weights: A name of `weight_sets`, "ema" or a `WeightSet`; by default all weight sets.
+
+        Raises:
+            ValueError: They do; the message names the weight set and the weight.
+        """
+        if not self.network.weights:
+            return
+        for each in self.weight_sets if weights is None else (weights,):
+            check_finite(self.resolve(each), self.network.weights, self.weight_values(each))
 
     def weight_values(self, weights="ema"):
         """The values of a weight set, one tensor or variable per entry of `network.weights`.
@@ -193,16 +232,22 @@ class EMAModel(keras.Model):
         pairs = zip(self.network.weights, values, strict=True)
         return keras.StatelessScope([(v, tf_variable(x)) for v, x in pairs])
 
-    def export_network(self, weights="ema", path=None):
+    def export_network(self, weights=None, path=None):
         """A fresh network that holds a weight set.
 
         Args:
-            weights: A name of `weight_sets`, "ema" for the last average, or a `WeightSet`.
+            weights: A name of `weight_sets`, "ema" for the last average, or a `WeightSet`; by
+                default `evaluation_weights`.
             path: Also save the network here (a name ending in ".keras").
 
         Returns:
             The network, built from the config of `self.network`.
+
+        Raises:
+            ValueError: There is no such weight set, or it holds a number that is not finite.
         """
+        weights = self.evaluation_weights if weights is None else weights
+        self.check_finite(weights)
         values = self.weight_values(weights)
         network = type(self.network).from_config(self.network.get_config())
         if not network.built:
@@ -232,7 +277,7 @@ class EMAModel(keras.Model):
     # Training.
 
     def make_train_function(self, force=False):
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer = innermost(self.optimizer)
         if optimizer.use_ema:
             raise ValueError(
                 "An optimizer with use_ema=True overwrites the raw weights when fit() ends: "
@@ -243,6 +288,7 @@ class EMAModel(keras.Model):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
+        self.check_finite()
         if not _of_several_workers(self.distribute_strategy):
             return super().make_train_function(force)
         if self.steps_per_execution > 1:
@@ -280,12 +326,13 @@ class EMAModel(keras.Model):
         return step  # any batch may be right: a subclass knows
 
     def train_step(self, data):
+        statistics = MovingStatistics(self.network)
         loss, y_pred, gradients = self._gradients(self._loss_of_batch, data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self._loss_tracker.update_state(
             unscale_loss_for_distribution(loss), sample_weight=_batch_size(x)
         )
-        self._apply_step(gradients)
+        self._apply_step(gradients, loss, statistics)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def _loss_of_batch(self, data):
@@ -335,29 +382,60 @@ class EMAModel(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         return loss, outputs, tape.gradient(scaled, self.trainable_variables)
 
-    def _apply_step(self, gradients):
+    def _apply_step(self, gradients, loss, statistics):
         """One call of the optimizer, then one move of the averages if it made a true step.
 
+        The optimizer makes none while it only accumulates, or if the gradients are not finite.
+
         Args:
-            gradients: Aligned with `self.trainable_variables`.
+            gradients: Aligned with `self.trainable_variables`, scaled by the loss scale.
+            loss: Of the batch. A loss scale is lowered until the gradients are finite, so only a
+                loss that is not finite either is worth a word.
+            statistics: `MovingStatistics` from before the forward pass.
 
         Returns:
-            A boolean tensor: False if the optimizer skipped the step (non-finite gradients) or only
-            accumulated. `iterations` of a wrapper is that of its inner optimizer, so it tells.
+            The norm of the gradients without the loss scale, float32: of those of this replica, but
+            not finite in any replica if it is so in one. Then no step was made.
         """
-        before = tf.identity(self.optimizer.iterations)
-        self.optimizer.apply(gradients, self.trainable_variables)
-        stepped = tf.convert_to_tensor(self.optimizer.iterations) > before
+        optimizer = self.optimizer
+        scale = optimizer.scale_loss(tf.ones(()))
+        norm = unscale_loss_for_distribution(global_norm(gradients) / scale)
+        norm = in_every_replica(norm)
+        finite = tf.math.is_finite(norm)
+        before = tf.identity(optimizer.iterations)  # of a wrapper: those of the optimizer inside
+        apply_if_finite(optimizer, gradients, self.trainable_variables, finite)
+        stepped = tf.convert_to_tensor(optimizer.iterations) > before
+        statistics.restore_unless(finite)
         if self.ema is not None:
             self.ema.update(self.network.weights, stepped)
+        lost = tf.logical_not(finite)
+        if scales_loss(optimizer):
+            lost &= tf.logical_not(tf.math.is_finite(in_every_replica(loss)))
         self.train_counter.assign_add(1)
-        return stepped
+        self.idle_counter.assign_add(tf.cast(tf.logical_not(stepped), "int64"))
+        self.first_lost.note(lost, self.train_counter - self.idle_counter + 1)
+        return norm
+
+    @property
+    def steps_made(self):
+        """True optimizer steps made so far, an int: what the word step means everywhere."""
+        return int(self.train_counter.numpy()) - int(self.idle_counter.numpy())
+
+    @property
+    def first_lost_step(self):
+        """Number of the first step of this `fit` that was not made, as its gradients were not
+        finite; 0 if there was none. What only lowered a loss scale does not count."""
+        return int(self.first_lost.variable.numpy())
 
     # Evaluation with a weight set.
 
     @property
     def evaluation_weights(self):
-        """The weight set that `evaluate` and `predict` use; assign a name to change it."""
+        """The weight set that `evaluate`, `predict` and `export_network` use unless told otherwise.
+
+        A name of `weight_sets`, "ema" or a `WeightSet`; assign one to change it. It is saved with
+        the model, unless it is a `WeightSet`.
+        """
         return self._evaluation_weights
 
     @evaluation_weights.setter
@@ -368,10 +446,12 @@ class EMAModel(keras.Model):
 
     def make_test_function(self, force=False):
         self._prepare_averages()
+        self.check_finite(self._evaluation_weights)
         return super().make_test_function(force)
 
     def make_predict_function(self, force=False):
         self._prepare_averages()
+        self.check_finite(self._evaluation_weights)
         return super().make_predict_function(force)
 
     def test_step(self, data):
@@ -390,6 +470,22 @@ class EMAModel(keras.Model):
     def predict_step(self, data):
         with self.weight_scope(self._evaluation_weights):
             return super().predict_step(data)
+
+
+def _check_trains_as_usual(network, name):
+    """Refuses a network with methods of its own for what the model around it does."""
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"network must be a keras.Model; got {network!r:.80}.")
+    own = [
+        method
+        for method in ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+        if not getattr(network, method).__module__.startswith("keras.")
+    ]
+    if own:
+        raise ValueError(
+            f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
+            "use: keep that model and call ema.update in its train_step, with ema = EMA(...)."
+        )
 
 
 def _of_several_workers(strategy):

@@ -38,7 +38,7 @@ def write_snapshot(directory, ema, dtype="float32"):
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"Snapshots are stored in 'float32' or 'float16'; got {dtype!r}.")
-    step = ema.num_updates - ema.num_updates % ema.update_every  # when they last moved
+    step = ema.last_move
     widths = ema.snapshot_widths if step else ()
     arrays, averaged = {}, set(ema.averaged_positions)
     for row, width in enumerate(widths or (None,)):

@@ -4,6 +4,9 @@ import dataclasses
 import warnings
 
 import numpy as np
+import tensorflow as tf
+
+from .groups import is_float, label, tf_variable
 
 
 @dataclasses.dataclass
@@ -17,6 +20,30 @@ class WeightSet:
 
     name: str
     values: list
+
+
+def check_finite(name, variables, values):
+    """Refuses a weight set that holds a number that is not finite.
+
+    Args:
+        name: what it is called.
+        variables: the weights of the network.
+        values: one array, tensor or variable for each.
+
+    Raises:
+        ValueError: it does; the message names the weight set and the first such weight.
+    """
+    wrong = [
+        label(variable)
+        for variable, value in zip(variables, values, strict=True)
+        if is_float(variable) and not np.all(tf.math.is_finite(tf_variable(value)))
+    ]
+    if wrong:
+        others = f" and {len(wrong) - 1} others" if len(wrong) > 1 else ""
+        raise ValueError(
+            f"The weight set {name!r} holds numbers that are not finite ({wrong[0]}{others}): use "
+            "another one, or go back to weights saved before."
+        )
 
 
 def optimizer_average(optimizer, variables):

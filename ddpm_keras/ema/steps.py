@@ -1,0 +1,206 @@
+"""What counts as a step: one move of the weights by the optimizer, on gradients that are finite.
+
+A batch makes no step of its own where the optimizer accumulates gradients over several, or where
+its gradients are not finite.
+"""
+
+import logging
+
+import keras
+import tensorflow as tf
+
+from .groups import is_float, new_variable, tf_variable
+
+logger = logging.getLogger("ddpm_keras")
+
+LOOK_EVERY = (
+    100  # batches between two looks for a step that was not made: a look waits for the step
+)
+
+
+def innermost(optimizer):
+    """The optimizer that moves the weights, inside of a `LossScaleOptimizer` or another wrapper."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def scales_loss(optimizer):
+    """Whether a `LossScaleOptimizer` is part of it, so that a step not made is no bad sign."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return True
+    return hasattr(optimizer, "inner_optimizer") and scales_loss(optimizer.inner_optimizer)
+
+
+def batches_per_step(optimizer):
+    """How many batches the optimizer accumulates for one step."""
+    return innermost(optimizer).gradient_accumulation_steps or 1
+
+
+def global_norm(gradients):
+    """Euclidean norm of all gradients together, in float32; None is left out."""
+    present = [
+        g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients if g is not None
+    ]
+    if not present:
+        return tf.zeros(())
+    return tf.linalg.global_norm([tf.cast(g, tf.float32) for g in present])
+
+
+def in_every_replica(value):
+    """The value of this replica; NaN or infinite in all replicas if it is so in one."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    total = context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+    return tf.where(tf.math.is_finite(total), value, total)
+
+
+def apply_if_finite(optimizer, gradients, variables, finite):
+    """One call of the optimizer; neither it nor the variables change if `finite` is false.
+
+    Args:
+        optimizer: a Keras optimizer.
+        gradients: aligned with `variables`; None is allowed.
+        variables: what the optimizer trains.
+        finite: a boolean tensor, the same in every replica.
+    """
+    if not optimizer.built:  # a condition may not create variables
+        optimizer.build(variables)
+    if scales_loss(optimizer):  # it makes no step either, and has to see why to lower its scale;
+        optimizer.apply(_spoilt_unless(finite, gradients), variables)  # it asks one replica alone
+        return
+
+    def apply(gradients):
+        optimizer.apply(gradients, variables)
+
+    def apply_in_replicas(strategy, finite, gradients):
+        if isinstance(finite, tf.distribute.DistributedValues):
+            finite = strategy.experimental_local_results(finite)[0]
+
+        def step():
+            if tf.distribute.in_cross_replica_context():
+                strategy.extended.call_for_each_replica(apply, args=(gradients,))
+            else:
+                apply(gradients)
+
+        tf.cond(finite, step, lambda: None)
+
+    # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        apply_in_replicas, tf.distribute.get_strategy(), finite, list(gradients)
+    )
+
+
+def _spoilt_unless(finite, gradients):
+    """The gradients, one of them made NaN unless `finite`."""
+    gradients = list(gradients)
+    first = next((i for i, gradient in enumerate(gradients) if gradient is not None), None)
+    if first is not None:
+        gradient = tf.convert_to_tensor(gradients[first])
+        nothing = tf.where(finite, 0.0, float("nan"))
+        gradients[first] = gradient + tf.cast(nothing, gradient.dtype)
+    return gradients
+
+
+class MovingStatistics:
+    """The floating weights that a forward pass moves, such as those of BatchNormalization, as now.
+
+    Args:
+        network: a built `keras.Model`.
+    """
+
+    def __init__(self, network):
+        self.variables = [
+            variable
+            for layer in network._flatten_layers()
+            for variable in layer._non_trainable_variables
+            if is_float(variable)
+        ]
+        self.values = [tf.identity(tf_variable(variable)) for variable in self.variables]
+
+    def restore_unless(self, finite):
+        """Gives the variables the values they had unless `finite`, a boolean tensor."""
+        for variable, value in zip(self.variables, self.values, strict=True):
+            variable.assign(tf.where(finite, tf_variable(variable), value))
+
+
+class FirstLost:
+    """Number of the first step that was not made since the start of `fit`; 0 if all were.
+
+    A plain object, so that Keras and TensorFlow find nothing here to save.
+    """
+
+    def __init__(self):
+        self.variable = new_variable(0, "first_lost_step", "int64")
+
+    def note(self, lost, step):
+        """Notes in the graph that the step of this number was lost, if it is the first."""
+        first = tf.convert_to_tensor(self.variable)
+        new = tf.logical_and(lost, tf.equal(first, 0))
+        self.variable.assign(tf.where(new, step, first))
+
+
+class SayLostSteps(keras.callbacks.Callback):
+    """Says once that a step was not made, since its gradients or its loss were not finite."""
+
+    def on_train_begin(self, logs=None):
+        self.model.first_lost.variable.assign(0)
+        self.said = False
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (batch + 1) % LOOK_EVERY == 0:
+            self._look()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._look()
+
+    def on_train_end(self, logs=None):
+        self._look()
+
+    def _look(self):
+        step = self.model.first_lost_step
+        if step and not self.said:
+            self.said = True
+            logger.warning(
+                f"The gradients of step {step:,} were not finite: the step was not made, so that "
+                "weights, optimizer and averages are as they were before it. Lower the learning "
+                "rate or clip the gradients if it goes on, and look for such numbers in the data."
+            )
+
+
+class SayShortRuns(keras.callbacks.Callback):
+    """Says at the start of `fit` (at its end if its length is unknown) what it is too short for."""
+
+    def on_train_begin(self, logs=None):
+        self.unknown = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.unknown is None:  # the first epoch: that of `initial_epoch`
+            steps = steps_left(self, epoch)
+            self.unknown = steps is None
+            self._warn(steps)
+
+    def on_train_end(self, logs=None):
+        if self.unknown:
+            self._warn(0)
+
+    def _warn(self, steps_to_come):
+        if steps_to_come is not None:
+            for line in self.model.ema.warnings(self.model.ema.num_updates + steps_to_come):
+                logger.warning(line)
+
+
+def steps_left(callback, epoch):
+    """Optimizer steps from the start of an epoch to the end of `fit`, None if that is unknown.
+
+    Args:
+        callback: a Keras callback of the `fit`.
+        epoch: as `on_epoch_begin` is told: the first is `initial_epoch`.
+    """
+    batches = callback.params.get("steps")
+    if batches is None:
+        return None
+    return (
+        batches * (callback.params["epochs"] - epoch) // batches_per_step(callback.model.optimizer)
+    )
