@@ -45,7 +45,7 @@ def main(argv):
     try:
         training.fit(options, data, model, done, training.observers(run, options, data))
     except KeyboardInterrupt:
-        run.save_checkpoint(model, training.step(model), options.keep)
+        run.save_checkpoint(model, model.steps_made, options.keep)
         print(
             f"\nInterrupted at step {training.step(model)}; everything is saved. To go on:\n"
             f"  {invocation.command('train', '--resume', '--run-dir', run.path)}"

@@ -221,13 +221,13 @@ class DDPM(ImageModel):
         batch = self._example(x_start, t, epsilon, labels)
         return self._squared_error(batch, training=False), t
 
-    def validation_loss(self, images, labels=None, weights="ema", repeats=1, batch_size=256):
+    def validation_loss(self, images, labels=None, weights=None, repeats=1, batch_size=256):
         """The loss of one weight set on fixed noise, comparable between weight sets and epochs.
 
         Args:
             images: uint8 or float in `image_range`, an array (N, height, width, channels).
             labels: integers (N,) in 0..num_classes - 1, for a conditional network.
-            weights: a name of `weight_sets`, "ema" or a `WeightSet`.
+            weights: a name of `weight_sets`, "ema" or a `WeightSet`; default `evaluation_weights`.
             repeats: how often each image is used, with other noise and timestep, at least 1.
             batch_size: images at a time, at least 1; changes the result by rounding only.
 
@@ -272,7 +272,7 @@ class DDPM(ImageModel):
     def sample(
         self,
         num_images,
-        weights="ema",
+        weights=None,
         sampler=None,
         seed=0,
         batch_size=64,
@@ -289,7 +289,8 @@ class DDPM(ImageModel):
 
         Args:
             num_images: number of images.
-            weights: a name of `weight_sets`, "ema" for the last average, or a `WeightSet`.
+            weights: a name of `weight_sets`, "ema" for the last average, or a `WeightSet`; by
+                default `evaluation_weights`, which is "ema" unless set.
             sampler: from `ddpm_keras.samplers`, or its name; by default DDIM with 50 steps.
             seed: an int; the same seed gives the same noise to every weight set.
             batch_size: images at a time.
@@ -361,7 +362,9 @@ class DDPM(ImageModel):
         return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
 
     def _tensors(self, weights):
-        """The values of a weight set as tensors, aligned with `network.weights`."""
+        """The finite values of a weight set as tensors, aligned with `network.weights`."""
+        weights = self.evaluation_weights if weights is None else weights
+        self.check_finite(weights)
         return [tf.convert_to_tensor(tf_variable(value)) for value in self.weight_values(weights)]
 
 

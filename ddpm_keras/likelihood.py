@@ -72,18 +72,21 @@ def bits_per_dim(
     }
 
 
-def model_bits_per_dim(model, images, weights="ema", **options):
+def model_bits_per_dim(model, images, weights=None, **options):
     """`bits_per_dim` of one weight set of a `DDPM`, which stays as it is.
 
     Args:
         model: A `DDPM`. A conditional one is asked without a label.
         images: As in `bits_per_dim`.
-        weights: A name of `model.weight_sets`, "ema" or a `WeightSet`.
+        weights: A name of `model.weight_sets`, "ema" or a `WeightSet`; by default
+            `model.evaluation_weights`.
         **options: Those of `bits_per_dim`.
 
     Returns:
         The dict of `bits_per_dim`.
     """
+    weights = model.evaluation_weights if weights is None else weights
+    model.check_finite(weights)
     values = [tf.convert_to_tensor(value) for value in model.weight_values(weights)]
 
     @tf.function(reduce_retracing=True)

@@ -74,7 +74,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         },
         "differences": differences(reference, features),
         "extractor": {"name": extractor.name, "fingerprint": extractor.fingerprint},
-        "step": int(model.train_counter.numpy()),
+        "step": model.steps_made,
     }
     if options.bits_per_dim:
         for name, weights in chosen_weights(run, model, options).items():

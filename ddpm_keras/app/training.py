@@ -74,7 +74,7 @@ def build_model(options, images):
 
 
 def step(model):
-    """Optimizer steps the model has made."""
+    """Batches the model has been trained on: where it stands in the data, a step lost or not."""
     return int(model.train_counter.numpy())
 
 
@@ -82,7 +82,7 @@ def begin(run, options, images, model, command):
     """Writes the configuration of a new run, or loads the state of one that is continued.
 
     Returns:
-        The steps made so far.
+        The batches trained on so far.
     """
     if not options.resume:
         run.write_config(
@@ -95,7 +95,8 @@ def begin(run, options, images, model, command):
             }
         )
         return 0
-    return run.restore(model)
+    run.restore(model)
+    return step(model)
 
 
 def follow(run, options, images, model):
@@ -104,7 +105,9 @@ def follow(run, options, images, model):
     All workers have to assign to variables (resetting metrics, say) at the same moments, so a
     follower has the same callbacks; while the chief draws pictures it would only wait.
     """
-    done = run.restore(model) if options.resume else 0
+    if options.resume:
+        run.restore(model)
+    done = step(model)
     with tempfile.TemporaryDirectory() as folder:
         fit(options, images, model, done, observers(Run(folder), options, images))
 

@@ -5,9 +5,11 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 from keras.src.losses.loss import unscale_loss_for_distribution
+from keras.src.utils import io_utils
 
 from .. import names
 from ..files import atomic_path
+from .arguments import by_name
 from .averages import EMA
 from .decays import count
 from .groups import tf_variable
@@ -106,13 +108,37 @@ class EMAModel(keras.Model):
     def compute_output_shape(self, *args, **kwargs):
         return self.network.compute_output_shape(*args, **kwargs)
 
-    def fit(self, x=None, *args, callbacks=None, **kwargs):
+    def fit(self, *args, **kwargs):
+        given = by_name(keras.Model.fit, self, args, kwargs)
         if not self.network.built:
-            self._build_network(x)
+            self._build_network(given.get("x"))
+        self.check_finite()
+        callbacks = given.get("callbacks")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*_as_list(callbacks), SayLostSteps()]
-            callbacks += [SayShortRuns()] if self.ema is not None else []
-        return super().fit(x, *args, callbacks=callbacks, **kwargs)
+            given["callbacks"] = [*_as_list(callbacks), SayLostSteps()]
+            given["callbacks"] += [SayShortRuns()] if self.ema is not None else []
+        if given.get("validation_data") is not None or given.get("validation_split"):
+            self._say_weights("Validation", given)
+        return super().fit(**given)
+
+    def evaluate(self, *args, **kwargs):
+        """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""
+        given = by_name(keras.Model.evaluate, self, args, kwargs)
+        if not given.get("_use_cached_eval_dataset"):  # or `fit` has said it
+            self._say_weights("Evaluation", given)
+        return super().evaluate(**given)
+
+    def predict(self, *args, **kwargs):
+        """Outputs of the network with `evaluation_weights`; the arguments are those of Keras."""
+        given = by_name(keras.Model.predict, self, args, kwargs)
+        self._say_weights("Prediction", given)
+        return super().predict(**given)
+
+    def _say_weights(self, what, given):
+        """Says which weights are used where there is a choice, if Keras would show progress too."""
+        if given.get("verbose", "auto") and len(self.weight_sets) > 1:
+            name = self.resolve(self._evaluation_weights)
+            io_utils.print_msg(f"{what} with {name}, as evaluation_weights of the model says.")
 
     def _build_network(self, x):
         """Builds the network on the first rows: averages copy weights before the step is traced."""
@@ -171,7 +197,11 @@ class EMAModel(keras.Model):
         return (names.RAW, *map(names.average, averages))
 
     def resolve(self, weights):
-        """The full name of a weight set: "ema" is the last average, or "raw" if there is none."""
+        """The full name of a weight set: "ema" is the last average, or "raw" if there is none.
+
+        None is `evaluation_weights`.
+        """
+        weights = self._evaluation_weights if weights is None else weights
         if isinstance(weights, WeightSet):
             return weights.name
         if weights == names.LAST:
@@ -196,12 +226,14 @@ class EMAModel(keras.Model):
         for each in self.weight_sets if weights is None else (weights,):
             check_finite(self.resolve(each), self.network.weights, self.weight_values(each))
 
-    def weight_values(self, weights="ema"):
+    def weight_values(self, weights=None):
         """The values of a weight set, one tensor or variable per entry of `network.weights`.
 
         Args:
-            weights: A name of `weight_sets`, "ema" for the last average, or a `WeightSet`.
+            weights: A name of `weight_sets`, "ema" for the last average, or a `WeightSet`; by
+                default `evaluation_weights`.
         """
+        weights = self._evaluation_weights if weights is None else weights
         if isinstance(weights, WeightSet):
             return self._checked_values(weights)
         name = self.resolve(weights)
@@ -246,7 +278,7 @@ class EMAModel(keras.Model):
         Raises:
             ValueError: There is no such weight set, or it holds a number that is not finite.
         """
-        weights = self.evaluation_weights if weights is None else weights
+        weights = self._evaluation_weights if weights is None else weights
         self.check_finite(weights)
         values = self.weight_values(weights)
         network = type(self.network).from_config(self.network.get_config())
@@ -288,7 +320,6 @@ class EMAModel(keras.Model):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
-        self.check_finite()
         if not _of_several_workers(self.distribute_strategy):
             return super().make_train_function(force)
         if self.steps_per_execution > 1:
@@ -431,7 +462,7 @@ class EMAModel(keras.Model):
 
     @property
     def evaluation_weights(self):
-        """The weight set that `evaluate`, `predict` and `export_network` use unless told otherwise.
+        """The weight set that is evaluated, predicted with and exported unless told otherwise.
 
         A name of `weight_sets`, "ema" or a `WeightSet`; assign one to change it. It is saved with
         the model, unless it is a `WeightSet`.
@@ -440,6 +471,8 @@ class EMAModel(keras.Model):
 
     @evaluation_weights.setter
     def evaluation_weights(self, weights):
+        if weights is None:
+            raise ValueError("evaluation_weights must be a name of weight_sets or a WeightSet.")
         self.resolve(weights)
         self._evaluation_weights = weights
         self.test_function = self.predict_function = None  # they were traced for the former one

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import inspect
 import logging
 import math
 
@@ -11,6 +10,7 @@ import tensorflow as tf
 from keras import tree
 
 from ..ema import EMAModel
+from ..ema.arguments import by_name
 from . import containers
 from .checks import Inputs, check_image_range, unpacked
 
@@ -86,7 +86,7 @@ class ImageModel(EMAModel):
         Raises:
             ValueError: what is given is not images (and labels) that this model takes.
         """
-        given = _by_name(keras.Model.fit, self, args, kwargs)
+        given = by_name(keras.Model.fit, self, args, kwargs)
         self._prepare(given)
         if given.get("class_weight") is not None:
             given["x"], given["class_weight"] = containers.class_weights(
@@ -111,14 +111,14 @@ class ImageModel(EMAModel):
         Raises:
             ValueError: what is given is not images (and labels) that this model takes.
         """
-        given = _by_name(keras.Model.evaluate, self, args, kwargs)
+        given = by_name(keras.Model.evaluate, self, args, kwargs)
         if not given.get("_use_cached_eval_dataset"):  # then `fit` has prepared it
             self._prepare(given)
         with self._one_line():
             return super().evaluate(**given)
 
     def train_on_batch(self, *args, **kwargs):
-        given = _by_name(keras.Model.train_on_batch, self, args, kwargs)
+        given = by_name(keras.Model.train_on_batch, self, args, kwargs)
         self._prepare_arrays(given)
         if given.get("class_weight") is not None:
             _, given["class_weight"] = containers.class_weights(
@@ -128,7 +128,7 @@ class ImageModel(EMAModel):
             return super().train_on_batch(**given)
 
     def test_on_batch(self, *args, **kwargs):
-        given = _by_name(keras.Model.test_on_batch, self, args, kwargs)
+        given = by_name(keras.Model.test_on_batch, self, args, kwargs)
         self._prepare_arrays(given)
         with self._one_line():
             return super().test_on_batch(**given)
@@ -196,13 +196,6 @@ class _NarrowRange(keras.callbacks.Callback):
                 "if that is their whole range, give DDPM(..., image_range=(0, 1))."
             )
         self._looking = False
-
-
-def _by_name(function, model, args, kwargs):
-    """The arguments of a call as a dict; those of **kwargs too."""
-    given = dict(inspect.signature(function).bind(model, *args, **kwargs).arguments)
-    given.pop("self")
-    return given | given.pop("kwargs", {})
 
 
 def _of_each_replica(strategy, data):
