@@ -70,8 +70,27 @@ def averages_outside_the_scope(strategy):
     print("moved" if ema.variables("0.5")[0].numpy() == 2.0 else "failed")
 
 
+def one_replica_is_not_finite(strategy, wrap):
+    """Steps made and weights that are not finite, where every third batch has a NaN at its end."""
+    x, y = np.ones((48, 4), np.float32), np.ones((48, 1), np.float32)
+    x[31] = np.nan  # of a batch of 16, the second replica gets the last eight rows
+    with strategy.scope():
+        model = EMAModel(keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]), ema=0.9)
+        model.compile(wrap(keras.optimizers.Adam(1e-2)), "mse")
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    values = [np.asarray(v) for name in model.weight_sets for v in model.weight_values(name)]
+    assert model.ema.num_updates == model.steps_made
+    print(model.steps_made, sum((~np.isfinite(value)).sum() for value in values))
+
+
 if __name__ == "__main__":
     two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    if sys.argv[1] == "non-finite":
+        print("Adam")
+        one_replica_is_not_finite(two, lambda optimizer: optimizer)
+        print("LossScaleOptimizer")
+        one_replica_is_not_finite(two, keras.optimizers.LossScaleOptimizer)
+        sys.exit()
     if sys.argv[1] == "scope":
         averages_outside_the_scope(two)
         sys.exit()
