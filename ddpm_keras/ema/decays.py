@@ -13,7 +13,6 @@ from ..configured import Configured
 tnp = tf.experimental.numpy
 
 
-
 def _float64(n):
     """The arithmetic (NumPy, or its TensorFlow twin) to use on n, and n in float64."""
     if isinstance(n, keras.Variable):
