@@ -13,7 +13,8 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras.app import console, invocation  # noqa: E402
+from ddpm_keras import files  # noqa: E402
+from ddpm_keras.app import cache, consistency, console, invocation  # noqa: E402
 from ddpm_keras.app.options import evaluate_options  # noqa: E402
 from ddpm_keras.app.run import Run  # noqa: E402
 
@@ -21,6 +22,9 @@ from ddpm_keras.app.run import Run  # noqa: E402
 def main(argv):
     options = evaluate_options(argv)
     runs = [Run.open(path) for path in options.runs]
+    consistency.check_evaluation(options, runs)
+    if runs:
+        files.check_writable(cache.folder())
 
     console.load_tensorflow()
     if options.images:

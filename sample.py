@@ -16,28 +16,31 @@ from pathlib import Path
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import interop  # noqa: E402
-from ddpm_keras.app import console, invocation  # noqa: E402
-from ddpm_keras.app.options import sample_options  # noqa: E402
+from ddpm_keras.app import consistency, console, invocation  # noqa: E402
+from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
+from ddpm_keras.app.run import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
 
 def main(argv):
     options = sample_options(argv)
-    check_source(options)
+    check(options)
 
     console.load_tensorflow()
-    from ddpm_keras import images, samplers
-    from ddpm_keras.app import progress
+    from ddpm_keras import images
+    from ddpm_keras.app import devices, progress
 
+    devices.set_precision(options.precision or "float32")  # of what is not stored in the model
     with console.input_errors():
         model = load(options)
-        sampler = samplers.get(options.sampler, steps=options.steps)
+        if options.precision:
+            devices.compute_in(options.precision, model.network)
         what = options.from_diffusers or model.resolve(options.weights)
         with progress.bar(f"sampling {what}", options.num) as bar:
             drawn = model.sample(
                 options.num,
                 weights=options.weights,
-                sampler=sampler,
+                sampler=sampler(options, model.schedule.timesteps),
                 seed=options.seed,
                 batch_size=options.batch_size,
                 labels=cycle(options.labels, options.num),
@@ -49,40 +52,71 @@ def main(argv):
     return 0
 
 
-def check_source(options):
-    """Refuses what is no source of images before TensorFlow is loaded."""
-    if bool(options.source) == bool(options.from_diffusers):
-        raise UsageError(
-            "name one source: a run directory or .keras file, or --from-diffusers with a folder."
-        )
-    if options.from_diffusers:
-        with console.input_errors():
+def check(options):
+    """Refuses a source or a target that cannot be, before TensorFlow is loaded."""
+    from ddpm_keras import images
+
+    with console.input_errors():
+        images.check_target(options.out)
+        if options.from_diffusers:
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
-        return
+            return
     path = Path(options.source)
-    if not path.exists():
+    if path.is_dir():
+        run = Run.open(path)
+        run.check_finished()
+        consistency.check_drawing(options, run)
+    elif not path.exists():
         made = f"{invocation.program('train')} makes a run, such as runs/digits"
         raise UsageError(f"there is no {path}; {made}.")
-    if path.is_file() and path.suffix != ".keras":
+    elif path.suffix != ".keras":
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
 
 
 def load(options):
     """The model to draw from; a bare UNet becomes one with raw weights only."""
-    import keras
-
     from ddpm_keras import DDPM
     from ddpm_keras.app import evaluation
-    from ddpm_keras.app.run import Run
 
     if options.from_diffusers:
         return load_diffusers(options.from_diffusers, options.weights)
     path = Path(options.source)
     if path.is_dir():
         return evaluation.load_model(Run.open(path))
-    model = keras.saving.load_model(path)
-    return model if isinstance(model, DDPM) else DDPM(model, ema=None)
+    model = evaluation.read_model(path, "give another, or make it again")
+    return model if isinstance(model, DDPM) else bare(path, model)
+
+
+def bare(path, network):
+    """A model of a network alone, with the noise schedule of the run in whose folder it is."""
+    from ddpm_keras import DDPM
+
+    run = Run(path.parent)
+    trained = run.options if (run.path / "config.json").is_file() else TrainOptions()
+    try:
+        model = DDPM(
+            network,
+            schedule=trained.schedule,
+            timesteps=trained.timesteps,
+            prediction=trained.prediction,
+            ema=None,
+        )
+    except ValueError as error:
+        raise UsageError(f"{path} holds no network of a DDPM: {error}") from None
+    print(
+        f"{path} is a network alone; noise schedule: {trained.schedule}, {trained.timesteps} "
+        f"timesteps, {trained.prediction}"
+    )
+    return model
+
+
+def sampler(options, timesteps):
+    """The sampler that the options name, of 50 steps where they name none and there are as many."""
+    from ddpm_keras import samplers
+
+    steps = options.steps or min(50, consistency.most_steps(options.sampler, timesteps))
+    return samplers.get(options.sampler, steps=steps)
 
 
 def load_diffusers(path, weights):

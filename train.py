@@ -13,7 +13,8 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras.app import console, invocation  # noqa: E402
+from ddpm_keras import files  # noqa: E402
+from ddpm_keras.app import cache, console, invocation  # noqa: E402
 from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -31,8 +32,10 @@ def main(argv):
     with console.input_errors():
         strategy = devices.strategy(options.strategy)
         data = training.load_data(options, run)
+        training.check(options, given, data)
         with strategy.scope():
             model = training.build_model(options, data)
+        observers = training.observers(run, options, data)
     if not chief:
         try:
             training.follow(run, options, data, model)
@@ -43,7 +46,7 @@ def main(argv):
     done = training.begin(run, options, data, model, invocation.command_again(argv))
     training.announce(run, options, data, model, done)
     try:
-        training.fit(options, data, model, done, training.observers(run, options, data))
+        training.fit(options, data, model, done, observers)
     except KeyboardInterrupt:
         run.save_checkpoint(model, model.steps_made, options.keep)
         print(
@@ -84,13 +87,19 @@ def choose_run(options, given, chief):
 
     if options.resume:
         run = Run.open(options.run_dir or newest("runs"))
-        return run, resumed_options(run.config["options"], given)
-    path = options.run_dir or fresh_path("runs", run_name(options.dataset))
-    run = Run(path)
-    if chief and (run.path / "config.json").exists():
-        raise UsageError(
-            f"{path} holds a run already; add --resume to continue it, or name another --run-dir."
-        )
+        run.check_records()
+        options = resumed_options(run.options, given)
+        if options.steps < run.last_step:
+            raise UsageError(
+                f"{run.path} has made {run.last_step} steps already; give at least as many --steps."
+            )
+    else:
+        run = Run(options.run_dir or fresh_path("runs", run_name(options.dataset)))
+        if chief:
+            run.check_new()
+    if chief:
+        files.check_writable(run.path)
+        files.check_writable(cache.folder())
     return run, options
 
 

@@ -1,18 +1,23 @@
 """Files that appear under their final name only when they are complete."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
 
+# Bytes that file systems allow for one name; and for a path, with room for what lies below it.
+LONGEST_NAME, LONGEST_PATH = 255, 3800
+
 
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary path beside `path`, which takes its name if the block succeeds.
 
-    The temporary file keeps the suffixes of the final one, since writers choose the format by it.
+    The temporary file keeps the suffixes of the final one, since writers choose the format by it,
+    and only the end of its name, which might be as long as a name can be.
     Where the block raises, it is removed and what was at `path` stays as it was.
 
     Example:
@@ -22,7 +27,9 @@ def atomic_path(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=f"-{path.name}", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=".partial-", suffix=f"-{path.name[-40:]}", dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,6 +40,26 @@ def atomic_path(path):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder):
+    """Refuses a folder that cannot be written to, or not be made; nothing is left behind.
+
+    Args:
+        folder: a path; folders above it that are missing would be made, too.
+
+    Raises:
+        OSError: of the nearest folder above that exists, or of a name that is too long.
+    """
+    folder = Path(folder)
+    whole = len(os.fsencode(os.path.abspath(folder)))
+    if whole > LONGEST_PATH or any(len(os.fsencode(x)) > LONGEST_NAME for x in folder.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(folder))
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:  # which would name the temporary file
+        raise OSError(error.errno, error.strerror, str(nearest)) from None
 
 
 def _umask():

@@ -73,6 +73,28 @@ def save(picture, path):
         picture.save(temporary)
 
 
+def check_target(path):
+    """Refuses what `write` could not write to; nothing is left behind.
+
+    Args:
+        path: as of `write`.
+
+    Raises:
+        ValueError: the path ends in another suffix, or something else is there.
+        OSError: it cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix not in ("", ".png", ".npz"):
+        raise ValueError(f"{path}: give a name ending in .png or .npz, or a folder.")
+    if path.suffix and path.is_dir():
+        raise ValueError(f"{path} is a folder: give another name.")
+    if not path.suffix and path.is_file():
+        raise ValueError(f"{path} is a file: give a new folder, or a name ending in .png or .npz.")
+    if not path.suffix and path.is_dir() and any(path.iterdir()):
+        raise ValueError(f"{path} holds files already: give a new or empty folder.")
+    files.check_writable(path.parent if path.is_file() else path)
+
+
 def write(images, path):
     """Writes images as one picture (.png), as arrays (.npz, key "images"), or one file each.
 
@@ -81,8 +103,10 @@ def write(images, path):
         path: a name ending in .png or .npz, or a folder, which gets 000000.png, 000001.png ...
 
     Raises:
-        ValueError: the path ends in another suffix.
+        ValueError: the path ends in another suffix, or something else is there.
+        OSError: it cannot be written to.
     """
+    check_target(path)
     path = Path(path)
     if path.suffix == ".png":
         return save(grid(images), path)
@@ -90,8 +114,6 @@ def write(images, path):
         with files.atomic_path(path) as temporary:
             np.savez_compressed(temporary, images=images)
         return None
-    if path.suffix:
-        raise ValueError(f"{path}: give a name ending in .png or .npz, or a folder.")
     for index, image in enumerate(images):
         save(
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),

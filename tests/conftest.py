@@ -32,6 +32,16 @@ def network():
 
 
 @pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A run of six steps with every option small, trained once; copy it before changing it."""
+    from refusals import TINY, command_status
+
+    folder = tmp_path_factory.mktemp("tiny")
+    assert command_status("train.py", *TINY, "--run-dir", "run", folder=folder) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def digits():
     """The embedded digits."""
     from ddpm_keras import data

@@ -1,5 +1,6 @@
 """Shared by the tables of wrong inputs: a call or a command that must be refused in one line."""
 
+import contextlib
 import dataclasses
 import importlib
 import sys
@@ -8,6 +9,13 @@ import warnings
 import pytest
 
 SCRIPTS = ("train", "sample", "evaluate")
+
+# A training of seconds, which evaluates nothing.
+TINY = (
+    "--steps 6 --epoch-steps 3 --log-every 2 --batch-size 8 --timesteps 20 "
+    "--channel-multipliers 1 --attention-resolutions --ema 0.5 0.9 --ema-schedule constant "
+    "--validation-images 8 --num-images 8 --snapshots 3 --quality-every 0 --no-evaluate"
+).split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +38,22 @@ def call_command(script, *arguments, folder, monkeypatch, capfd):
     Returns:
         An `Outcome`.
     """
-    monkeypatch.setenv("DDPM_KERAS_CACHE", str(folder / ".cache"))
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    module = importlib.import_module(script.removesuffix(".py"))
     capfd.readouterr()
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")  # as outside of tests
-        status = module.console.run(module.main)
+    status = command_status(script, *arguments, folder=folder, monkeypatch=monkeypatch)
     return Outcome(status, *capfd.readouterr())
+
+
+def command_status(script, *arguments, folder, monkeypatch=None):
+    """The exit status of a top-level script, run in this process as by `call_command`."""
+    with contextlib.ExitStack() as stack:
+        patch = monkeypatch or stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("DDPM_KERAS_CACHE", str(folder / ".cache"))
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        module = importlib.import_module(script.removesuffix(".py"))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("default")  # as outside of tests
+        return module.console.run(module.main)
 
 
 def assert_refused_in_one_line(outcome, script, words, folder, before=()):

@@ -5,28 +5,83 @@ import importlib
 import json
 import os
 import sys
+import tempfile
+import traceback
 
 from ..errors import UsageError
-from . import interrupt, invocation
+from . import interrupt, invocation, output
 
-WRONG_USE, DIVERGED, INTERRUPTED = 2, 3, 130
+UNFORESEEN, WRONG_USE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
 
 
 def run(main):
-    """Runs `main(argv)` and turns what goes wrong into an exit status.
+    """Runs `main(argv)` and turns what goes wrong into an exit status and one line.
 
     Returns:
-        0 done; 2 the command line or the input is wrong; 3 training diverged; 130 interrupted.
+        0 done; 1 nobody foresaw what went wrong, and the line names a file with the traceback; 2
+        the command line or the input is wrong; 3 training diverged; 130 interrupted.
     """
     interrupt.install()
+    with output.guarded() as standard_output:
+        status = _status(main)
+        standard_output.flush()
+        error = standard_output.error
+        if error is None or isinstance(error, BrokenPipeError):  # as of `| head`, which has enough
+            return status
+        _complain(f"the output cannot be written ({error.strerror}); send it elsewhere.")
+        return status or WRONG_USE
+
+
+def _status(main):
+    """The exit status of `main`, after one line on what went wrong."""
     try:
         return main(sys.argv[1:])
+    except SystemExit as stop:  # of --help
+        return stop.code or 0
     except UsageError as error:
-        print(f"{invocation.called()}: {error}", file=sys.stderr)
+        _complain(output.one_line(error))
         return WRONG_USE
     except KeyboardInterrupt:
         print(f"\n{invocation.called()}: interrupted.", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        cause = _foreseen(error)
+        _complain(cause or _unforeseen(error))
+        return WRONG_USE if cause else UNFORESEEN
+
+
+def _complain(words):
+    print(f"{invocation.called()}: {words}", file=sys.stderr)
+
+
+def _foreseen(error):
+    """What to say where files, disks or memory fail, wherever it is; None for anything else."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "the memory does not suffice; use a smaller --batch-size or a smaller network."
+    if isinstance(error, OSError) and error.errno is not None:
+        return _file_error(error)
+    return None
+
+
+def _file_error(error):
+    """An `OSError` in one line."""
+    reason = error.strerror or type(error).__name__
+    name = str(error.filename or "")
+    place = name if len(name) < 300 else f"{name[:100]} ... {name[-100:]}"
+    return f"{place}{': ' if place else ''}{reason}; give a place that can be written to."
+
+
+def _unforeseen(error):
+    """Puts the traceback into a file, which only its user can read, and says so."""
+    text = "".join(traceback.format_exception(error))
+    summary = output.one_line(f"{type(error).__name__}: {error}", 200)
+    try:
+        handle, path = tempfile.mkstemp(prefix="ddpm-keras-", suffix=".txt")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{invocation.command_again(sys.argv[1:])}\n\n{text}")
+    except OSError:
+        return f"{summary}; please report it.\n{text}"
+    return f"{summary}; nobody foresaw this: please report it with the file {path}."
 
 
 @contextlib.contextmanager
@@ -34,8 +89,12 @@ def input_errors():
     """Reports a `ValueError` of the block as wrong input: one line, exit status 2."""
     try:
         yield
-    except (ValueError, OSError) as error:
-        raise UsageError(" ".join(str(error).split())) from error
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(output.one_line(error)) from error
+    except OSError as error:
+        raise UsageError(_foreseen(error) or output.one_line(error)) from error
 
 
 def load_tensorflow():
@@ -51,6 +110,11 @@ def load_tensorflow():
     try:
         tensorflow = importlib.import_module("tensorflow")
         tensorflow.config.list_physical_devices()  # looks for a GPU, and complains of its absence
+        tensorflow.get_logger().setLevel("ERROR")
+    except ImportError as error:
+        raise UsageError(
+            f"TensorFlow cannot be imported ({error}); install it with pip install tensorflow."
+        ) from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)

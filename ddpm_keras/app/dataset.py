@@ -91,7 +91,7 @@ def of_run(run, options):
     Raises:
         UsageError: they are no longer where they were, or are not the same.
     """
-    known, data_dir = run.config["data"], None
+    known, data_dir = run.data, None
     if options.data_dir == run.config["options"].get("data_dir"):
         data_dir = known.get("data_dir")
     images = load(options, _place(run, options, known.get("path")), data_dir)

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from ..choices import PRECISIONS, STRATEGIES
+from ..networks import UNet
+from ..networks.layers import TimestepEmbedding
 
 
 def precision(name):
@@ -27,6 +29,26 @@ def precision(name):
 def set_precision(name):
     """Makes `precision(name)` the policy of all layers created from now on."""
     keras.config.set_dtype_policy(precision(name))
+
+
+def compute_in(name, network):
+    """Makes a network that was built already compute in another precision; its weights stay.
+
+    Args:
+        name: a `--precision`.
+        network: a `UNet`.
+
+    Raises:
+        ValueError: another network, whose layers may have precisions of their own.
+    """
+    if not isinstance(network, UNet):
+        raise ValueError(
+            f"--precision is for a UNet, and this is a {type(network).__name__}; leave it out."
+        )
+    policy = keras.DTypePolicy(precision(name))
+    for layer in network._flatten_layers(include_self=False):
+        if not isinstance(layer, TimestepEmbedding):  # t up to 1000 has more digits than bfloat16
+            layer.dtype_policy = policy
 
 
 def strategy(name):

@@ -1,7 +1,6 @@
 """Evaluation of a run: every weight set, drawn from the same noise, against the real images."""
 
 import hashlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -12,16 +11,8 @@ import numpy as np
 from .. import choices, files, likelihood, quality, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
-from . import dataset, invocation, progress
-from .options import EvaluateOptions, TrainOptions
-
-
-def cache_folder():
-    """Where classifiers and features of real images are kept; `DDPM_KERAS_CACHE` names another."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ddpm-keras"
-    folder = Path(os.environ.get("DDPM_KERAS_CACHE", default))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+from . import cache, consistency, dataset, devices, invocation, progress
+from .options import EvaluateOptions, run_name
 
 
 def evaluate_run(run, options=None, command="", model=None, images=None):
@@ -40,18 +31,18 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         The record that was written, a dict.
     """
     options = options or EvaluateOptions()
-    trained = TrainOptions(**run.config["options"])
+    trained = run.options
     model = model or load_model(run)
+    if options.precision:
+        devices.compute_in(options.precision, model.network)
     images = images or dataset.of_run(run, trained)
+    chosen = chosen_weights(run, model, options)
+    draw = Drawing(model, trained, options)
     extractor = choose_extractor(options.extractor, images)
     real = real_features(extractor, images)
     reference = choose_reference(options.reference, real)
-    draw = Drawing(model, trained, options)
     folder = run.path / "evaluation"
-    features = {
-        name: draw.features(extractor, weights, folder)
-        for name, weights in chosen_weights(run, model, options).items()
-    }
+    features = {name: draw.features(extractor, weights, folder) for name, weights in chosen.items()}
     record = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "command": command,
@@ -77,7 +68,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         "step": model.steps_made,
     }
     if options.bits_per_dim:
-        for name, weights in chosen_weights(run, model, options).items():
+        for name, weights in chosen.items():
             print(f"Bits per dimension of {name} ...", flush=True)
             bound = likelihood.model_bits_per_dim(model, images.held_out, weights)
             record["weights"][name]["bits_per_dim"] = float(bound["total"])
@@ -133,34 +124,48 @@ def some_images(folder, limit=2**27):
 
 def load_model(run):
     """The model of a finished or interrupted run."""
-    if not run.model.is_file():
-        raise UsageError(
-            f"{run.path} has no model.keras yet; finish it with "
-            + invocation.command("train", "--resume", "--run-dir", run.path)
-        )
-    model = keras.saving.load_model(run.model)
+    run.check_finished()
+    again = invocation.command("train", "--resume", "--run-dir", run.path)
+    cure = f"make it again with {again}"
+    model = read_model(run.model, cure)
     if not isinstance(model, DDPM):
-        raise UsageError(f"{run.model} holds a {type(model).__name__}, not a DDPM.")
+        raise UsageError(f"{run.model} holds a {type(model).__name__}, not a DDPM; {cure}.")
     return model
+
+
+def read_model(path, cure):
+    """The model of a .keras file.
+
+    Raises:
+        UsageError: it cannot be read; the line ends with the `cure`.
+    """
+    try:
+        return keras.saving.load_model(path)
+    except Exception as error:  # damaged files are refused in many ways
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"{path} cannot be read as a model ({reason}); {cure}.") from None
 
 
 def choose_extractor(name, images):
     """The feature network for `--extractor`.
 
     "auto" is a classifier trained on the images themselves, which needs no download. It is trained
-    once for a data set and kept in the cache.
+    once for a data set and kept in the cache; a damaged one is trained again.
     """
-    if name in ("auto", "classifier"):
-        path = cache_folder() / f"classifier-{images.name}-{images.fingerprint[:16]}.npz"
-        if not path.is_file():
-            print(f"Training a classifier of {images.name}, once ...", flush=True)
-            extractor = quality.ClassifierFeatures.train(
-                images.train, images.train_labels, dataset=images.name
-            )
-            with files.atomic_path(path) as temporary:
-                extractor.save(temporary)
+    if name not in ("auto", "classifier"):
+        return named_extractor(name)
+    path = cache.folder() / f"classifier-{run_name(images.name)}-{images.fingerprint[:16]}.npz"
+    try:
         return quality.ClassifierFeatures.load(path)
-    return named_extractor(name)
+    except (FileNotFoundError, ValueError) as error:
+        why = "once" if isinstance(error, FileNotFoundError) else f"since {path} is damaged"
+    print(f"Training a classifier of {images.name}, {why} ...", flush=True)
+    extractor = quality.ClassifierFeatures.train(
+        images.train, images.train_labels, dataset=images.name
+    )
+    with files.atomic_path(path) as temporary:
+        extractor.save(temporary)
+    return quality.ClassifierFeatures.load(path)
 
 
 def named_extractor(name):
@@ -178,7 +183,13 @@ def choose_reference(name, real):
     if not Path(name).is_file():
         known = ", ".join(choices.REFERENCES)
         raise UsageError(f"--reference {name}: give {known}, or an .npz of mu and sigma.")
-    return quality.FeatureStatistics.load(name)
+    statistics = quality.FeatureStatistics.load(name)
+    if statistics.dim != real["train"].shape[1]:
+        raise UsageError(
+            f"--reference {name} is of {statistics.dim} features, the extractor gives "
+            f"{real['train'].shape[1]}; choose the --extractor that it was made with."
+        )
+    return statistics
 
 
 def real_features(extractor, images):
@@ -186,7 +197,7 @@ def real_features(extractor, images):
     result = {}
     for split in ("train", "held_out"):
         identity = {"dataset": images.name, "split": split, "fingerprint": images.fingerprint}
-        path = quality.reference_path(cache_folder(), extractor, **identity)
+        path = quality.reference_path(cache.folder(), extractor, **identity)
         with _bar(f"features of {split.replace('_', '-')}", len(getattr(images, split))) as bar:
             result[split] = quality.extract_features(
                 extractor, getattr(images, split), path=path, progress=bar, identity=identity
@@ -205,6 +216,8 @@ def chosen_weights(run, model, options):
         synthesised += [{"decay": value} for value in options.decay]
         for profile in synthesised:
             weights = posthoc.synthesize(run.path, **profile)
+            if weights.name in chosen:
+                raise ValueError(f"Two weight sets are called {weights.name}; name one of them.")
             chosen[weights.name] = weights
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -228,7 +241,8 @@ class Drawing:
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
         steps = options.steps or trained.sampling_steps
-        self.sampler = samplers.get(name, steps=min(steps, model.schedule.timesteps))
+        most = consistency.most_steps(name, model.schedule.timesteps)
+        self.sampler = samplers.get(name, steps=min(steps, most))
         self.settings = {
             "sampler": repr(self.sampler),
             "seed": options.seed,

@@ -4,12 +4,17 @@ Imports neither Keras nor TensorFlow, so that `--help` and errors in the options
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .. import choices
 from ..errors import UsageError
-from .parser import option, parse
+from . import consistency
+from .parser import flag, option, parse, read_stored
 from .presets import PRESETS, preset_of
+
+SEEDS = 2**32  # NumPy's generators take seeds below it
+WIDEST = 0.2886  # no power-function average is as wide as 12 ** -0.5
 
 
 # fmt: off
@@ -19,16 +24,18 @@ class TrainOptions:
 
     preset: str = option("", "settings to start from (default: the dataset's, else 'images')")
     dataset: str = option("digits", "digits, mnist5k, a folder or .npz of images, TFDS: cifar10",
-                          section="data")
+                          path=True, section="data")
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
-    data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)")
+    data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)",
+                           path=True)
     unreadable: str = option("refuse", "an unreadable image file is", choices=("refuse", "skip"))
     flip: bool = option(False, "mirror training images at random")
     conditional: bool = option(False, "learn the classes too, for guidance in sampling")
     base_channels: int = option(32, "width of the first level", at_least=1, section="network")
     channel_multipliers: tuple[int, ...] = option((1, 2), "width of each level", at_least=1)
     num_res_blocks: int = option(1, "residual blocks a level", at_least=1)
-    attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1)
+    attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1,
+                                                     distinct=True, optional=True)
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
     schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES,
                            section="diffusion")
@@ -36,20 +43,20 @@ class TrainOptions:
     prediction: str = option("epsilon", "what is predicted", choices=choices.PREDICTIONS)
     weighting: str = option("simple", "loss weight by timestep", choices=choices.WEIGHTINGS)
     ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1,
-                                    section="averages")
-    ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin",
-                                           choices=choices.EMA_RULES)
+                                    distinct=True, section="averages")
+    ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin; step has none",
+                                           choices=choices.EMA_RULES, distinct=True)
     steps: int = option(2000, "optimizer steps in all", at_least=1, section="optimisation")
     batch_size: int = option(64, "images a step", at_least=1)
     accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
-    learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", at_least=0)
+    learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", above=0)
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
-    clip_norm: float = option(1.0, "global norm the gradient is clipped to", at_least=0)
+    clip_norm: float = option(1.0, "global norm the gradient is clipped to; 0: none", at_least=0)
     precision: str = option("auto", "of the computation; weights and averages stay float32",
                             choices=choices.PRECISIONS)
     strategy: str = option("none", "devices", choices=choices.STRATEGIES)
-    seed: int = option(0, "of weights, data order and noise", at_least=0)
-    run_dir: str = option("", "where to write (default: runs/DATASET, numbered)",
+    seed: int = option(0, "of weights, data order and noise", at_least=0, below=SEEDS)
+    run_dir: str = option("", "where to write (default: runs/DATASET, numbered)", path=True,
                           section="the run directory")
     resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
     log_every: int = option(20, "steps a row of history.csv", at_least=1)
@@ -70,50 +77,62 @@ class TrainOptions:
 class SampleOptions:
     """What `sample.py` can be told."""
 
-    source: str = option("", "a run directory or a .keras file", positional=True)
-    from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead")
+    source: str = option("", "a run directory or a .keras file", positional=True, path=True)
+    from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead",
+                                 path=True)
     weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)",
                           section="what to draw")
     num: int = option(64, "images to draw", at_least=1)
-    out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a folder of PNGs")
+    out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a new folder of PNGs",
+                      path=True)
     sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
-    steps: int = option(50, "its steps", at_least=1)
+    steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
     batch_size: int = option(64, "images at a time; does not change them", at_least=1)
-    seed: int = option(0, "of the noise", at_least=0)
+    precision: str = option("", "of the computation (default: the model's)",
+                            choices=choices.PRECISIONS)
+    strategy: str = option("none", "devices: drawing takes one", choices=choices.STRATEGIES)
+    seed: int = option(0, "of the noise", at_least=0, below=SEEDS)
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """What `evaluate.py` can be told."""
 
-    runs: tuple[str, ...] = option((), "run directories", positional=True)
-    images: str = option("", "a folder of images to judge, instead of runs",
+    runs: tuple[str, ...] = option((), "run directories", positional=True, path=True)
+    images: str = option("", "a folder of images to judge, instead of runs", path=True,
                          section="two folders instead of runs")
-    against: str = option("", "the folder of real images to judge them by")
+    against: str = option("", "the folder of real images to judge them by", path=True)
     extractor: str = option("auto", f"features: auto, {', '.join(choices.EXTRACTORS)}, or "
-                            "the file of the FID network's weights", section="the measure")
+                            "the file of the FID network's weights", path=True,
+                            section="the measure")
     reference: str = option("train", f"real images: {', '.join(choices.REFERENCES)}, or an .npz of "
-                            "mu and sigma")
-    weights: tuple[str, ...] = option((), "weight sets (default: all)", section="weight sets")
-    sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", at_least=0)
-    decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1)
+                            "mu and sigma", path=True)
+    weights: tuple[str, ...] = option((), "weight sets (default: all)", distinct=True,
+                                      section="weight sets")
+    sigma_rel: tuple[float, ...] = option((), "widths of averages to synthesise", above=0,
+                                          below=WIDEST, distinct=True)
+    decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1,
+                                      distinct=True)
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
-    num_images: int = option(0, "images a weight set (default: the run's)", at_least=0,
+    num_images: int = option(0, "images a weight set (default: the run's)", at_least=2,
                              section="drawing")
     sampler: str = option("", "sampler (default: the run's)", choices=choices.SAMPLERS)
-    steps: int = option(0, "its steps (default: the run's)", at_least=0)
+    steps: int = option(0, "its steps (default: the run's)", at_least=1)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
-    seed: int = option(0, "of the noise, the same for every weight set", at_least=0)
+    precision: str = option("", "of the computation (default: the run's)",
+                            choices=choices.PRECISIONS)
+    strategy: str = option("none", "devices: drawing takes one", choices=choices.STRATEGIES)
+    seed: int = option(0, "of the noise, the same for every weight set", at_least=0, below=SEEDS)
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """What `ddpm-keras report` can be told."""
 
-    runs: tuple[str, ...] = option((), "run directories", positional=True)
+    runs: tuple[str, ...] = option((), "run directories", positional=True, path=True)
 
 
 # fmt: on
@@ -138,19 +157,45 @@ def train_options(argv):
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}
     values = {"preset": preset} | own_dataset | PRESETS[preset] | given
-    for name, example in (("ema", "0.999"), ("ema_schedule", "warmup")):
-        if not values.get(name, True):
-            flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} needs at least one value, such as {flag} {example}.")
-    return TrainOptions(**values), given
+    if "sampling_steps" not in given:
+        values["sampling_steps"] = _usual_steps(values)
+    options = TrainOptions(**values)
+    if not options.resume:
+        consistency.check_training(options, given)
+    return options, given
+
+
+def _usual_steps(values):
+    """Sampling steps where none were asked for: the default, or as many as the schedule has."""
+    wanted, sampler, timesteps = (
+        values.get(name, getattr(TrainOptions, name))
+        for name in ("sampling_steps", "sampler", "timesteps")
+    )
+    return min(wanted, consistency.most_steps(sampler, timesteps))
 
 
 def sample_options(argv):
-    """`SampleOptions` from the arguments of `sample.py`."""
+    """`SampleOptions` from the arguments of `sample.py`.
+
+    Raises:
+        UsageError: an argument is wrong, or there is not one source.
+    """
     options = SampleOptions(**parse(SampleOptions, argv, "sample", "Draw images from a model."))
-    if not options.out:
-        raise UsageError("--out is empty; give a .png, an .npz or a folder.")
+    consistency.check_one_device(options.strategy)
+    if bool(options.source) == bool(options.from_diffusers):
+        raise UsageError(
+            "name one source: a run directory or .keras file, or --from-diffusers with a folder."
+        )
+    if len(options.labels) > options.num:
+        raise UsageError(
+            f"--labels names {len(options.labels)} classes for {options.num} images; draw more "
+            "with --num, or name fewer."
+        )
     return options
+
+
+# What `evaluate.py --images` takes besides --against.
+_FOR_FOLDERS = {"images", "against", "extractor"}
 
 
 def evaluate_options(argv):
@@ -161,14 +206,20 @@ def evaluate_options(argv):
     """
     given = parse(EvaluateOptions, argv, "evaluate", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
-    if options.num_images == 1:
-        raise UsageError("--num-images must be at least 2 (0: the run's own number), not 1.")
+    consistency.check_one_device(options.strategy)
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
     if bool(options.runs) == bool(options.images):
         raise UsageError(
-            "name run directories to evaluate, such as runs/digits, or --images with --against."
+            "name run directories to evaluate, such as runs/digits, or --images with --against; "
+            "after an option that takes several values, write -- before them."
         )
+    if options.images:
+        for name in given.keys() - _FOR_FOLDERS:
+            raise UsageError(
+                f"{flag(name)} means nothing for --images, which are measured as they are; "
+                "leave it out."
+            )
     return options
 
 
@@ -183,7 +234,7 @@ def report_options(argv):
 
 def run_name(dataset):
     """Name of a run's directory: that of the data set, or of the folder of images."""
-    return re.sub(r"[^\w.-]+", "-", dataset.rstrip("/").rsplit("/", 1)[-1]) or "run"
+    return re.sub(r"[^\w.-]+", "-", Path(dataset).resolve().name)[:100] or "run"
 
 
 # What may differ when a run is continued: nothing that the weights depend on.
@@ -195,18 +246,30 @@ def resumed_options(stored, given):
     """Options of a run that is continued: its own, and those that may change.
 
     Args:
-        stored: "options" of the run's config.json.
+        stored: "options" of the run's config.json, a dict or `TrainOptions`.
         given: options that the command line named.
 
     Raises:
         UsageError: the command line changes what the weights depend on.
     """
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+    stored = stored if isinstance(stored, TrainOptions) else stored_options(stored)
     for name in given.keys() - _FREE_ON_RESUME:
-        if given[name] != stored.get(name):
+        if given[name] != getattr(stored, name):
             raise UsageError(
-                f"--{name.replace('_', '-')} was {stored.get(name)} in this run and cannot change "
-                "on --resume; leave it out, or begin a new run."
+                f"{flag(name)} was {getattr(stored, name)} in this run and cannot change on "
+                "--resume; leave it out, or begin a new run."
             )
     free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
-    return TrainOptions(**(stored | free | {"run_dir": stored["run_dir"], "resume": True}))
+    return replace(stored, **free | {"run_dir": stored.run_dir, "resume": True})
+
+
+def stored_options(values):
+    """`TrainOptions` from those of a config.json, which are checked as a command line is.
+
+    Args:
+        values: a dict. What it lacks has its default: an option that is newer than the run.
+
+    Raises:
+        UsageError: it holds an unknown option, or a value that the option does not take.
+    """
+    return TrainOptions(**read_stored(TrainOptions, values))

@@ -4,34 +4,63 @@ import argparse
 import dataclasses
 import difflib
 import math
+import os
 import typing
 from dataclasses import field
 
 from ..errors import UsageError
 from . import invocation
 
+LARGEST = 2**31  # of a whole number that has no bound of its own: TensorFlow's int32
 
-def option(default, help, choices=None, at_least=None, below=None, positional=False, section=None):
+
+def option(
+    default,
+    help,
+    choices=None,
+    at_least=None,
+    above=None,
+    below=None,
+    positional=False,
+    distinct=False,
+    optional=False,
+    path=False,
+    section=None,
+):
     """A dataclass field that is also an option of the command line.
 
     Args:
-        default: its value where neither a preset nor the command line gives one.
+        default: its value where neither a preset nor the command line gives one; it need not be
+            among those that can be given.
         help: one line, with the unit.
         choices: the allowed values, or None.
         at_least: smallest allowed number, or None.
+        above: numbers must be larger than this, or None.
         below: numbers must be smaller than this, or None.
         positional: given by place, not by name.
+        distinct: of several values, no two may be the same.
+        optional: several values may be none at all.
+        path: a file or folder; `~` at its beginning is the home folder.
         section: title of the part of `--help` that begins with this option; None: it goes on.
     """
     metadata = {
         "help": help,
         "choices": choices,
         "at_least": at_least,
+        "above": above,
         "below": below,
         "positional": positional,
+        "distinct": distinct,
+        "optional": optional,
+        "path": path,
         "section": section,
     }
     return field(default=default, metadata=metadata)
+
+
+def flag(name):
+    """The name of a field on the command line."""
+    return f"--{name.replace('_', '-')}"
 
 
 def parse(options, argv, job, description):
@@ -58,19 +87,83 @@ def parse(options, argv, job, description):
         if each.metadata["section"]:
             section = parser.add_argument_group(each.metadata["section"])
         _add_argument(section, each, hints[each.name])
-    values, unknown = parser.parse_known_args(argv)
+    named, by_place = _divide(argv)
+    values, unknown = parser.parse_known_intermixed_args(named)
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+    unknown += _add_by_place(given, fields, by_place)
     if unknown:
-        names = [
-            f"--{each.name.replace('_', '-')}" for each in fields if not each.metadata["positional"]
-        ]
-        close = difflib.get_close_matches(unknown[0], names, 1) if unknown[0][:2] == "--" else []
-        cure = f"did you mean {close[0]}?" if close else f"see {program} --help."
-        raise UsageError(f"unknown argument {unknown[0]}; {cure}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+        raise UsageError(_unknown(unknown[0], fields, program))
     for each in fields:
-        if each.name in values:
-            _check(each, values[each.name])
-    return values
+        if each.name in given:
+            check(each, hints[each.name], given[each.name])
+            if each.metadata["path"]:
+                given[each.name] = _expand(given[each.name])
+    return given
+
+
+def _divide(argv):
+    """The arguments before `--`, and those after it, none of which is an option."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    return argv[:end], argv[end + 1 :]
+
+
+def _add_by_place(given, fields, arguments):
+    """Adds arguments to the field that is given by place; returns those that it does not take."""
+    for each in fields:
+        if not each.metadata["positional"] or not arguments:
+            continue
+        if isinstance(each.default, tuple):
+            given[each.name] = (*given.get(each.name, ()), *arguments)
+            return []
+        if each.name not in given:
+            given[each.name], *arguments = arguments
+    return arguments
+
+
+def read_stored(options, values):
+    """Values of a file for the fields of the dataclass `options`, checked as a command line is.
+
+    Args:
+        options: the dataclass.
+        values: a dict as read from JSON; lists stand for tuples.
+
+    Returns:
+        A dict for the dataclass.
+
+    Raises:
+        UsageError: in one line, an unknown name or a value that its field does not take.
+    """
+    fields = {each.name: each for each in dataclasses.fields(options)}
+    hints = typing.get_type_hints(options)
+    result = {}
+    for name, value in values.items():
+        if name not in fields:
+            raise UsageError(f"it holds an unknown option {name!r}")
+        value = tuple(value) if isinstance(value, list) else value
+        if value != fields[name].default:
+            _check_type(name, value, hints[name])
+            check(fields[name], hints[name], value)
+        result[name] = value
+    return result
+
+
+def _check_type(name, value, hint):
+    """Refuses a stored value of another type than the field's; a whole number may be a float."""
+    kind, several = _kind(hint)
+    accepted = (int, float) if kind is float else kind
+    for one in value if several and isinstance(value, tuple) else (value,):
+        if isinstance(one, bool) != (kind is bool) or not isinstance(one, accepted):
+            raise UsageError(f"its option {name!r} is {value!r}")
+    if isinstance(value, tuple) != several:
+        raise UsageError(f"its option {name!r} is {value!r}")
+
+
+def _unknown(argument, fields, program):
+    """What to say of an argument that no field stands for."""
+    names = [flag(each.name) for each in fields if not each.metadata["positional"]]
+    close = difflib.get_close_matches(argument.split("=")[0], names, 1)
+    cure = f"did you mean {close[0]}?" if close and argument[:2] == "--" else ""
+    return f"unknown argument {argument}; {cure or f'see {program} --help.'}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,10 +173,46 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message.removeprefix("argument ") + f"; see {self.prog} --help.")
 
 
+class _Once(argparse.Action):
+    """Stores the value of an option, which must not be given twice."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        _refuse_repetition(namespace, self.dest)
+        setattr(namespace, self.dest, values)
+
+
+class _Switch(argparse.BooleanOptionalAction):
+    """--name or --no-name, but not both, and not twice."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        _refuse_repetition(namespace, self.dest)
+        super().__call__(parser, namespace, values, option_string)
+
+
+def _refuse_repetition(namespace, name):
+    if hasattr(namespace, name):
+        raise UsageError(f"{flag(name)} is given twice; give it once.")
+
+
+def _number(kind, article):
+    """A type of argparse whose error says what was expected."""
+
+    def read(text):
+        try:
+            return kind(text)
+        except (ValueError, OverflowError):
+            shown = text if len(text) < 40 else f"{text[:40]}..."
+            raise argparse.ArgumentTypeError(f"must be {article}, not {shown!r}") from None
+
+    return read
+
+
+_READERS = {int: _number(int, "a whole number"), float: _number(float, "a number"), str: str}
+
+
 def _add_argument(section, each, hint):
     """Adds one field: booleans get --name and --no-name, tuples take several values."""
-    several = typing.get_origin(hint) is tuple
-    kind = typing.get_args(hint)[0] if several else hint
+    kind, several = _kind(hint)
     default = " ".join(map(str, each.default)) if several else each.default
     shown = f" (default: {default})" if default not in ("", 0, False) else ""
     arguments = {"help": (each.metadata["help"] + shown).replace("%", "%%")}
@@ -92,21 +221,71 @@ def _add_argument(section, each, hint):
         section.add_argument(each.name, nargs=nargs, **arguments)
         return
     if kind is bool:
-        arguments["action"] = argparse.BooleanOptionalAction
-    else:
-        arguments |= {"type": kind, "choices": each.metadata["choices"]}
-        arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
-    if several:
-        arguments["nargs"] = "*"
-    section.add_argument(f"--{each.name.replace('_', '-')}", **arguments)
-
-
-def _check(each, value):
-    """Refuses numbers outside the field's range."""
-    at_least, below = each.metadata["at_least"], each.metadata["below"]
-    if at_least is None:
+        section.add_argument(flag(each.name), action=_Switch, **arguments)
         return
-    for number in value if isinstance(value, tuple) else (value,):
-        if not at_least <= number < (math.inf if below is None else below):
-            bound = f"at least {at_least}" + (f" and below {below}" if below is not None else "")
-            raise UsageError(f"--{each.name.replace('_', '-')} must be {bound}, not {number}.")
+    arguments |= {"action": _Once, "type": _READERS[kind], "choices": each.metadata["choices"]}
+    arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
+    if several:
+        arguments["nargs"] = "*" if each.metadata["optional"] else "+"
+    section.add_argument(flag(each.name), **arguments)
+
+
+def _kind(hint):
+    """(type of a value, whether there are several) of a field's annotation."""
+    several = typing.get_origin(hint) is tuple
+    return (typing.get_args(hint)[0] if several else hint), several
+
+
+def check(each, hint, value):
+    """Refuses a value that a field does not take.
+
+    Args:
+        each: the `dataclasses.Field`.
+        hint: its annotation.
+        value: a value, or a tuple of several.
+
+    Raises:
+        UsageError: in one line that names the option, or the argument given by place.
+    """
+    name = each.name if each.metadata["positional"] else flag(each.name)
+    kind, several = _kind(hint)
+    values = value if several else (value,)
+    choices = each.metadata["choices"]
+    for one in values:
+        if choices and one not in choices:
+            raise UsageError(f"{name} is {one!r}; choose from {', '.join(choices)}.")
+        if kind is str:
+            _check_text(name, one)
+        elif kind is not bool:
+            _check_number(name, one, kind, each.metadata)
+    if each.metadata["distinct"] and len(set(values)) < len(values):
+        twice = max(values, key=values.count)
+        raise UsageError(f"{name} names {twice} twice; name each once.")
+
+
+def _check_text(name, text):
+    if not text.strip():
+        raise UsageError(f"{name} is empty; give a value, or leave it out.")
+    if "\0" in text:
+        raise UsageError(f"{name} holds a zero byte; give a name without it.")
+
+
+def _check_number(name, number, kind, bounds):
+    """Refuses numbers outside the field's range; NaN and infinity are in none."""
+    at_least, above, below = bounds["at_least"], bounds["above"], bounds["below"]
+    if below is None:
+        below = LARGEST if kind is int else math.inf
+    low = above is None or number > above
+    if low and number < below and (at_least is None or number >= at_least):
+        return
+    parts = [f"at least {at_least}"] if at_least is not None else []
+    parts += [f"above {above}"] if above is not None else []
+    parts += [f"below {below}"] if below != math.inf else ["finite"]
+    raise UsageError(f"{name} must be {' and '.join(parts)}, not {number}.")
+
+
+def _expand(value):
+    """A path, or a tuple of paths, with `~` replaced by the home folder."""
+    if isinstance(value, tuple):
+        return tuple(map(os.path.expanduser, value))
+    return os.path.expanduser(value)

@@ -9,11 +9,20 @@ import json
 import re
 import time
 import warnings
+import zipfile
 from pathlib import Path
+
+import numpy as np
 
 from .. import files
 from ..errors import UsageError
 from . import invocation
+from .options import stored_options
+
+
+def _damaged(path, reason):
+    """The error for a file of a run that cannot be read."""
+    return UsageError(f"{path} is damaged ({reason}); restore it, or begin a new run.")
 
 
 def fresh_path(root, name):
@@ -58,6 +67,7 @@ class Run:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.keras"
         self.history = self.path / "history.csv"
+        self.trajectory = self.path / "trajectory.npz"
         self.evaluation = self.path / "evaluation.json"
 
     @classmethod
@@ -77,8 +87,40 @@ class Run:
 
     @property
     def config(self):
-        """The configuration, a dict with "options", "command", "versions" and "data"."""
-        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        """The configuration, a dict with "options", "command", "versions" and "data".
+
+        Raises:
+            UsageError: config.json is damaged.
+        """
+        path = self.path / "config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _damaged(path, error) from None
+        if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+            raise _damaged(path, "it holds no options")
+        return config
+
+    @property
+    def options(self):
+        """The `TrainOptions` of the run.
+
+        Raises:
+            UsageError: config.json is damaged, or of another version.
+        """
+        config = self.config
+        try:
+            return stored_options(config["options"])
+        except UsageError as error:
+            raise _damaged(self.path / "config.json", str(error).rstrip(".")) from None
+
+    @property
+    def data(self):
+        """What config.json says of the images: a dict with "fingerprint", "num_classes" ..."""
+        data = self.config.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("fingerprint"), str):
+            raise _damaged(self.path / "config.json", "it does not say what the images were")
+        return data
 
     def write_config(self, config):
         """Writes config.json."""
@@ -108,19 +150,71 @@ class Run:
 
         Returns:
             The optimizer steps it stands at; 0, with nothing loaded, where there is no checkpoint.
+
+        Raises:
+            UsageError: there are checkpoints, and none is whole.
         """
-        for path in reversed(self._records()):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            weights = path.with_suffix(".weights.h5")
-            if weights.is_file() and files.sha256(weights) == record["sha256"]:
-                model.load_weights(weights)
-                return record["step"]
-            warnings.warn(f"{weights} is damaged; going back to the one before.", stacklevel=2)
-        return 0
+        records = self._records()
+        whole = [path for path in records if _is_whole(path)]
+        if records and not whole:
+            raise UsageError(
+                f"no checkpoint in {self.checkpoints} is whole; restore one, or begin a new run."
+            )
+        if not whole:
+            return 0
+        for path in records[records.index(whole[-1]) + 1 :]:
+            warnings.warn(f"{path.stem} is damaged; going back to the one before.", stacklevel=2)
+        model.load_weights(whole[-1].with_suffix(".weights.h5"))
+        return _read_record(whole[-1])["step"]
+
+    @property
+    def last_step(self):
+        """The step of the newest checkpoint, by its name; 0 where there is none."""
+        records = self._records()
+        return int(re.search(r"\d+", records[-1].name).group()) if records else 0
 
     def _records(self):
         """The records of the checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*.json"))
+        found = self.checkpoints.glob("step-*.json")
+        return sorted(path for path in found if re.fullmatch(r"step-\d+\.json", path.name))
+
+    def check_finished(self):
+        """Refuses a run that has no model yet.
+
+        Raises:
+            UsageError: in one line that says how to finish it.
+        """
+        if not self.model.is_file():
+            raise UsageError(
+                f"{self.path} has no model.keras yet; finish it with "
+                + invocation.command("train", "--resume", "--run-dir", self.path)
+            )
+
+    def check_records(self):
+        """Refuses damaged records of the training, which would be missed only at its end.
+
+        Raises:
+            UsageError: in one line that names the file.
+        """
+        self.read_history()
+        self.read_trajectory()
+
+    def check_new(self):
+        """Refuses a directory that something of a run lies in already.
+
+        Raises:
+            UsageError: in one line that says how to go on.
+        """
+        if (self.path / "config.json").exists():
+            raise UsageError(
+                f"{self.path} holds a run already; add --resume to continue it, or name another "
+                "--run-dir."
+            )
+        left = [self.checkpoints, self.snapshots, self.samples, self.model, self.history]
+        for path in filter(Path.exists, left):
+            raise UsageError(
+                f"{path} is there, of a run without its config.json; name another --run-dir."
+            )
 
     # Evaluation
 
@@ -141,9 +235,28 @@ class Run:
         """The rows of history.csv as dicts of numbers, without cells that were not measured."""
         if not self.history.is_file():
             return []
-        with open(self.history, newline="", encoding="utf-8") as file:
-            rows = [{k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+        try:
+            with open(self.history, newline="", encoding="utf-8") as file:
+                rows = [
+                    {k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(file)
+                ]
+        except (ValueError, csv.Error) as error:
+            raise _damaged(self.history, error) from None
         return [row for row in rows if None not in row.values() and "step" in row]
+
+    def read_trajectory(self):
+        """The arrays of trajectory.npz, see `callbacks.Trajectory`; {} where there is none.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        if not self.trajectory.is_file():
+            return {}
+        try:
+            with np.load(self.trajectory, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise _damaged(self.trajectory, error) from None
 
     def write_history(self, rows):
         """Writes history.csv anew; columns in the order of their first appearance."""
@@ -178,3 +291,18 @@ def _number(text):
         return int(text) if text.isdigit() else float(text)
     except (AttributeError, ValueError):
         return None
+
+
+def _read_record(path):
+    """The record of a checkpoint, a dict; {} where it is damaged."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else {}
+
+
+def _is_whole(path):
+    """Whether the checkpoint of a record is there, as it was written."""
+    weights, checksum = path.with_suffix(".weights.h5"), _read_record(path).get("sha256")
+    return checksum is not None and weights.is_file() and files.sha256(weights) == checksum

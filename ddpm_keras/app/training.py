@@ -43,8 +43,6 @@ def averages(options):
 def build_model(options, images):
     """The compiled model, every weight of it a function of the seed."""
     keras.utils.set_random_seed(options.seed)
-    if options.conditional and images.num_classes is None:
-        raise ValueError(f"{options.dataset} has no classes to learn; leave out --conditional.")
     network = UNet(
         images.image_shape,
         options.base_channels,
@@ -73,6 +71,27 @@ def build_model(options, images):
     return model
 
 
+def check(options, given, images):
+    """Refuses options that the images do not allow.
+
+    Args:
+        options: a `TrainOptions`.
+        given: names of the options that the command line named.
+        images: a `data.ImageData`.
+
+    Raises:
+        UsageError: in one line that names the option and what there is.
+    """
+    if options.conditional and images.num_classes is None:
+        raise UsageError(f"{options.dataset} has no classes to learn; leave out --conditional.")
+    most = len(images.held_out)
+    if "validation_images" in given and options.validation_images > most:
+        raise UsageError(
+            f"--validation-images {options.validation_images} is more than the {most} images held "
+            f"out of {options.dataset}; use at most {most}."
+        )
+
+
 def step(model):
     """Batches the model has been trained on: where it stands in the data, a step lost or not."""
     return int(model.train_counter.numpy())
@@ -91,6 +110,7 @@ def begin(run, options, images, model, command):
                 "options": asdict(options) | {"run_dir": str(run.path)},
                 "data": dataset.record(images, options),
                 "parameters": model.network.count_params(),
+                "weight_sets": list(model.weight_sets),
                 "versions": _versions(),
             }
         )
@@ -186,7 +206,7 @@ def recorders(run, options, images):
     count = min(options.validation_images, len(images.held_out))
     part = np.linspace(0, len(images.held_out) - 1, count).round().astype(int)
     return [
-        callbacks.Trajectory(run.path / "trajectory.npz", options.log_every),
+        callbacks.Trajectory(run.trajectory, options.log_every),
         callbacks.ValidationLoss(
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),

@@ -1,0 +1,163 @@
+"""Options that do not go together, or not with the run they are for.
+
+All of it is said before TensorFlow is loaded, from the options and the run's config.json alone.
+"""
+
+from pathlib import Path
+
+from .. import choices, files, names
+from ..errors import UsageError
+from .parser import flag
+
+
+def check_training(options, given):
+    """Refuses options of a new training that contradict each other or mean nothing together.
+
+    Args:
+        options: a `TrainOptions`.
+        given: names of the options that the command line named.
+
+    Raises:
+        UsageError: in one line that names the options.
+    """
+    if options.accumulate > options.batch_size:
+        raise UsageError(
+            f"--accumulate {options.accumulate} is more micro-batches than the "
+            f"{options.batch_size} images of a --batch-size; use at most {options.batch_size}."
+        )
+    if "ema" in given and options.ema_schedule == ("step",):
+        raise UsageError(
+            "--ema means nothing for --ema-schedule step, which has no decay; leave --ema out, or "
+            "add a schedule, such as --ema-schedule step warmup."
+        )
+    if "snapshots" in given and options.snapshots > options.steps:
+        raise UsageError(
+            f"--snapshots {options.snapshots} is more than one for each of {options.steps} steps; "
+            f"use at most {options.steps}."
+        )
+    if "quality_images" in given and not options.quality_every:
+        raise UsageError("--quality-images means nothing with --quality-every 0; leave one out.")
+    check_steps("sampling_steps", options.sampling_steps, options.sampler, options.timesteps)
+    _check_data_options(options, given)
+
+
+def _check_data_options(options, given):
+    """Refuses options for another kind of data set than the one that is named."""
+    if "data_dir" in given and _is_local(options.dataset):
+        raise UsageError(
+            f"--data-dir is for data sets of TensorFlow Datasets, not for {options.dataset}; "
+            "leave it out."
+        )
+    if "unreadable" in given and not Path(options.dataset).is_dir():
+        raise UsageError(
+            f"--unreadable is for a folder of images, not for {options.dataset}; leave it out."
+        )
+
+
+def _is_local(dataset):
+    """Whether a data set is built in, a file or a folder."""
+    from ..data import BUILT_IN
+
+    return dataset in BUILT_IN or Path(dataset).exists()
+
+
+def most_steps(sampler, timesteps):
+    """The largest number of steps a sampler can make of so many timesteps."""
+    return timesteps - 1 if sampler == "dpm" else timesteps  # dpm ends at the image, not at t = 0
+
+
+def check_steps(name, steps, sampler, timesteps):
+    """Refuses more sampling steps than the schedule has timesteps."""
+    most = most_steps(sampler, timesteps)
+    if steps > most:
+        raise UsageError(
+            f"{flag(name)} {steps} is too much for {timesteps} timesteps; "
+            f"{sampler} makes at most {most}."
+        )
+
+
+def check_one_device(strategy):
+    """Refuses a strategy where images are drawn, which one device does."""
+    if strategy != "none":
+        raise UsageError(
+            f"--strategy {strategy} is for training: images are drawn on one device; leave it out, "
+            "and choose the GPU with the variable CUDA_VISIBLE_DEVICES."
+        )
+
+
+def check_drawing(options, run):
+    """Refuses what images of a run cannot be drawn with.
+
+    Args:
+        options: a `SampleOptions` or `EvaluateOptions`.
+        run: a `Run`.
+
+    Raises:
+        UsageError: in one line that names the option and what the run has.
+    """
+    trained = run.options
+    sampler = options.sampler or trained.sampler
+    check_steps("steps", options.steps, sampler, trained.timesteps)
+    if options.guidance != 1.0 and not trained.conditional:
+        raise UsageError(_without_classes("--guidance", run))
+    labels = getattr(options, "labels", ())
+    if labels and not trained.conditional:
+        raise UsageError(_without_classes("--labels", run))
+    classes = run.data.get("num_classes") or 0
+    if labels and max(labels) > classes:
+        raise UsageError(
+            f"--labels names {max(labels)}, but {run.path} knows the classes 0 to {classes - 1} "
+            f"({classes} means none)."
+        )
+    weights = options.weights if isinstance(options.weights, tuple) else (options.weights,)
+    _check_weights(weights, run)
+
+
+def _without_classes(name, run):
+    return f"{name} needs classes, and {run.path} was trained without --conditional; leave it out."
+
+
+def _check_weights(chosen, run):
+    """Refuses weight sets that the run does not have, or that are named twice."""
+    known = run.config.get("weight_sets")
+    if known is None:  # of an older run, whose model will tell
+        return
+    for name in chosen:
+        if name not in (*known, names.LAST):
+            last = f"{names.LAST} is {known[-1]}"
+            raise UsageError(f"--weights {name}: {run.path} has {', '.join(known)} ({last}).")
+    if names.LAST in chosen and known[-1] in chosen:
+        raise UsageError(f"--weights names {known[-1]} twice, by {names.LAST} too; name it once.")
+
+
+def check_evaluation(options, runs):
+    """Refuses what runs cannot be evaluated by.
+
+    Args:
+        options: an `EvaluateOptions`.
+        runs: list of `Run`.
+
+    Raises:
+        UsageError: in one line that names the option or the run.
+    """
+    for name, value, words in (
+        ("extractor", options.extractor, ("auto", *choices.EXTRACTORS)),
+        ("reference", options.reference, choices.REFERENCES),
+    ):
+        if value not in words and not Path(value).is_file():
+            raise UsageError(
+                f"{flag(name)} {value}: give {', '.join(words)}, or a file that exists."
+            )
+    for run in runs:
+        if sum(run.path.resolve() == other.path.resolve() for other in runs) > 1:
+            raise UsageError(f"{run.path} is named twice; name each run once.")
+        run.check_finished()
+        run.check_records()
+        check_drawing(options, run)
+        files.check_writable(run.path)
+        for name in ("decay", "sigma_rel"):
+            if getattr(options, name) and not any(run.snapshots.glob("*.npz")):
+                raise UsageError(
+                    f"{flag(name)} needs snapshots, and {run.path} has none (--snapshots 0); "
+                    "leave it out."
+                )

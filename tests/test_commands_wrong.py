@@ -1,0 +1,359 @@
+"""Wrong command lines and damaged files: exit status 2, one line with the cure, nothing written."""
+
+import json
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from refusals import assert_refused_in_one_line, call_command
+
+LONG = "x" * 300
+
+# Command lines that are wrong by themselves: (script, arguments, words of the line).
+WRONG = [
+    # Options that do not exist, or not so.
+    ("train.py", "--emma 0.9", "--emma|did you mean --ema?"),
+    ("train.py", "--step=1", "--step=1|did you mean --steps?"),
+    ("train.py", "stray", "stray|--help"),
+    ("train.py", "-- stray", "stray|--help"),
+    ("train.py", "-x", "-x|--help"),
+    ("train.py", "--no-ema", "--no-ema"),
+    ("sample.py", "one two", "two|--help"),
+    ("sample.py", "one -- two", "two|--help"),
+    # Options that are given twice.
+    ("train.py", "--seed 1 --seed 2", "--seed|twice"),
+    ("train.py", "--seed 1 --seed=1", "--seed|twice"),
+    ("train.py", "--flip --no-flip", "--flip|twice"),
+    ("train.py", "--resume --resume", "--resume|twice"),
+    ("train.py", "--ema 0.9 --ema 0.99", "--ema|twice"),
+    ("sample.py", "run --out a.png --out b.png", "--out|twice"),
+    ("evaluate.py", "run --weights raw --weights ema", "--weights|twice"),
+    # Values that are no numbers, or outside of the range.
+    ("train.py", "--steps 0", "--steps|at least 1"),
+    ("train.py", "--steps -5", "--steps|at least 1|-5"),
+    ("train.py", "--steps 1.5", "--steps|a whole number|1.5"),
+    ("train.py", "--steps 1e3", "--steps|a whole number|1e3"),
+    ("train.py", "--steps 99999999999", "--steps|below 2147483648"),
+    ("train.py", "--steps " + "9" * 5000, "--steps|a whole number|..."),
+    ("train.py", "--batch-size 0", "--batch-size|at least 1"),
+    ("train.py", "--learning-rate 0", "--learning-rate|above 0"),
+    ("train.py", "--learning-rate=-1e-3", "--learning-rate|above 0"),
+    ("train.py", "--learning-rate nan", "--learning-rate|nan"),
+    ("train.py", "--learning-rate inf", "--learning-rate|finite|inf"),
+    ("train.py", "--learning-rate 1e400", "--learning-rate|finite|inf"),
+    ("train.py", "--learning-rate 1e-400", "--learning-rate|above 0"),
+    ("train.py", "--learning-rate", "--learning-rate|expected one argument"),
+    ("train.py", "--warmup-steps -1", "--warmup-steps|at least 0"),
+    ("train.py", "--clip-norm nan", "--clip-norm|nan"),
+    ("train.py", "--dropout 1", "--dropout|below 1"),
+    ("train.py", "--timesteps 1", "--timesteps|at least 2"),
+    ("train.py", "--seed -1", "--seed|at least 0"),
+    ("train.py", "--seed 4294967296", "--seed|below 4294967296"),
+    ("train.py", "--num-images 1", "--num-images|at least 2"),
+    ("train.py", "--quality-images 3", "--quality-images|at least 4"),
+    ("train.py", "--channel-multipliers 1 0", "--channel-multipliers|at least 1"),
+    ("train.py", "--channel-multipliers", "--channel-multipliers|at least one"),
+    ("sample.py", "run --num 0", "--num|at least 1"),
+    ("sample.py", "run --steps 0", "--steps|at least 1"),
+    ("sample.py", "run --guidance nan", "--guidance|nan"),
+    ("sample.py", "run --guidance -1", "--guidance|at least 0"),
+    ("sample.py", "run --labels -1", "--labels|at least 0"),
+    ("sample.py", "run --labels", "--labels|at least one"),
+    ("sample.py", "run --seed 9999999999", "--seed|below 4294967296"),
+    ("evaluate.py", "run --num-images 1", "--num-images|at least 2"),
+    ("evaluate.py", "run --num-images 0", "--num-images|at least 2"),
+    ("evaluate.py", "run --sigma-rel 0", "--sigma-rel|above 0"),
+    ("evaluate.py", "run --sigma-rel 0.3", "--sigma-rel|below 0.2886"),
+    ("evaluate.py", "run --decay 1", "--decay|below 1"),
+    ("evaluate.py", "run --decay nan", "--decay|nan"),
+    # Values that are not among the choices.
+    ("train.py", "--schedule square", "--schedule|square|cosine"),
+    ("train.py", "--sampler euler", "--sampler|euler|ddim"),
+    ("train.py", "--precision half", "--precision|half|bfloat16"),
+    ("train.py", "--strategy tpu", "--strategy|tpu|mirrored"),
+    ("train.py", "--preset imagenet", "--preset|imagenet|cifar10"),
+    ("train.py", "--ema-schedule linear", "--ema-schedule|linear|warmup"),
+    ("sample.py", "run --precision fp8", "--precision|fp8|float16"),
+    # Empty values, and values that cannot be.
+    ("train.py", ["--dataset", ""], "--dataset|empty"),
+    ("train.py", ["--run-dir", " "], "--run-dir|empty"),
+    ("train.py", ["--preset="], "--preset|empty"),
+    ("train.py", ["--run-dir", "a\0b"], "--run-dir|zero byte"),
+    ("sample.py", ["run", "--out", ""], "--out|empty"),
+    ("sample.py", [""], "source|empty"),
+    ("evaluate.py", ["run", ""], "runs|empty"),
+    # Averages.
+    ("train.py", "--ema", "--ema|at least one"),
+    ("train.py", "--ema 1.0", "--ema|below 1|1.0"),
+    ("train.py", "--ema 0.99999999999999999", "--ema|below 1"),
+    ("train.py", "--ema nan", "--ema|nan"),
+    ("train.py", "--ema -0.1", "--ema|at least 0"),
+    ("train.py", "--ema x", "--ema|a number|'x'"),
+    ("train.py", "--ema 0.9 0.9", "--ema|0.9 twice"),
+    ("train.py", "--ema 0.9 0.99 0.90", "--ema|0.9 twice"),
+    ("train.py", "--ema-schedule warmup warmup", "--ema-schedule|warmup twice"),
+    ("train.py", "--ema-schedule step --ema 0.9", "--ema|step|leave --ema out"),
+    # Options that do not go together.
+    ("train.py", "--accumulate 9 --batch-size 8", "--accumulate 9|--batch-size|at most 8"),
+    ("train.py", "--accumulate 65", "--accumulate 65|64 images"),
+    ("train.py", "--sampling-steps 30 --timesteps 20", "--sampling-steps 30|at most 20"),
+    ("train.py", "--sampler dpm --sampling-steps 20 --timesteps 20", "dpm|at most 19"),
+    ("train.py", "--attention-resolutions 4 4", "--attention-resolutions|4 twice"),
+    ("train.py", "--quality-every 0 --quality-images 100", "--quality-images|--quality-every 0"),
+    ("train.py", "--snapshots 100 --steps 10", "--snapshots 100|at most 10"),
+    ("train.py", "--data-dir data", "--data-dir|digits|leave it out"),
+    ("train.py", "--data-dir data --dataset .", "--data-dir|leave it out"),
+    ("train.py", "--unreadable skip", "--unreadable|digits|leave it out"),
+    ("sample.py", "", "--from-diffusers|run directory"),
+    ("sample.py", "run --from-diffusers folder", "one source"),
+    ("sample.py", "run --labels 1 2 3 --num 2", "--labels|3 classes for 2 images"),
+    ("sample.py", "run --strategy mirrored", "--strategy mirrored|CUDA_VISIBLE_DEVICES"),
+    ("evaluate.py", "", "run directories|--images"),
+    ("evaluate.py", "--images a", "--images|--against"),
+    ("evaluate.py", "--against a", "--images|--against"),
+    ("evaluate.py", "run --images a --against b", "--images"),
+    ("evaluate.py", "--weights raw run", "run directories|--"),
+    ("evaluate.py", "run --weights raw raw", "--weights|raw twice"),
+    ("evaluate.py", "run --decay 0.9 0.90", "--decay|0.9 twice"),
+    ("evaluate.py", "run --sigma-rel 0.1 0.1", "--sigma-rel|0.1 twice"),
+    ("evaluate.py", "run --strategy multiworker", "--strategy multiworker|one device"),
+    *(
+        ("evaluate.py", f"--images a --against b {option}", f"{option.split()[0]}|--images")
+        for option in (
+            "--weights raw", "--sigma-rel 0.1", "--decay 0.9", "--sampler ddim", "--steps 5",
+            "--guidance 2", "--bits-per-dim", "--num-images 10",
+            "--reference held-out", "--seed 1", "--batch-size 7", "--precision float32",
+        )
+    ),
+    # What is not there.
+    ("train.py", "--dataset ./nowhere", "nowhere"),
+    ("train.py", "--resume", "--run-dir|no run"),
+    ("train.py", "--resume --run-dir nowhere", "nowhere|config.json"),
+    ("sample.py", "nowhere", "nowhere|train.py"),
+    ("sample.py", "nowhere.keras", "nowhere.keras|train.py"),
+    ("sample.py", ".", "config.json"),
+    ("sample.py", LONG, "too long"),
+    ("sample.py", "--from-diffusers nowhere", "nowhere|diffusers"),
+    ("evaluate.py", "nowhere", "nowhere|config.json"),
+    ("evaluate.py", "--images a --against b", "no folder with images"),
+    # What the data do not allow.
+    ("train.py", "--attention-resolutions 5", "5|nearest is 4"),
+    ("train.py", "--image-size 7", "7|2"),
+    ("train.py", "--validation-images 10000", "--validation-images|at most 360"),
+]  # fmt: skip
+
+
+def words(arguments):
+    return arguments.split() if isinstance(arguments, str) else arguments
+
+
+def identify(value):
+    return value[:40].replace("\0", "0") if isinstance(value, str) else " ".join(value)[:40]
+
+
+@pytest.mark.parametrize(("script", "arguments", "expected"), WRONG, ids=identify)
+def test_wrong_command_lines(script, arguments, expected, tmp_path, monkeypatch, capfd):
+    outcome = call_command(
+        script, *words(arguments), folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    assert_refused_in_one_line(outcome, script, expected.split("|"), tmp_path)
+
+
+# Places that nothing can be written to: what makes one in a folder, and words of the line.
+def make_file(folder):
+    (folder / "target").write_text("a file")
+
+
+def make_dangling(folder):
+    (folder / "target").symlink_to(folder / "nowhere")
+
+
+def make_loop(folder):
+    (folder / "target").symlink_to(folder / "target")
+
+
+UNWRITABLE = [
+    (make_file, "target", "target|Not a directory"),
+    (make_file, "target/below/run", "target|Not a directory"),
+    (make_dangling, "target", "target|No such file"),
+    (make_dangling, "target/run", "target|No such file"),
+    (make_loop, "target/run", "target|symbolic links"),
+    (None, LONG, "too long"),
+    (None, f"fine/{LONG}/fine", "too long"),
+    (None, "/".join(["d" * 200] * 30), "too long"),
+    pytest.param(None, "/proc/run", "/proc", marks=pytest.mark.skipif(
+        not os.path.isdir("/proc/self"), reason="needs a file system that refuses even root")),
+]  # fmt: skip
+PLACES = pytest.mark.parametrize(("make", "target", "expected"), UNWRITABLE)
+
+
+@PLACES
+@pytest.mark.parametrize("what", ["run", "cache", "out"])
+def test_places_that_cannot_be_written_to(
+    make, target, expected, what, tiny_run, tmp_path, monkeypatch, capfd
+):
+    if make:
+        make(tmp_path)
+    before = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    arguments = {
+        "run": ["train.py", "--run-dir", target],
+        "cache": ["evaluate.py", tiny_run],
+        "out": ["sample.py", tiny_run, "--out", target],
+    }[what]
+    if what == "cache":
+        monkeypatch.setattr("ddpm_keras.app.cache.folder", lambda: tmp_path / target)
+    outcome = call_command(*arguments, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd)
+    line_words = expected.split("|")
+    if what == "out" and target == "target" and make is make_file:
+        line_words = ["target", "is a file"]
+    assert_refused_in_one_line(outcome, arguments[0], line_words, tmp_path, before)
+
+
+def test_a_training_needs_a_cache_it_can_write_to(tmp_path, monkeypatch, capfd):
+    (tmp_path / ".cache").write_text("a file")
+    outcome = call_command("train.py", folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd)
+    assert_refused_in_one_line(outcome, "train.py", [".cache"], tmp_path, [".cache"])
+
+
+# Wrong for this run, or of a run that is damaged: how it is damaged, the command, its words.
+def edit_config(**changes):
+    def damage(run):
+        path = run / "config.json"
+        config = json.loads(path.read_text())
+        config["options"] |= changes
+        path.write_text(json.dumps(config))
+
+    return damage
+
+
+def write(name, content):
+    def damage(run):
+        (run / name).write_bytes(content)
+
+    return damage
+
+
+def cut(pattern):
+    def damage(run):
+        for path in run.glob(pattern):
+            path.write_bytes(path.read_bytes()[:-50])
+
+    return damage
+
+
+def remove(name):
+    def damage(run):
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def intact(run):
+    pass
+
+
+WRONG_FOR_RUN = [
+    (intact, "train.py --run-dir run", "run|--resume"),
+    (remove("config.json"), "train.py --run-dir run", "config.json|--run-dir"),
+    (intact, "train.py --resume --run-dir run --seed 4", "--seed was 0"),
+    (intact, "train.py --resume --run-dir run --steps 3", "6 steps already|--steps"),
+    (intact, "train.py --resume --run-dir run --preset mnist", "--preset was digits"),
+    (intact, "train.py --resume --run-dir run --ema 0.9", "--ema was (0.5, 0.9)"),
+    (write("config.json", b"{"), "train.py --resume --run-dir run", "config.json is damaged"),
+    (write("config.json", b"[]"), "train.py --resume --run-dir run", "config.json is damaged"),
+    (write("config.json", b"\xff\xfe"), "sample.py run", "config.json is damaged"),
+    (write("config.json", b"{}"), "evaluate.py run", "config.json is damaged"),
+    (write("config.json", b'{"options": {}}'), "sample.py run", "config.json is damaged"),
+    (edit_config(colour=3), "sample.py run", "config.json|unknown option 'colour'"),
+    (edit_config(seed=-1), "evaluate.py run", "config.json|--seed"),
+    (edit_config(seed="3"), "evaluate.py run", "config.json|'seed'"),
+    (edit_config(ema=0.9), "sample.py run", "config.json|'ema'"),
+    (edit_config(flip=1), "sample.py run", "config.json|'flip'"),
+    (edit_config(schedule="square"), "sample.py run", "config.json|square"),
+    (cut("checkpoints/*.h5"), "train.py --resume --run-dir run", "no checkpoint|whole"),
+    (cut("checkpoints/*.json"), "train.py --resume --run-dir run", "no checkpoint|whole"),
+    (write("history.csv", b"step,\0\xff"), "train.py --resume --run-dir run", "history.csv"),
+    (write("history.csv", b"step,\0\xff"), "evaluate.py run", "history.csv is damaged"),
+    (cut("trajectory.npz"), "train.py --resume --run-dir run", "trajectory.npz is damaged"),
+    (write("trajectory.npz", b""), "evaluate.py run", "trajectory.npz is damaged"),
+    (remove("model.keras"), "sample.py run", "model.keras|--resume --run-dir run"),
+    (remove("model.keras"), "evaluate.py run", "model.keras|--resume --run-dir run"),
+    (cut("model.keras"), "sample.py run", "model.keras|--resume --run-dir run"),
+    (write("model.keras", b""), "evaluate.py run", "model.keras|--resume --run-dir run"),
+    (write("other.keras", b"none"), "sample.py run/other.keras", "other.keras|cannot be read"),
+    (intact, "sample.py run/history.csv", "history.csv|.keras file"),
+    (intact, "sample.py run --weights nonsense", "nonsense|raw, ema_0.5, ema_0.9"),
+    (intact, "sample.py run --weights ema_0.50", "ema_0.50|raw, ema_0.5, ema_0.9"),
+    (intact, "sample.py run --labels 1", "--labels|--conditional"),
+    (intact, "sample.py run --guidance 2", "--guidance|--conditional"),
+    (intact, "sample.py run --steps 21", "--steps 21|at most 20"),
+    (intact, "sample.py run --steps 20 --sampler dpm", "--steps 20|at most 19"),
+    (edit_config(conditional=True), "sample.py run --labels 11", "--labels|11|0 to 9"),
+    (intact, "sample.py run --out a.jpeg", "a.jpeg|.png or .npz"),
+    (intact, "sample.py run --out run", "run holds files already"),
+    (intact, "sample.py run --out run/samples", "samples holds files already"),
+    (intact, "sample.py run --out run/model.keras", "model.keras|.png or .npz"),
+    (intact, "sample.py run/network-ema.keras --weights ema_0.5", "ema_0.5|raw"),
+    (intact, "evaluate.py run --weights nonsense", "nonsense|raw, ema_0.5, ema_0.9"),
+    (intact, "evaluate.py run --weights ema ema_0.9", "ema_0.9 twice"),
+    (intact, "evaluate.py run run", "run is named twice"),
+    (intact, "evaluate.py run ./run/../run", "named twice"),
+    (intact, "evaluate.py run --steps 21", "--steps 21|at most 20"),
+    (intact, "evaluate.py run --guidance 2", "--guidance|--conditional"),
+    (intact, "evaluate.py run --extractor resnet", "--extractor resnet|inception"),
+    (intact, "evaluate.py run --extractor run/config.json", "config.json"),
+    (intact, "evaluate.py run --reference test", "--reference test|held-out"),
+    (remove("snapshots"), "evaluate.py run --decay 0.9", "--decay|snapshots"),
+    (remove("snapshots"), "evaluate.py run --sigma-rel 0.1", "--sigma-rel|snapshots"),
+    (cut("snapshots/*.npz"), "evaluate.py run --sigma-rel 0.1", "snapshot-"),
+]
+
+
+@pytest.mark.parametrize(("damage", "command", "expected"), WRONG_FOR_RUN)
+def test_wrong_for_a_run(damage, command, expected, tiny_run, tmp_path, monkeypatch, capfd):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    damage(tmp_path / "run")
+    before = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    script, *arguments = command.split()
+    outcome = call_command(
+        script, *arguments, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    assert_refused_in_one_line(outcome, script, expected.split("|"), tmp_path, before)
+
+
+def test_a_name_that_the_run_does_not_have_is_refused_before_tensorflow(
+    tiny_run, tmp_path, monkeypatch, capfd
+):
+    def never():
+        raise AssertionError("TensorFlow was to be loaded")
+
+    monkeypatch.setattr("ddpm_keras.app.console.load_tensorflow", never)
+    for script in ("sample.py", "evaluate.py"):
+        outcome = call_command(
+            script, tiny_run, "--weights", "x",
+            folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd,
+        )  # fmt: skip
+        assert_refused_in_one_line(outcome, script, ["--weights x"], tmp_path)
+
+
+def test_a_model_that_is_no_ddpm_is_refused(tmp_path, monkeypatch, capfd):
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    outcome = call_command(
+        "sample.py", "other.keras", folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    assert_refused_in_one_line(outcome, "sample.py", ["other.keras"], tmp_path, ["other.keras"])
+
+
+def test_a_folder_without_classes_is_not_learned_by_class(tmp_path, monkeypatch, capfd):
+    from ddpm_keras import images
+
+    images.write(np.zeros((8, 8, 8, 1), np.uint8), tmp_path / "photos")
+    before = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    outcome = call_command(
+        "train.py", "--dataset", "photos", "--conditional",
+        folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd,
+    )  # fmt: skip
+    assert_refused_in_one_line(outcome, "train.py", ["--conditional"], tmp_path, before)
