@@ -201,6 +201,18 @@ def test_the_identity_of_a_folder_changes_with_its_files(folder):
     assert ImageFolder(folder).identity != before
 
 
+def test_a_folder_whose_names_are_no_utf8_has_an_identity_and_names_its_files(folder):
+    try:
+        (folder / "a.png").rename(folder / "\udcff.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    images = ImageFolder(folder)
+    assert len(images) == 4 and images.identity
+    (folder / "\udcff.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"\\udcff.png cannot be read"):
+        images[0:4]
+
+
 def test_a_folder_without_images_or_with_a_broken_one_is_refused(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "missing"):

@@ -1,19 +1,23 @@
 """What the names of a folder's images say: which are held out, and of which class each one is."""
 
+import re
 from dataclasses import dataclass
 
 from .words import few, shown
 
 _TRAIN, _TEST, _VALIDATION = "train", "test", "validation"
-_SPLITS = {
-    "train": _TRAIN,
-    "training": _TRAIN,
-    "test": _TEST,
-    "testing": _TEST,
-    "val": _VALIDATION,
-    "valid": _VALIDATION,
-    "validation": _VALIDATION,
-}
+# Also train2017, test_images, val-set and the like.
+_PART = re.compile(
+    r"(?:(train|training)|(test|testing)|(val|valid|validation))"
+    r"(?:[-_ ]?(?:set|images?|imgs?|data|\d+))?",
+    re.IGNORECASE,
+)
+
+
+def _part(folder):
+    """The part of a data set that a folder is by its name, or None."""
+    match = folder and _PART.fullmatch(folder)
+    return match and (_TRAIN, _TEST, _VALIDATION)[match.lastindex - 1]
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _without_wrappers(parts, notes):
         if len(tops) != 1 or None in tops:
             return parts
         (top,) = tops
-        if top.lower() in _SPLITS:
+        if _part(top):
             notes.append(f"{shown(top)} holds all images: it is neither a class nor a part.")
         parts = [part[1:] for part in parts]
 
@@ -111,7 +115,7 @@ def _splits(root, tops):
     """Maps parts to the folders that are named so, if there are any."""
     found = {}
     for top in sorted(tops - {None}):
-        kind = _SPLITS.get(top.lower())
+        kind = _part(top)
         if kind in found:
             raise ValueError(
                 f"{shown(root)} has both {found[kind]} and {shown(top)}: put the images of one "
@@ -123,8 +127,7 @@ def _splits(root, tops):
     if found and others:
         raise ValueError(
             f"{shown(root)} holds {few(found.values())}, by name a part of a data set, beside "
-            f"{few(others)}: move those into the parts, or rename {few(found.values())} if it is "
-            "a class."
+            f"{few(others)}: move those into the parts, or give the class another name."
         )
     return found
 
@@ -138,7 +141,7 @@ def _classes(parts, notes):
         notes.append(
             f"No classes: {len(loose):,} images are in no sub-folder, such as {shown(loose[0])}."
         )
-    nested = sorted({part[1] for part in parts if len(part) > 2 and part[1].lower() in _SPLITS})
+    nested = sorted({part[1] for part in parts if len(part) > 2 and _part(part[1])})
     if nested:
         notes.append(f"Folders named {few(nested)} inside others are not taken as parts.")
     return tops if None not in tops and len(classes) > 1 else None

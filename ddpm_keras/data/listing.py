@@ -40,7 +40,7 @@ class Listing:
         if self.links:
             notes.append(f"Left out links to folders that are read already: {few(self.links)}.")
         if self.empty:
-            notes.append(f"No classes, since they hold no image: {few(self.empty)}.")
+            notes.append(f"Folders without an image: {few(self.empty)}.")
         return notes
 
 

@@ -120,7 +120,7 @@ FOLDERS = {
         lambda root: [tree(root, *CLASSES), (root / "emu").mkdir()],
         range(12),
         {"cat": 6, "dog": 6},
-        ["No classes, since they hold no image: emu."],
+        ["Folders without an image: emu."],
     ),
     "stray image": (
         lambda root: tree(root, *CLASSES, "stray.png"),
@@ -190,6 +190,8 @@ PARTS = {
     "by other names": (["Training", "TESTING"], (0, 1), []),
     "validation": (["train", "valid"], (0, 1), []),
     "test before validation": (["train", "validation", "test"], (0, 2), ["Left out validation"]),
+    "of COCO": (["train2017", "val2017"], (0, 1), []),
+    "with a word": (["test_images", "train-set"], (1, 0), []),
     "in a wrapper": (["photos/train", "photos/val"], (0, 1), []),
 }
 

@@ -174,7 +174,7 @@ WRONG = {
     "hidden images only": (folder(".a.png", ".git/b.png"), ["holds no images"]),
     "litter only": (folder("__MACOSX/a.png", "@eaDir/b.png"), ["holds no images"]),
     "three images": (folder(*PHOTOS[:3]), ["3 readable images", "at least 4"]),
-    "train beside classes": (folder("train/0.png", "cat/1.png"), ["train", "cat", "rename"]),
+    "train beside classes": (folder("train/0.png", "cat/1.png"), ["train", "cat", "another name"]),
     "parts beside images": (folder(*SPLIT, "stray.png"), ["test, train", "images", "move"]),
     "two names of a part": (folder(*SPLIT, "Training/0.png"), ["Training", "train", "one folder"]),
     "one image to train": (folder(*SPLIT[2:], "test/9.png"), ["1 images to train on"]),
