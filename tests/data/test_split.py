@@ -63,16 +63,17 @@ def sorted_marks(is_held_out):
 def test_parts_keep_their_order_labels_and_provenance():
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
     marks = np.array([0, 1, 0, 0, 1, 0, 0, 1, 0, 0], bool)
-    found = split.divide("numbers", images, range(10), marks, ["even", "odd"], {"from": "a test"})
+    said = {"class_names": ("even", "odd"), "provenance": "a test", "notes": ("small",)}
+    found = split.divide("numbers", images, range(10), marks, **said)
     assert found.name == "numbers" and found.class_names == ("even", "odd")
-    assert found.provenance == {"from": "a test"}
+    assert found.provenance == "a test" and found.notes == ("small",)
     for part, labels, expected in (
         (found.train, found.train_labels, [0, 2, 3, 5, 6, 8, 9]),
         (found.held_out, found.held_out_labels, [1, 4, 7]),
     ):
         assert part.ravel().tolist() == labels.tolist() == expected
         assert labels.dtype == np.int32 and part.flags.c_contiguous
-    without = split.divide("numbers", images, None, marks, (), "")
+    without = split.divide("numbers", images, None, marks)
     assert without.train_labels is None and without.held_out_labels is None
 
 
@@ -80,5 +81,5 @@ def test_parts_keep_their_order_labels_and_provenance():
 def test_a_part_of_fewer_than_two_images_is_refused(train, held_out):
     marks = np.arange(10) >= train
     with pytest.raises(ValueError, match=f"few has {train} images to train on and {held_out} held"):
-        split.divide("few", np.zeros((10, 1, 1, 1), np.uint8), None, marks, (), "")
+        split.divide("few", np.zeros((10, 1, 1, 1), np.uint8), None, marks)
     split.check_parts("enough", 2, 2)
