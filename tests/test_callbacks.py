@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from ddpm_keras import DDPM, callbacks, samplers
+from ddpm_keras.app.recorders import Checkpoints, HistoryLog
 from ddpm_keras.app.run import Run
 
 CONFIG = {
@@ -39,9 +40,9 @@ def trained(network, initial, digits, tmp_path):
             callbacks.StopOnDivergence(),
             callbacks.ValidationLoss(digits.held_out[:40], repeats=2),
             callbacks.SampleGrid(run.samples, 4, samplers.DDIM(steps=2), log_dir=run.tensorboard),
-            callbacks.HistoryLog(run, every=2, batch_size=16),
+            HistoryLog(run, every=2, batch_size=16),
             callbacks.TensorBoardScalars(run.tensorboard, CONFIG),
-            callbacks.Checkpoints(run),
+            Checkpoints(run),
         ],
     )
     return model, run
@@ -130,7 +131,7 @@ def test_divergence_stops_before_a_checkpoint_is_replaced(network, digits, tmp_p
     model = DDPM(network, ema=0.9)
     model.compile(keras.optimizers.SGD(1e30))
     options = {"batch_size": 16, "verbose": 0}
-    options["callbacks"] = [callbacks.StopOnDivergence(), callbacks.Checkpoints(run)]
+    options["callbacks"] = [callbacks.StopOnDivergence(), Checkpoints(run)]
     with pytest.raises(callbacks.Diverged, match="step"):
         model.fit(digits.train[:160], **options)
     assert not run.checkpoints.exists()

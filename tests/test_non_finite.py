@@ -12,6 +12,7 @@ import tensorflow as tf
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, callbacks
+from ddpm_keras.app.recorders import Checkpoints
 from ddpm_keras.app.run import Run
 from ddpm_keras.ema import EMAModel, WarmupDecay, WeightSet
 
@@ -285,7 +286,7 @@ def test_stop_on_divergence_keeps_the_last_good_state(digits, tmp_path):
     """A step that overflows has a loss like any other; the end of the epoch does not save it."""
     run = Run(tmp_path / "run")
     model = small_ddpm()
-    watch = [callbacks.StopOnDivergence(), callbacks.Checkpoints(run)]
+    watch = [callbacks.StopOnDivergence(), Checkpoints(run)]
     options = {"batch_size": 16, "shuffle": False, "verbose": 0, "callbacks": watch}
     with pytest.raises(callbacks.Diverged, match="not finite") as error:
         model.fit(digits.train[:32], epochs=3, **options)

@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..networks import UNet
 from ..version import __version__
 from . import dataset, invocation
+from .recorders import Checkpoints, HistoryLog, Progress
 from .run import Run
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
@@ -155,7 +156,7 @@ def observers(run, options, images):
     """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more."""
     return [
         callbacks.StopOnDivergence(),
-        callbacks.Progress(options.steps, options.batch_size),
+        Progress(options.steps, options.batch_size),
         callbacks.SampleGrid(
             run.samples,
             num_images=PICTURE_IMAGES,
@@ -165,7 +166,7 @@ def observers(run, options, images):
         *_quality_monitor(options, images),
         *recorders(run, options, images),
         *_snapshots(run, options),
-        callbacks.Checkpoints(run, options.keep),
+        Checkpoints(run, options.keep),
     ]
 
 
@@ -210,7 +211,7 @@ def recorders(run, options, images):
         callbacks.ValidationLoss(
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
-        callbacks.HistoryLog(run, options.log_every, options.batch_size),
+        HistoryLog(run, options.log_every, options.batch_size),
         callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
     ]
 

@@ -1,8 +1,6 @@
-"""Callbacks for `fit`: pictures, validation of every weight set, quality, history, checkpoints."""
+"""Callbacks for `fit`: pictures, validation and quality of every weight set, their paths."""
 
-from .checkpoints import Checkpoints, Diverged, StopOnDivergence
-from .history import HistoryLog
-from .progress import Progress
+from .divergence import Diverged, StopOnDivergence
 from .quality import QualityMonitor
 from .samples import SampleGrid
 from .snapshots import PowerFunctionSnapshots
@@ -11,11 +9,8 @@ from .trajectory import Trajectory
 from .validation import ValidationLoss
 
 __all__ = [
-    "Checkpoints",
     "Diverged",
-    "HistoryLog",
     "PowerFunctionSnapshots",
-    "Progress",
     "QualityMonitor",
     "SampleGrid",
     "StopOnDivergence",

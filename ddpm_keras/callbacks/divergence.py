@@ -1,29 +1,8 @@
-"""Checkpoints of a run, and stopping before a diverged state replaces a good one."""
+"""Stopping before a diverged state replaces a good one."""
 
 import math
 
 import keras
-
-
-class Checkpoints(keras.callbacks.Callback):
-    """Saves a checkpoint of the run at the end of each epoch.
-
-    Args:
-        run: a `Run`.
-        keep: checkpoints kept, at least 1.
-    """
-
-    def __init__(self, run, keep=2):
-        super().__init__()
-        self.run = run
-        self.keep = keep
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.save()
-
-    def save(self):
-        """Saves now; used when training is interrupted, too."""
-        self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
 
 
 class Diverged(ArithmeticError):

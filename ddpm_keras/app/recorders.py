@@ -1,4 +1,4 @@
-"""history.csv: a row a log interval."""
+"""Callbacks that write a run directory and tell how a run goes."""
 
 import time
 
@@ -6,6 +6,62 @@ import keras
 import numpy as np
 
 from .. import names
+from ..ema.steps import batches_per_step
+from . import progress
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves a checkpoint of the run at the end of each epoch.
+
+    Args:
+        run: a `Run`.
+        keep: checkpoints kept, at least 1.
+    """
+
+    def __init__(self, run, keep=2):
+        super().__init__()
+        self.run = run
+        self.keep = keep
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.save()
+
+    def save(self):
+        """Saves now; used when training is interrupted, too."""
+        self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
+
+
+class Progress(keras.callbacks.Callback):
+    """Shows progress over the whole run, not over an epoch.
+
+    Args:
+        steps: optimizer steps of the whole run.
+        batch_size: images a batch of `fit`.
+    """
+
+    def __init__(self, steps, batch_size):
+        super().__init__()
+        self.steps = steps
+        self.batch_size = batch_size
+        self.bar = None
+
+    def on_train_begin(self, logs=None):
+        self.batches = batches_per_step(self.model.optimizer)
+        if self.bar is None:  # one bar for several calls of fit
+            scale = self.batch_size * self.batches
+            self.bar = progress.bar("training", self.steps, scale=scale, initial=self._done())
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.bar.set_postfix_str(f"loss {logs['loss']:.4f}", refresh=False)
+        self.bar.update(self._done() - self.bar.n)
+
+    def on_train_end(self, logs=None):
+        if self.bar.n >= self.steps:
+            self.bar.close()
+
+    def _done(self):
+        """Steps that the batches so far were for; those that were not made count, too."""
+        return int(self.model.train_counter.numpy()) // self.batches
 
 
 class HistoryLog(keras.callbacks.Callback):
