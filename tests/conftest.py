@@ -20,15 +20,9 @@ def _seeded():
 @pytest.fixture
 def network():
     """A network small enough to be traced in a second, with a dropout layer: `network([x, t])`."""
-    import keras
+    from networks import small_network
 
-    from ddpm_keras.networks.layers import TimestepEmbedding
-
-    x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
-    time = keras.layers.Dense(4)(TimestepEmbedding(4)(t))
-    h = keras.layers.Conv2D(4, 3, padding="same")(x) + time[:, None, None, :]
-    h = keras.layers.Dropout(0.2)(keras.ops.silu(h))
-    return keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(h))
+    return small_network()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """How many small faults the tests find: puts them into the code one at a time, by mutmut.
 
-    python tests/mutants.py --minutes 60     test faults for an hour, and count
-    python tests/mutants.py --minutes 0      count what was tested before
+    python tests/mutants.py --minutes 60        test faults for an hour, and count
+    python tests/mutants.py noise samplers      of these modules only
+    python tests/mutants.py --minutes 0         count what was tested before
 
 A sample is taken, spread evenly over every function. Verdicts are kept in mutants/, so the next
 call goes on where this one stopped; a function that was changed since is tested anew, and
@@ -16,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 FOUND = ("killed", "timeout")
@@ -25,16 +27,17 @@ THREADS = {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")}
 
 def main():
     options = parser().parse_args()
-    if not verdicts():  # no faults have been made yet: begin with the first of each function
-        mutmut(["*__mutmut_1"], options)
-    if options.survivors:
-        mutmut([name for name, verdict in verdicts().items() if verdict == "survived"], options)
-    mutmut(pending(options.one_in), options)
+    end = time.monotonic() + 60 * options.minutes
+    if not verdicts():  # no faults have been made yet; that of a function that is there makes them
+        mutmut(["ddpm_keras.noise.x_linear__mutmut_1"], end, options)
+    names = [name for name, verdict in verdicts().items() if is_wanted(name, verdict, options)]
+    mutmut(names, end, options)
     print(table(verdicts()))
 
 
 def parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="such as noise or ema.decays (default: all)")
     parser.add_argument("--minutes", type=float, default=60, help="stop after so long (60)")
     parser.add_argument("--one-in", type=int, default=5, help="size of the sample: 1 is all (5)")
     parser.add_argument("--processes", type=int, default=1, help="faults tested at a time (1)")
@@ -42,15 +45,25 @@ def parser():
     return parser
 
 
-def mutmut(names, options):
-    """Tests the faults of these names or patterns for at most the minutes asked."""
-    if not names or not options.minutes:
+def is_wanted(name, verdict, options):
+    """Whether a fault is to be tested now: of a sample, the 1st, 6th, ... of each function."""
+    prefixes = tuple(f"ddpm_keras.{module}." for module in options.modules)
+    if prefixes and not name.startswith(prefixes):
+        return False
+    if verdict == "not checked":
+        return int(name.rpartition("_")[2]) % options.one_in == 1 % options.one_in
+    return options.survivors and verdict not in FOUND
+
+
+def mutmut(names, end, options):
+    """Tests the faults of these names, until the time `end` at most."""
+    if not names or time.monotonic() > end:
         return
     command = [Path(sys.executable).with_name("mutmut"), "run"]
     command += [f"--max-children={options.processes}", *names]
     process = subprocess.Popen(command, env=os.environ | THREADS)
     try:
-        process.wait(60 * options.minutes)
+        process.wait(end - time.monotonic())
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # it saves what it knows
         process.wait()
@@ -61,15 +74,6 @@ def verdicts():
     command = [Path(sys.executable).with_name("mutmut"), "results", "--all", "true"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return dict(line.strip().split(": ") for line in lines)
-
-
-def pending(one_in):
-    """Names of the sample that were not tested yet: the 1st, 6th, ... of each function."""
-    return [
-        name
-        for name, verdict in verdicts().items()
-        if verdict == "not checked" and int(name.rpartition("_")[2]) % one_in == 1 % one_in
-    ]
 
 
 def table(verdicts):

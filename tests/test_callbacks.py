@@ -1,11 +1,15 @@
 """What the callbacks write, and that `fit` with all of them trains as without."""
 
+import itertools
+import types
+
 import keras
 import numpy as np
 import pytest
+from networks import small_network
 from PIL import Image
 
-from ddpm_keras import DDPM, callbacks, samplers
+from ddpm_keras import DDPM, callbacks, images, samplers
 from ddpm_keras.app.recorders import Checkpoints, HistoryLog
 from ddpm_keras.app.run import Run
 
@@ -18,16 +22,13 @@ CONFIG = {
 }
 
 
-@pytest.fixture
-def initial(network):
-    """The weights before training."""
-    return network.get_weights()
-
-
-@pytest.fixture
-def trained(network, initial, digits, tmp_path):
-    """(model, run) after two epochs of five steps with every callback."""
-    run = Run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    """(model, run, initial weights) after two epochs of five steps with every callback."""
+    keras.utils.set_random_seed(0)
+    network = small_network()
+    initial = network.get_weights()
+    run = Run(tmp_path_factory.mktemp("callbacks") / "run")
     model = DDPM(network, ema=(0.5, 0.9))
     model.compile(keras.optimizers.Adam(1e-2))
     model.fit(
@@ -39,17 +40,25 @@ def trained(network, initial, digits, tmp_path):
         callbacks=[
             callbacks.StopOnDivergence(),
             callbacks.ValidationLoss(digits.held_out[:40], repeats=2),
-            callbacks.SampleGrid(run.samples, 4, samplers.DDIM(steps=2), log_dir=run.tensorboard),
+            callbacks.SampleGrid(
+                run.samples, 4, samplers.DDIM(steps=2), seed=3, log_dir=run.tensorboard
+            ),
             HistoryLog(run, every=2, batch_size=16),
             callbacks.TensorBoardScalars(run.tensorboard, CONFIG),
             Checkpoints(run),
         ],
     )
-    return model, run
+    return model, run, initial
 
 
-def test_callbacks_leave_training_as_it_is(trained, initial, network, digits):
-    model, _ = trained
+@pytest.fixture
+def trained(finished):
+    """(model, run) of `finished`."""
+    return finished[:2]
+
+
+def test_callbacks_leave_training_as_it_is(finished, network, digits):
+    model, _, initial = finished
     alone = DDPM(keras.models.clone_model(network), ema=(0.5, 0.9))
     alone.network.set_weights(initial)
     alone.compile(keras.optimizers.Adam(1e-2))
@@ -68,7 +77,35 @@ def test_history_has_a_row_an_interval_and_validation_at_each_epoch(trained):
     for row in rows:
         assert row["loss"] > 0 and row["grad_norm"] > 0 and row["images_per_second"] > 0
         assert (row["beta_ema_0.9"], row["window_ema_0.9"]) == (0.9, 10.0)
+        assert (row["beta_ema_0.5"], row["window_ema_0.5"]) == (0.5, 2.0)
+    assert [row["epoch"] for row in rows] == [1, 1, 1, 2, 2, 2]
+    assert rows[-1]["learning_rate"] == pytest.approx(0.01, rel=1e-7)
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds) and seconds[0] > 0
     assert model.ema.num_updates == 10
+
+
+def test_history_holds_what_was_measured_of_each_weight_set_to_seven_digits(trained, digits):
+    model, run = trained
+    last = run.read_history()[-1]
+    for name in model.weight_sets:
+        loss = model.validation_loss(digits.held_out[:40], repeats=2, weights=name)
+        assert last[f"val_loss_{name}"] == pytest.approx(loss, rel=6e-7)
+
+
+def test_rates_in_the_history_are_those_of_its_rows(network, digits, tmp_path, monkeypatch):
+    """With a clock that goes on by a second a row: 3 batches of 16 images in each."""
+    clock = types.SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr("ddpm_keras.app.recorders.time", clock)
+    model = DDPM(network, ema=None)
+    model.compile(keras.optimizers.SGD(1e-2))
+    run = Run(tmp_path)
+    log = HistoryLog(run, every=3, batch_size=16)
+    model.fit(digits.train[:128], batch_size=16, verbose=0, callbacks=[log])
+    rows = run.read_history()
+    assert [row["step"] for row in rows] == [3, 6, 8]
+    assert [row["images_per_second"] for row in rows] == [48, 48, 32]
+    assert [row["seconds"] for row in rows] == [1, 2, 3]
 
 
 def test_samples_of_every_weight_set(trained):
@@ -76,11 +113,17 @@ def test_samples_of_every_weight_set(trained):
     names = {path.name for path in run.samples.iterdir()}
     assert "epoch-0002.png" in names and "epoch-0002-ema_0.5.png" in names
     assert len(names) == 2 * (1 + len(model.weight_sets))
-    raw, ema = (
-        np.asarray(Image.open(run.samples / f"epoch-0002-{name}.png"))
-        for name in ("raw", "ema_0.9")
-    )
-    assert raw.shape == ema.shape and (raw != ema).any()
+    expected = {
+        name: images.grid(model.sample(4, name, samplers.DDIM(steps=2), seed=3))
+        for name in model.weight_sets
+    }
+    assert len({picture.tobytes() for picture in expected.values()}) == 3
+    for name, picture in expected.items():
+        with Image.open(run.samples / f"epoch-0002-{name}.png") as drawn:
+            np.testing.assert_array_equal(np.asarray(drawn), np.asarray(picture))
+    with Image.open(run.samples / "epoch-0002.png") as drawn:
+        together = images.side_by_side(expected)
+        np.testing.assert_array_equal(np.asarray(drawn), np.asarray(together))
     assert run.last_epoch() == 2
 
 

@@ -267,6 +267,33 @@ def test_conditional_model_learns_labels_and_guides():
     assert np.abs(one - two).max() > 1e-3 and np.abs(one - none).max() > 1e-3
 
 
+def test_a_share_of_the_labels_is_dropped_in_training():
+    """A quarter of 4,000 labels, to 4 standard deviations; the others stay what they were."""
+    model = DDPM(conditional().network, ema=None, label_dropout=0.25)
+    labels = np.arange(4000) % 3
+    images = tf.zeros((4000, 8, 8, 1))
+    taken = np.array(model._noised(images, tf.constant(labels), model._step_key())["labels"])
+    dropped = taken == 3
+    assert abs(dropped.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+    assert_array_equal(taken[~dropped], labels[~dropped])
+
+
+def test_images_get_the_classes_in_turn_unless_told_otherwise():
+    model = conditional()
+    rng = np.random.default_rng(0)
+    for weight in model.network.weights:
+        weight.assign(rng.normal(0, 0.2, weight.shape))
+    in_turn = model.sample(5, "raw", DDIM)
+    assert_array_equal(in_turn, model.sample(5, "raw", DDIM, labels=[0, 1, 2, 0, 1]))
+    part, whole = (
+        model.sample(5 - start, "raw", DDIM, start=start, output="float") for start in (2, 0)
+    )
+    assert_allclose(part, whole[2:], atol=1e-4)
+    ones = model.sample(5, "raw", DDIM, labels=1)
+    assert_array_equal(ones, model.sample(5, "raw", DDIM, labels=[1] * 5))
+    assert (ones != in_turn).any()
+
+
 def test_guidance_is_linear_in_the_two_predictions():
     model = conditional()
     rng = np.random.default_rng(0)

@@ -98,11 +98,9 @@ def test_3_a_skipped_step_does_not_count_and_does_not_spread_nan():
     model = EMAModel(network_of(), ema=WarmupDecay(0.999))
     inner = keras.optimizers.SGD(0.1)
     model.compile(keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0), "mse")
-    calls = 0
     for batch in (X, bad, X, bad):
         model.train_on_batch(batch, Y)
-        calls += 1  # what a naive counter of train_step calls says
-    assert calls == 4 and model.ema.num_updates == 2
+    assert model.ema.num_updates == 2  # not 4, as a naive counter of calls says
     assert model.ema.beta("warmup_0.999") == pytest.approx(3 / 12)
 
 

@@ -35,6 +35,10 @@ def test_grid_is_at_most_so_wide_but_never_made_smaller(size, width):
     assert images.grid(tiles(5), size=size).width == width
 
 
+def test_grid_is_400_pixels_wide_unless_told_otherwise():
+    assert images.grid(np.zeros((1, 1, 1, 1), np.uint8)).size == (400, 400)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_grid_shows_the_first_channel_where_there_are_not_three(channels):
     values = tiles(1, channels=channels)

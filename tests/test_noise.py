@@ -181,6 +181,18 @@ def test_a_known_name_does_not_hide_other_betas():
     np.testing.assert_array_equal(again.betas, [0.1, 0.2])
 
 
+def test_a_schedule_of_ones_own_is_called_custom_and_shown_with_its_length():
+    assert noise.NoiseSchedule([0.1, 0.2]).name == "custom"
+    assert repr(noise.NoiseSchedule([0.1, 0.2])) == "NoiseSchedule(custom, timesteps=2)"
+
+
+def test_the_bound_of_min_snr_is_5_unless_given():
+    schedule, t = noise.linear(1000), np.arange(0, 1000, 50)
+    weights = [noise.loss_weights(schedule, "sample", "min_snr", t, *g) for g in ((), (5.0,), (2,))]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert weights[0][0] == 5.0 and weights[2][0] == 2.0
+
+
 def test_get_returns_a_schedule_unchanged():
     schedule = noise.linear(10)
     assert noise.get(schedule, 1000) is schedule
@@ -199,8 +211,14 @@ def test_get_returns_a_schedule_unchanged():
         (lambda: noise.NoiseSchedule([]), "one beta per timestep"),
         (lambda: noise.NoiseSchedule([[0.1]]), "one beta per timestep"),
         (lambda: noise.get("quadratic", 10), "linear, cosine, sigmoid"),
-        (lambda: noise.check_prediction("noise"), "epsilon, sample, v"),
-        (lambda: noise.loss_weights(noise.linear(9), "v", "snr", [0]), "simple, min_snr"),
+        (
+            lambda: noise.check_prediction("noise"),
+            "Unknown prediction 'noise'; .* epsilon, sample, v",
+        ),
+        (
+            lambda: noise.loss_weights(noise.linear(9), "v", "snr", [0]),
+            "Unknown weighting 'snr'; use one of simple, min_snr",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from refusals import assert_refused
 
 from ddpm_keras.app.options import (
     evaluate_options,
@@ -137,11 +138,16 @@ def test_names_of_runs(dataset, name):
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["--images", "a"], ["--against", "a"], ["run", "--images", "a", "--against", "b"]]
+    ("argv", "words"),
+    [
+        ([], ["name run directories", "--images with --against"]),
+        (["--images", "a"], ["--images and --against go together"]),
+        (["--against", "a"], ["--images and --against go together"]),
+        (["run", "--images", "a", "--against", "b"], ["name run directories"]),
+    ],
 )
-def test_evaluate_needs_runs_or_two_folders(argv):
-    with pytest.raises(UsageError):
-        evaluate_options(argv)
+def test_evaluate_needs_runs_or_two_folders(argv, words):
+    assert_refused(lambda: evaluate_options(argv), words, UsageError)
 
 
 @pytest.mark.parametrize(

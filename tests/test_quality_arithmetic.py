@@ -252,6 +252,44 @@ def test_other_bad_arguments_are_refused():
         paired_difference(x, x, y, confidence=95)
 
 
+def test_arguments_that_are_not_given():
+    x, y = gaussian(120, 4, 0), gaussian(120, 4, 1)
+    assert kernel_distance(x, y, subset_size=50) == kernel_distance(x, y, 100, 50, 0)
+    large = gaussian(1010, 2, 0), gaussian(1010, 2, 1)
+    assert kernel_distance(*large, num_subsets=2) == kernel_distance(*large, 2, 1000)
+    assert kernel_distance(*large, num_subsets=2) != kernel_distance(*large, 2, 1001)
+    assert precision_recall(x, y) == precision_recall(x, y, 3) != precision_recall(x, y, 4)
+    assert frechet_distance_infinity(x, y) == frechet_distance_infinity(x, y, 15, 10, 0)
+    assert paired_difference(x, y, -y) == paired_difference(x, y, -y, 1000, 0.95, 0)
+    assert paired_difference(x, y, -y) != paired_difference(x, y, -y, 1001, 0.95, 0)
+
+
+def test_the_fewest_rows_are_enough():
+    """Two for a distance; 8 a group for that at infinity; k + 1 for the k-th neighbour."""
+    two = gaussian(2, 3, 0), gaussian(2, 3, 1)
+    assert frechet_distance(*two) > 0 and evaluate_features(*two)["num_images"] == 2
+    assert np.isfinite(kernel_distance(*two)[0])
+    sixteen = gaussian(16, 2, 0), gaussian(16, 2, 1)
+    assert np.isfinite(frechet_distance_infinity(*sixteen, num_sizes=3, num_groups=2)).all()
+    x = np.array([[0.0], [1.0], [3.0]])
+    assert precision_recall(x, x + 0.5, k=2) == (1.0, 1.0)
+    assert np.isfinite(paired_difference(gaussian(9, 3, 2), *two)).all()
+    assert kernel_distance(gaussian(9, 2, 0), gaussian(9, 2, 1), 1, 2)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"num_sizes": 2}, "num_sizes must be at least 3"),
+        ({"num_groups": 1}, "num_groups at least 2"),
+        ({"num_groups": 16}, "120 rows are too few; at least 128"),
+    ],
+)
+def test_a_distance_at_infinity_of_too_little_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        frechet_distance_infinity(gaussian(120, 2, 0), gaussian(120, 2, 1), **arguments)
+
+
 def test_evaluation_of_features_has_every_number():
     real, held_out, generated = (gaussian(n, 6, n) for n in (120, 50, 80))
     result = evaluate_features(real, generated, held_out)

@@ -276,6 +276,16 @@ def test_odd_image_sizes_and_large_seeds():
     same = samplers.initial_noise(samplers.image_seeds(7, 0, 2), (3, 3, 1))
     np.testing.assert_array_equal(noise_of, same)
     assert samplers.image_seeds(-1, 3, 2).numpy().tolist() == [[-1, 3], [-1, 4]]
+    assert samplers.image_seeds(2**31, 0, 1).numpy().tolist() == [[-(2**31), 0]]
+
+
+def test_seeds_of_every_form_draw_the_same():
+    schedule = noise.linear(5)
+    predict, x = graph_predictor(schedule), start_noise(2, seed=7)
+    seeds = (7, 2**40 + 7, tf.constant(7), samplers.image_seeds(7, 0, 2), [[7, 0], [7, 1]])
+    first, *others = [samplers.DDPM()(predict, x, schedule, seed) for seed in seeds]
+    for other in others:
+        np.testing.assert_array_equal(first, other)
 
 
 @pytest.mark.parametrize("sampler", EVERY_SAMPLER, ids=repr)
@@ -362,6 +372,36 @@ def test_samplers_survive_a_configuration_file(sampler):
     again = samplers.get(config)
     assert again == sampler and again is not sampler
     assert eval(repr(sampler), vars(samplers)) == sampler
+
+
+DEFAULTS = {
+    "ddpm": {"variance": "fixed_large", "steps": None, "clip": True, "spacing": "linspace"},
+    "ddim": {"steps": 50, "eta": 0.0, "spacing": "leading", "clip": True},
+    "dpm": {"steps": 20, "order": 2, "spacing": "linspace", "clip": False},
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_a_sampler_is_without_arguments(name):
+    assert samplers.get(name).get_config() == DEFAULTS[name]
+
+
+# Steps that a sampler by name takes by default on a schedule of so many timesteps.
+STEPS = [("ddim", 1000, 50), ("ddim", 50, 50), ("ddim", 49, 49), ("ddim", 1, 1)]
+STEPS += [("dpm", 1000, 20), ("dpm", 21, 20), ("dpm", 20, 19), ("dpm", 2, 1), ("ddpm", 9, None)]
+
+
+@pytest.mark.parametrize(("name", "timesteps", "steps"), STEPS)
+def test_a_short_schedule_is_given_fewer_steps(name, timesteps, steps):
+    assert samplers.get(name, noise.linear(timesteps)).steps == steps
+
+
+def test_steps_that_were_asked_for_are_not_changed():
+    assert samplers.get("ddim", noise.linear(30), steps=30).steps == 30
+    with pytest.raises(ValueError, match="31 sampling timesteps .* of 30; use fewer steps"):
+        samplers.get("ddim", noise.linear(30), steps=31)
+    with pytest.raises(ValueError, match="steps cannot change DDIM.*make another sampler"):
+        samplers.get(samplers.DDIM(3), steps=4)
 
 
 def test_get_by_name():

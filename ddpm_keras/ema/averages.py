@@ -483,6 +483,12 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
             return  # an average without updates follows the weights by itself
         self._check_built()
         record = json.loads(np.asarray(store["record"], np.uint8).tobytes().decode())
+        count = 1 + max((i for positions in record["positions"] for i in positions), default=-1)
+        if count > len(self._sources):
+            raise ValueError(
+                f"The file holds averages of {count} weights, and this network has "
+                f"{len(self._sources)}: load it into a network built the same way."
+            )
         # A layer that was frozen since the file was written keeps its average.
         self._add_averages([i for positions in record["positions"] for i in positions])
         stored = [as_decay(rule) for rule in record["rules"]]

@@ -1,0 +1,227 @@
+"""Slips of the hand, each with the test that must find it.
+
+    python tests/faults.py             put each into a copy of the code, and run its test
+    python tests/faults.py history     only those with this word in their name or file
+
+tests/mutants.py makes small faults by rule in the arithmetic. These are made by hand where the
+parts meet: a seed that is not passed on, columns that are swapped, an option that is ignored. A
+fault is a piece of the code, which must be there once, and what stands in its place.
+"""
+
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("ddpm_keras", "tests", "studies", "train.py", "sample.py", "evaluate.py")
+COPIED += ("pyproject.toml",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What goes wrong, where, the piece of code, what it becomes, and the test that finds it."""
+
+    name: str
+    path: str
+    right: str
+    wrong: str
+    test: str
+
+
+SAMPLE = "test_sample_command.py::test_options_are_arguments_of_sample"
+HISTORY = "test_callbacks.py::test_history_holds_what_was_measured_of_each_weight_set"
+HISTORY += "_to_seven_digits"
+PICTURES = "test_callbacks.py::test_samples_of_every_weight_set"
+MODEL_OPTIONS = "test_training.py::test_options_of_the_model"
+CALLBACK_OPTIONS = "test_training.py::test_options_of_the_callbacks"
+STREAM = "test_training.py::test_the_stream_is_that_of_the_seed_the_step_and_the_flips"
+METRICS = "test_quality_arithmetic.py::test_evaluation_of_features_has_every_number"
+
+# fmt: off
+FAULTS = [Fault(*fault) for fault in (
+    # pictures
+    ("pictures side by side lie on each other", "images.py",
+     "left += picture.width + margin", "left += 0",
+     "test_images.py::test_side_by_side_shows_each_picture_under_its_title"),
+    ("tiles of a grid run column by column", "images.py",
+     "top, left = index // columns * (height + gap), index % columns * (width + gap)",
+     "top, left = index % rows * (height + gap), index // rows * (width + gap)",
+     "test_images.py::test_grid_is_about_square_with_white_gaps_and_enlarged_by_a_whole_factor"),
+    ("files of a folder of images start at 1", "images.py",
+     'path / f"{index:06d}.png"', 'path / f"{index + 1:06d}.png"',
+     "test_images.py::test_written_pixels_come_back"),
+    ("the picture of an average shows the raw weights", "callbacks/samples.py",
+     "weights=name,", 'weights="raw",', PICTURES),
+    ("pictures ignore their seed", "callbacks/samples.py", "seed=self.seed", "seed=0", PICTURES),
+    ("pictures are named an epoch early", "callbacks/samples.py",
+     "self.draw(epoch + 1)", "self.draw(epoch)", PICTURES),
+    # history and other records
+    ("history has two digits", "app/recorders.py", ":.7g}", ":.2g}", HISTORY),
+    ("history has the window in the column of beta", "app/recorders.py",
+     "= ema.beta(name)", "= ema.effective_window(name)",
+     "test_callbacks.py::test_history_has_a_row_an_interval_and_validation_at_each_epoch"),
+    ("images a second are those of a whole interval", "app/recorders.py",
+     "batches * self.batch_size", "self.every * self.batch_size",
+     "test_callbacks.py::test_rates_in_the_history_are_those_of_its_rows"),
+    ("every validation loss is that of the raw weights", "callbacks/validation.py",
+     "weights=name,", 'weights="raw",', HISTORY),
+    ("validation ignores its repeats", "callbacks/validation.py",
+     "repeats=self.repeats", "repeats=1", HISTORY),
+    ("distances are relative to the average", "callbacks/trajectory.py",
+     "np.sqrt(apart / raw)", "np.sqrt(apart / own)",
+     "test_trajectory.py::test_distances_and_cosines_are_exact"),
+    ("one checkpoint too many is kept", "app/run.py", "[:-keep]", "[: -keep - 1]",
+     "test_run.py::test_checkpoints_are_kept_and_restored"),
+    ("the oldest checkpoint is restored", "app/run.py",
+     "model.load_weights(whole[-1]", "model.load_weights(whole[0]",
+     "test_run.py::test_checkpoints_are_kept_and_restored"),
+    # the commands
+    ("auto precision is bfloat16 on a CPU", "app/devices.py",
+     'else "float32"]', 'else "bfloat16"]',
+     "test_devices.py::test_auto_is_the_precision_that_every_gpu_is_fast_in"),
+    ("auto precision is that of the best GPU", "app/devices.py",
+     "min(capabilities, default", "max(capabilities, default",
+     "test_devices.py::test_auto_is_the_precision_that_every_gpu_is_fast_in"),
+    ("sample.py ignores --labels", "../sample.py",
+     "labels=cycle(options.labels, options.num)", "labels=None", SAMPLE),
+    ("sample.py ignores --guidance", "../sample.py",
+     "guidance_scale=options.guidance", "guidance_scale=1.0", SAMPLE),
+    ("sample.py ignores --seed", "../sample.py", "seed=options.seed", "seed=0", SAMPLE),
+    ("sample.py ignores --steps", "../sample.py", "options.steps or min(50,", "min(50,", SAMPLE),
+    ("sample.py always draws with the average", "../sample.py",
+     "weights=options.weights,", 'weights="ema",', SAMPLE),
+    # training
+    ("no warm-up of the learning rate", "app/training.py",
+     "if options.warmup_steps:", "if False:", MODEL_OPTIONS),
+    ("--clip-norm is ignored", "app/training.py",
+     "global_clipnorm=options.clip_norm or None", "global_clipnorm=1.0", MODEL_OPTIONS),
+    ("--accumulate is ignored", "app/training.py",
+     "accumulation_steps=options.accumulate", "accumulation_steps=1", MODEL_OPTIONS),
+    ("Adam has the epsilon of Keras", "app/training.py",
+     "epsilon=1e-8", "epsilon=1e-7", MODEL_OPTIONS),
+    ("--flip is not passed on", "app/training.py", "flip=options.flip", "flip=False", STREAM),
+    ("the stream starts again at each part of a run", "app/training.py",
+     "start_step=step(model)", "start_step=done", STREAM),
+    ("snapshots come once an epoch", "app/training.py",
+     "options.steps // options.snapshots", "options.epoch_steps", CALLBACK_OPTIONS),
+    ("validation sees the first images only", "app/training.py",
+     "np.linspace(0, len(images.held_out) - 1, count).round().astype(int)", "np.arange(count)",
+     CALLBACK_OPTIONS),
+    ("network-ema.keras holds the raw weights", "app/training.py",
+     'model.export_network("ema"', 'model.export_network("raw"',
+     "test_training.py::test_the_network_to_ship_holds_the_last_average"),
+    ("no label is dropped in training", "ddpm.py",
+     "< self.label_dropout", "< 0.0",
+     "test_ddpm.py::test_a_share_of_the_labels_is_dropped_in_training"),
+    ("images get class 0 unless told otherwise", "ddpm.py",
+     "np.arange(start, start + num_images) % self.num_classes", "np.zeros(num_images, int)",
+     "test_ddpm.py::test_images_get_the_classes_in_turn_unless_told_otherwise"),
+    ("validation leaves out the last batch", "ddpm.py",
+     "for start in range(0, len(images), batch_size):",
+     "for start in range(0, len(images) - batch_size + 1, batch_size):",
+     "test_ddpm.py::test_evaluate_is_the_same_at_every_call_and_batch_size"),
+    ("guidance goes the other way", "ddpm.py",
+     "guidance_scale * (with_label - without)", "guidance_scale * (without - with_label)",
+     "test_ddpm.py::test_guidance_is_linear_in_the_two_predictions"),
+    # data
+    ("flips are ignored", "data/stream.py", "if flip:", "if False:",
+     "data/test_stream.py::test_flip_mirrors_left_and_right"),
+    ("images are turned upside down", "data/stream.py",
+     "tf.reverse(x, axis=[2])", "tf.reverse(x, axis=[1])",
+     "data/test_stream.py::test_flip_mirrors_left_and_right"),
+    ("the order of images ignores the seed", "data/stream.py",
+     "tf.constant([seed, 0], tf.int64)", "tf.constant([0, 0], tf.int64)",
+     "data/test_stream.py::test_seeds_give_other_orders_and_epochs_are_uniform"),
+    ("a stream is resumed a step late", "data/stream.py",
+     "start_step * batch_size", "(start_step + 1) * batch_size",
+     "data/test_stream.py::test_batch_depends_on_seed_and_step_alone"),
+    ("the held-out part is taken from the first class", "data/split.py",
+     "random.permutation(members)[:number]", "random.permutation(groups.size)[:number]",
+     "data/test_split.py::test_shares_are_rounded_by_the_largest_remainder"),
+    # averages
+    ("ema means the first average", "ema/model.py",
+     "return self.weight_sets[-1]", "return self.weight_sets[min(1, len(self.weight_sets) - 1)]",
+     "test_ema.py::test_weight_sets_and_their_names"),
+    ("an average moves at every micro-batch", "ema/averages.py",
+     "tf.cond(usable, lambda: self._count(strategy, weights), lambda: None)",
+     "self._count(strategy, weights)",
+     "test_ema.py::test_a_step_that_was_not_made_changes_nothing"),
+    # quality
+    ("precision and recall are swapped", "quality/evaluation.py",
+     'result["precision"], result["recall"] =', 'result["recall"], result["precision"] =', METRICS),
+    ("the distance to held-out images is that to the others", "quality/evaluation.py",
+     "distance(held_out, generated)", "distance(real, generated)", METRICS),
+    ("features leave out the last batch", "quality/extractors/base.py",
+     "range(0, len(images), self.batch_size)",
+     "range(0, len(images) - self.batch_size + 1, self.batch_size)",
+     "test_quality_evaluation.py::test_array_and_function_give_the_same_features"),
+)]
+# fmt: on
+
+
+def main(words):
+    chosen = [f for f in FAULTS if all(word in f"{f.name} {f.path}" for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy / name)
+        import_what_takes_long(copy)
+        if run_tests(copy, {fault.test for fault in chosen}):
+            sys.exit("These tests fail without a fault; see above.")
+        missed = [fault for fault in chosen if not is_found(copy, fault)]
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} faults are found.")
+    sys.exit(bool(missed))
+
+
+def import_what_takes_long(copy):
+    """Once, before the tests are run in forked processes; nothing of this package."""
+    os.environ |= {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")}
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "MPLBACKEND": "Agg"}
+    sys.dont_write_bytecode = True  # a fault may have the size and the second of the right code
+    sys.path[:] = [str(copy), *(path for path in sys.path if Path(path) != Path(__file__).parent)]
+    import keras  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import pytest  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+
+
+def is_found(copy, fault):
+    """Whether the test fails with the fault in the code; says so."""
+    file = copy / "ddpm_keras" / fault.path
+    right = file.read_text(encoding="utf-8")
+    if right.count(fault.right) != 1:
+        print(f"STALE  {fault.name}: {fault.path} holds it {right.count(fault.right)} times")
+        return False
+    file.write_text(right.replace(fault.right, fault.wrong), encoding="utf-8")
+    found = run_tests(copy, [fault.test], quietly=True) == 1
+    file.write_text(right, encoding="utf-8")
+    print(f"{'found ' if found else 'MISSED'} {fault.name} ({fault.test})", flush=True)
+    return found
+
+
+def run_tests(copy, tests, quietly=False):
+    """The exit status of pytest in a process of its own: 0 passed, 1 failed."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    os.chdir(copy)
+    if quietly:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider"]
+    os._exit(pytest.main([*options, *(f"tests/{test}" for test in sorted(tests))]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
