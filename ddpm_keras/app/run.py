@@ -12,8 +12,6 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import numpy as np
-
 from .. import files
 from ..errors import UsageError
 from . import invocation
@@ -97,7 +95,7 @@ class Run:
             config = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise _damaged(path, error) from None
-        if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+        if not isinstance(config, dict):
             raise _damaged(path, "it holds no options")
         return config
 
@@ -108,11 +106,13 @@ class Run:
         Raises:
             UsageError: config.json is damaged, or of another version.
         """
-        config = self.config
+        values, path = self.config.get("options"), self.path / "config.json"
+        if not isinstance(values, dict):
+            raise _damaged(path, "it holds no options")
         try:
-            return stored_options(config["options"])
+            return stored_options(values)
         except UsageError as error:
-            raise _damaged(self.path / "config.json", str(error).rstrip(".")) from None
+            raise _damaged(path, str(error).rstrip(".")) from None
 
     @property
     def data(self):
@@ -252,6 +252,8 @@ class Run:
         """
         if not self.trajectory.is_file():
             return {}
+        import numpy as np
+
         try:
             with np.load(self.trajectory, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
