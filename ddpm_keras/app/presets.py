@@ -1,6 +1,6 @@
 """Settings to start from, by name: what each changes of the defaults in `options`."""
 
-from ..data import idx
+import os
 
 # What the published configurations share (Ho et al. 2020, appendix B).
 _PUBLISHED = {
@@ -78,6 +78,9 @@ def preset_of(dataset, image_size=0):
     """
     if dataset in PRESETS:
         return dataset
-    if image_size in (0, 28) and idx.image_size(dataset) == (28, 28):
-        return "mnist"
+    if image_size in (0, 28) and os.path.isdir(dataset):
+        from ..data import idx  # and with it NumPy, which --help can do without
+
+        if idx.image_size(dataset) == (28, 28):
+            return "mnist"
     return _PRESET_OF_DATASET.get(dataset, "images")
