@@ -3,6 +3,7 @@
 All of it is said before TensorFlow is loaded, from the options and the run's config.json alone.
 """
 
+import os
 from pathlib import Path
 
 from .. import choices, files, names
@@ -48,7 +49,7 @@ def _check_data_options(options, given):
             f"--data-dir is for data sets of TensorFlow Datasets, not for {options.dataset}; "
             "leave it out."
         )
-    if "unreadable" in given and not Path(options.dataset).is_dir():
+    if "unreadable" in given and not os.path.isdir(_path(options.dataset)):
         raise UsageError(
             f"--unreadable is for a folder of images, not for {options.dataset}; leave it out."
         )
@@ -56,9 +57,14 @@ def _check_data_options(options, given):
 
 def _is_local(dataset):
     """Whether a data set is built in, a file or a folder."""
+    return not _path(dataset) or os.path.exists(_path(dataset))
+
+
+def _path(dataset):
+    """The path that the name of a data set may be, or "" of one that is built in."""
     from ..data import BUILT_IN
 
-    return dataset in BUILT_IN or Path(dataset).exists()
+    return "" if dataset in BUILT_IN else os.path.expanduser(dataset)
 
 
 def most_steps(sampler, timesteps):

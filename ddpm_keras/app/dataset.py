@@ -107,7 +107,7 @@ def _place(run, options, path):
     """Where images that were at `path` are now; it may be as well where they were said to be."""
     if path is None:
         return options.dataset
-    for place in (Path(path), Path(options.dataset)):
+    for place in (Path(str(path)), Path(options.dataset)):
         if place.exists():
             return place  # as a path, so that it is not taken for the name of a set
     raise UsageError(

@@ -26,13 +26,7 @@ SNAPSHOT_WIDTHS = (0.05, 0.10)
 
 def load_data(options, run):
     """The images that the options name, or those of a run that is continued."""
-    images = dataset.of_run(run, options) if options.resume else dataset.load(options)
-    if options.conditional and images.untrained_classes:
-        raise UsageError(
-            f"There is no image to train on of {few(images.untrained_classes)} in "
-            f"{shown(options.dataset)}; add some, or leave out --conditional."
-        )
-    return images
+    return dataset.of_run(run, options) if options.resume else dataset.load(options)
 
 
 def averages(options):
@@ -85,6 +79,11 @@ def check(options, given, images):
     """
     if options.conditional and images.num_classes is None:
         raise UsageError(f"{options.dataset} has no classes to learn; leave out --conditional.")
+    if options.conditional and images.untrained_classes:
+        raise UsageError(
+            f"There is no image to train on of {few(images.untrained_classes)} in "
+            f"{shown(options.dataset)}; add some, or leave out --conditional."
+        )
     most = len(images.held_out)
     if "validation_images" in given and options.validation_images > most:
         raise UsageError(

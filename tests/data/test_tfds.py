@@ -19,9 +19,12 @@ def tfds():
         return pytest.importorskip("tensorflow_datasets")
 
 
+CONFIGS = ("split", "whole", "unlabelled")
+
+
 @pytest.fixture(scope="module")
 def scans(tfds, tmp_path_factory):
-    """A real data set on disk: 60 digits as PNG records, with and without a test split."""
+    """A data set on disk: 60 digits as PNG records, some configurations with a test split."""
     source = load_digits()
 
     class ScanConfig(tfds.core.BuilderConfig):
@@ -31,7 +34,7 @@ def scans(tfds, tmp_path_factory):
         """Sixty scanned digits."""
 
         VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [ScanConfig(name="split"), ScanConfig(name="whole")]
+        BUILDER_CONFIGS = [ScanConfig(name=name) for name in CONFIGS]
 
         def _info(self):
             features = {
@@ -53,10 +56,11 @@ def scans(tfds, tmp_path_factory):
         def _generate_examples(self, first, last):
             for i in range(first, last):
                 image = np.round(source.images[i] * 255 / 16).astype(np.uint8)[..., None]
-                yield i, {"image": image, "label": int(source.target[i])}
+                is_labelled = self.builder_config.name != "unlabelled" or i < 40
+                yield i, {"image": image, "label": int(source.target[i]) if is_labelled else -1}
 
     folder = tmp_path_factory.mktemp("tfds")
-    for config in ("split", "whole"):
+    for config in CONFIGS:
         TinyScans(config=config, data_dir=folder).download_and_prepare()
     return folder
 
@@ -159,6 +163,12 @@ def lose_records(path):
 
 
 SHARD = "tiny_scans-test.tfrecord-00000-of-00001"
+
+
+def test_tfds_labels_that_stand_for_none_are_no_classes(scans):
+    loaded = data.load("tiny_scans/unlabelled", data_dir=scans)
+    assert loaded.num_classes is None and loaded.train_labels is None
+    assert len(loaded.train) == 40 and "label -1" in loaded.notes[0]
 
 
 DAMAGED = {
