@@ -78,7 +78,7 @@ def preset_of(dataset, image_size=0):
     """
     if dataset in PRESETS:
         return dataset
-    if image_size in (0, 28) and os.path.isdir(dataset):
+    if image_size in (0, 28) and os.path.isdir(os.path.expanduser(dataset)):
         from ..data import idx  # and with it NumPy, which --help can do without
 
         if idx.image_size(dataset) == (28, 28):
