@@ -34,11 +34,11 @@ def main(argv):
 
     for run in runs:
         with console.input_errors():
-            record = evaluation.evaluate_run(run, options, invocation.command_again(argv))
-        print(f"\n{run.path}\n{evaluation.table(record)}")
-        print(f"Report: {report.write(run.path)}")
+            evaluations = evaluation.evaluate_run(run, options, invocation.command_again(argv))
+        print(f"\n{run.path}\n{evaluation.table(evaluations)}")
+        print(f"Report: {report.write(run)}")
     if len(runs) > 1:
-        print(f"Comparison: {report.write_comparison([run.path for run in runs])}")
+        print(f"Comparison: {report.write_comparison(runs)}")
     return 0
 
 
@@ -47,7 +47,7 @@ def compare_folders(options):
     from ddpm_keras.app import evaluation
 
     with console.input_errors():
-        print(evaluation.table(evaluation.evaluate_folders(options)))
+        print(evaluation.rows(evaluation.evaluate_folders(options)))
     return 0
 
 

@@ -68,15 +68,16 @@ def main(argv):
         from ddpm_keras.app import evaluation
 
         try:
-            record = evaluation.evaluate_run(run, None, invocation.command_again(argv), model, data)
+            again = invocation.command_again(argv)
+            evaluations = evaluation.evaluate_run(run, None, again, model, data)
         except KeyboardInterrupt:
             print(
                 "\nInterrupted; the model is saved. To go on:\n  "
                 + invocation.command("evaluate", run.path)
             )
             return console.INTERRUPTED
-        print(evaluation.table(record))
-        report.write(run.path)
+        print(evaluation.table(evaluations))
+        report.write(run)
     print(training.next_steps(run))
     return 0
 

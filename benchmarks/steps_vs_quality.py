@@ -74,13 +74,13 @@ def row(model, weights, sampler, extractor, real, options):
     for seed in range(options.seeds):
         features = extractor(model.sample(options.num_images, seed=seed, **draw))
         results.append(quality.evaluate_features(real["train"], features, real["held_out"]))
-    fid, held_out, precision, recall = (
+    frechet, held_out, precision, recall = (
         np.array([result[key] for result in results])
-        for key in ("fid", "fid_held_out", "precision", "recall")
+        for key in ("frechet", "frechet_held_out", "precision", "recall")
     )
     steps = len(sampler.timesteps(model.schedule))
     return (
-        f"| `{sampler!r}` | {weights} | {steps} | {fid.mean():.2f} ± {fid.std():.2f} "
+        f"| `{sampler!r}` | {weights} | {steps} | {frechet.mean():.2f} ± {frechet.std():.2f} "
         f"| {held_out.mean():.2f} ± {held_out.std():.2f} "
         f"| {precision.mean():.3f} | {recall.mean():.3f} |"
     )

@@ -19,6 +19,7 @@ __all__ = [
     "UNet",
     "__version__",
     "callbacks",
+    "choices",
     "data",
     "ema",
     "interop",
@@ -44,7 +45,7 @@ def _in_a_command():
 
 
 if TYPE_CHECKING or not _in_a_command():
-    from . import callbacks, data, ema, interop, likelihood, noise, quality, samplers
+    from . import callbacks, choices, data, ema, interop, likelihood, noise, quality, samplers
     from .ddpm import DDPM
     from .ema import EMA, EMAModel, posthoc
     from .networks import UNet

@@ -11,6 +11,8 @@ import importlib
 
 PREDICTIONS = ("epsilon", "sample", "v")
 WEIGHTINGS = ("simple", "min_snr")
+SPACINGS = ("leading", "trailing", "linspace")  # which timesteps a sampler visits
+VARIANCES = ("fixed_large", "fixed_small")  # of the reverse process
 REFERENCES = ("train", "held-out")  # or a file of statistics
 # --precision: the Keras dtype policy; "auto" depends on the device.
 PRECISIONS = {

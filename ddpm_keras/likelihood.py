@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 import tensorflow as tf
 
-from . import noise, samplers
+from . import choices, noise, samplers
 
 _HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
 
@@ -127,10 +127,7 @@ def discretized_log_likelihood(x_start, mean, log_variance):
 
 
 def _model_log_variance(schedule, variance):
-    if variance not in samplers.VARIANCES:
-        raise ValueError(
-            f"Unknown variance {variance!r}; use one of {', '.join(samplers.VARIANCES)}."
-        )
+    choices.check("variance", variance, choices.VARIANCES)
     clipped = schedule.posterior_log_variance_clipped
     if variance == "fixed_small":
         return clipped

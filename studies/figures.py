@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
+from ddpm_keras import names
 from ddpm_keras.report import figures
 
 
@@ -18,8 +19,8 @@ def draw(study):
     makers = {
         "samples": _samples,
         "quality": _quality,
-        "validation-loss": lambda study: _curves(study, "val_loss_", "validation loss"),
-        "quality-curves": lambda study: _curves(study, "quality_", study["monitored"]),
+        "validation-loss": lambda study: _curves(study, "val_loss", "validation loss"),
+        "quality-curves": lambda study: _curves(study, "quality", study["monitored"]),
         "posthoc": _posthoc,
         "initial-share": _initial_share,
         "trajectory": _trajectory,
@@ -94,12 +95,12 @@ def _label_few(axis):
     axis.set_minor_formatter(NullFormatter())
 
 
-def _curves(study, prefix, label):
+def _curves(study, what, label):
     """Mean over the runs of each weight set, with the range of the runs as a band."""
     figure, axis = _axis(4.2)
     every = []
     for name in study["tracked"]:
-        found = [record.curve(f"{prefix}{name}") for record in study["records"]]
+        found = [record.curve(names.column(what, name)) for record in study["records"]]
         if not all(len(steps) for steps, _ in found):
             continue
         steps, values = found[0][0], np.stack([values for _, values in found])
@@ -130,7 +131,7 @@ def _posthoc(study):
     axis.errorbar(
         curve["widths"], means, _whiskers(points), fmt="o-", capsize=4, label="synthesised"
     )
-    for name in ("raw", study["best"]):
+    for name in (names.RAW, study["best"]):
         look = figures.style(study["tracked"], name)
         level = study["quality"][name]["value"].mean
         axis.axhline(level, color=look["color"], linestyle="--", linewidth=1.2, label=name)

@@ -25,10 +25,11 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import figures  # noqa: E402
 
-from ddpm_keras import files  # noqa: E402
+from ddpm_keras import files, names  # noqa: E402
 from ddpm_keras.app import training  # noqa: E402
 from ddpm_keras.app.options import TrainOptions  # noqa: E402
 from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.quality import verdict  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
 
 RESULTS = ROOT / "docs" / "study"
@@ -46,10 +47,9 @@ MEASURES = (
     *("final", "variation", "relative_variation", "share_above_raw"),
     *("steps_to_10_percent", "steps_to_2_percent", "steps_to_best_raw"),
 )
-VERDICTS = ("better", "worse", "undecided")
 # Other metrics of evaluation.json: title, and whether higher is better.
 OTHERS = {
-    "fid_held_out": ("distance to held-out images", False),
+    "frechet_held_out": ("distance to held-out images", False),
     "kid": ("KID", False),
     "precision": ("precision", True),
     "recall": ("recall", True),
@@ -100,14 +100,14 @@ def run(dataset, root):
             call(
                 ["python", "train.py", "--resume", "--run-dir", str(state.path)] if begun else train
             )
-        if not measured(state.read_evaluation() or {}):
+        if not measured(state.read_evaluations()):
             call(evaluate)
 
 
-def measured(evaluation):
-    """Whether every tracked average and every width is in evaluation.json."""
-    names = evaluation.get("weights", {})
-    return "raw" in names and {f"posthoc_sigma_{float(w):g}" for w in WIDTHS} <= set(names)
+def measured(evaluations):
+    """Whether the raw weights and every width are in evaluation.json, measured in one way."""
+    wanted = {names.RAW, *(names.of_width(width) for width in WIDTHS)}
+    return evaluations is not None and wanted <= set(evaluations.current.weights)
 
 
 def call(command):
@@ -137,7 +137,7 @@ def collect(root, out):
 def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
-    record = analysis.RunRecord(source.path)
+    record = analysis.RunRecord(source)
     thin_path(record, target.path / "trajectory.npz")
     shutil.rmtree(target.samples, ignore_errors=True)
     target.samples.mkdir()
@@ -147,7 +147,7 @@ def thin(source, target):
     for name in ("config.json", "evaluation.json"):
         shutil.copyfile(source.path / name, target.path / name)
     rows = record.history
-    whole = [any(key.startswith(("val_loss_", "quality_")) for key in row) for row in rows]
+    whole = [any(map(evaluated, row)) for row in rows]
     columns = dict.fromkeys(key for row in rows for key in row)
     target.write_history(
         [
@@ -158,11 +158,20 @@ def thin(source, target):
     return target.path
 
 
+def evaluated(column):
+    """Whether a column is measured at evaluations only."""
+    what, _ = names.parse_column(column) or (None, None)
+    return what in ("val_loss", "quality", "quality_kid")
+
+
 def thin_path(record, path):
     """Writes at most `PATH_RECORDS` records of the path of the weights, as float16."""
     steps, sketches = record.trajectory()
     kept = np.unique(np.linspace(0, len(steps) - 1, PATH_RECORDS).round().astype(int))
-    arrays = {f"sketch_{name}": sketch[kept].astype("float16") for name, sketch in sketches.items()}
+    arrays = {
+        names.column("sketch", name): sketch[kept].astype("float16")
+        for name, sketch in sketches.items()
+    }
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, step=steps[kept], **arrays)
 
@@ -176,7 +185,9 @@ def read(results=RESULTS):
     Raises:
         SystemExit: runs of one data set differ by more than the seed.
     """
-    records = [analysis.RunRecord(path.parent) for path in sorted(results.glob("*/config.json"))]
+    records = [
+        analysis.RunRecord(Run(path.parent)) for path in sorted(results.glob("*/config.json"))
+    ]
     by_dataset = {}
     for record in records:
         by_dataset.setdefault(record.config["options"]["dataset"], []).append(record)
@@ -194,17 +205,15 @@ def describe(records):
     """
     first = records[0]
     options = TrainOptions(**first.config["options"])
-    decays = {f"ema_{k}": decay for k, decay in training.averages(options).decays.items()}
-    tracked = ("raw", *decays)
-    quality = table(records, tracked, lambda record: record.distances())
+    averages = training.averages(options).decays
+    decays = {names.average(name): decay for name, decay in averages.items()}
+    tracked = (names.RAW, *decays)
+    quality = rows_of(analysis.quality_across_seeds(records), tracked)
     if missing := set(tracked) - set(quality):
         sys.exit(f"{first.path} is not evaluated for {', '.join(sorted(missing))}.")
-    if len(records) == 1:
-        for name, row in quality.items():
-            row["gain"] = within_run(first.evaluation["differences"].get(name))
     best = min(decays, key=lambda name: quality[name]["value"].mean)
     shares = {name: decay.initial_share(options.steps) for name, decay in decays.items()}
-    verdicts = {name: verdict(quality[name]["gain"]) for name in decays}
+    verdicts = {name: analysis.outcome(quality[name]["gain"]) for name in decays}
     return {
         "records": records,
         "config": first.config,
@@ -212,7 +221,7 @@ def describe(records):
         "count": len(records),
         "seeds": [record.config["options"]["seed"] for record in records],
         "evaluation": first.evaluation,
-        "drawn": first.evaluation["weights"]["raw"],
+        "drawn": first.evaluation.weights[names.RAW],
         "metric": first.metric,
         "monitored": first.monitored,
         "decays": decays,
@@ -224,17 +233,18 @@ def describe(records):
         "quality": quality,
         "best": best,
         "verdicts": verdicts,
-        "by_verdict": {v: [n for n in decays if verdicts[n] == v] for v in VERDICTS},
+        "worse": [name for name in decays if verdicts[name] == verdict.WORSE],
+        "unclear": [n for n in decays if verdicts[n] in (verdict.CHANCE, verdict.UNDECIDED)],
         "others": {key: other_metric(records, tracked, best, key) for key in OTHERS},
-        "val_loss": curves(records, tracked, "val_loss_"),
-        "during": curves(records, tracked, "quality_"),
+        "val_loss": curves(records, tracked, "val_loss"),
+        "during": curves(records, tracked, "quality"),
         "evaluations": {
-            "val_loss": len(first.curve("val_loss_raw")[0]),
-            "during": len(first.curve("quality_raw")[0]),
+            "val_loss": len(first.curve(names.column("val_loss", names.RAW))[0]),
+            "during": len(first.curve(names.column("quality", names.RAW))[0]),
         },
         "posthoc": posthoc(records, best),
         "path": {
-            key: table(records, tracked, lambda record, key=key: last(record.curves(f"{key}_")))
+            key: table(records, tracked, lambda record, key=key: last(record.curves(key)))
             for key in ("relative_distance", "cosine")
         },
         "explained": sum(analysis.principal_plane(first.trajectory()[1])[1]),
@@ -258,21 +268,14 @@ def training_loss(records):
     }
 
 
-def within_run(difference):
-    """Raw minus average with the interval over noise that one run's evaluation has, or None."""
-    if difference is None:
-        return None
-    return analysis.Interval(-difference["fid"], -difference["high"], -difference["low"], 1)
-
-
-def other_metric(records, names, best, key):
+def other_metric(records, tracked, best, key):
     """Another metric of evaluation.json, and whether the best average is better in it."""
-    rows = table(records, names, lambda record: record.distances(key))
+    rows = table(records, tracked, lambda record: record.measured(key))
     if best not in rows:
         return None
     title, higher_is_better = OTHERS[key]
     gain = rows[best]["gain"]
-    found = verdict(gain)
+    found = analysis.outcome(gain)
     if gain.low is None:  # one training: by the sign alone, and the text says so
         found = "better" if gain.mean > 0 else "worse"
     if higher_is_better:
@@ -280,36 +283,30 @@ def other_metric(records, names, best, key):
     return {"title": title, "rows": rows, "verdict": found}
 
 
-def table(records, names, numbers):
+def table(records, tracked, numbers):
     """Weight set -> its mean over the runs and raw minus it, both as `analysis.Interval`s."""
-    found = analysis.across_seeds(records, numbers)
-    return {n: {"value": found[n][0], "gain": found[n][1]} for n in names if n in found}
+    return rows_of(analysis.across_seeds(records, numbers), tracked)
 
 
-def curves(records, names, prefix):
+def rows_of(found, tracked):
+    """The tracked weight sets of a table over seeds, by what the templates call its columns."""
+    return {n: {"value": found[n][0], "gain": found[n][1]} for n in tracked if n in found}
+
+
+def curves(records, tracked, what):
     """Stability of the curves: measure -> weight set -> value and gain (`table`)."""
 
     def measure(key):
         def numbers(record):
-            summaries = analysis.stability_table(record, prefix)
+            summaries = analysis.stability_table(record, what)
             known = {name: getattr(summary, key) for name, summary in summaries.items()}
-            if key == "steps_to_best_raw" and "raw" in summaries:
-                known["raw"] = summaries["raw"].best_step
+            if key == "steps_to_best_raw" and names.RAW in summaries:
+                known[names.RAW] = summaries[names.RAW].best_step
             return {name: value for name, value in known.items() if value is not None}
 
-        return table(records, names, numbers)
+        return table(records, tracked, numbers)
 
     return {key: measure(key) for key in MEASURES}
-
-
-def verdict(gain):
-    """What a paired difference raw minus average shows: "better", "worse" or "undecided".
-
-    Without an interval (one run) nothing is decided.
-    """
-    if gain is None or gain.low is None or gain.low <= 0 <= gain.high:
-        return "undecided"
-    return "better" if gain.mean > 0 else "worse"
 
 
 def equal_decays(decays, steps):
@@ -334,14 +331,14 @@ def posthoc(records, best):
     means = np.array([point.mean for point in points])
     lowest = int(means.argmin())
     at_lowest = [distances[lowest] for _, distances in found]
-    levels = {name: [r.distances()[name] for r in records] for name in ("raw", best)}
+    levels = {name: [r.measured()[name] for r in records] for name in (names.RAW, best)}
     return {
         "widths": [float(width) for width in widths],
         "points": points,
         "optimum": analysis.optimum(widths, means),
         "at_end": lowest in (0, len(points) - 1),
         "lowest": lowest,
-        "gains": {n: analysis.paired_difference(v, at_lowest) for n, v in levels.items()},
+        "gains": {n: analysis.interval_of_differences(v, at_lowest) for n, v in levels.items()},
     }
 
 
@@ -357,10 +354,10 @@ def estimate(found, form=".2f"):
     return f"{found.mean:{form}} ({found.low:{form}} to {found.high:{form}})"
 
 
-def listing(names):
+def listing(called):
     """Names in code letters, joined by commas and "and"."""
-    names = [f"`{name}`" for name in names]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    code = [f"`{name}`" for name in called]
+    return " and ".join([", ".join(code[:-1]), code[-1]] if len(code) > 1 else code)
 
 
 def environment():
@@ -372,7 +369,7 @@ def environment():
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    found.filters |= {"estimate": estimate, "listing": listing, "verdict": verdict}
+    found.filters |= {"estimate": estimate, "listing": listing, "outcome": analysis.outcome}
     found.globals |= {
         "definitions": stability.DEFINITIONS,
         "stale_share": STALE,

@@ -6,6 +6,8 @@ import json
 import numpy as np
 from PIL import Image
 
+from ddpm_keras import names, quality
+
 DECAYS = {"ema_0.99": 0.99, "ema_0.999": 0.999}
 
 
@@ -13,17 +15,17 @@ def make_run(path, seed=0, averages_win=True, evaluated=True, epochs=4, decays=N
     """Writes a run directory of `epochs` epochs of 100 steps, and returns its path."""
     random = np.random.RandomState(seed)
     decays = DECAYS if decays is None else decays
-    names = ["raw", *decays]
-    level = {name: 1.0 for name in names}
+    tracked = ["raw", *decays]
+    level = {name: 1.0 for name in tracked}
     if averages_win:
-        level = {name: 1 / (1 + i) for i, name in enumerate(names)}
+        level = {name: 1 / (1 + i) for i, name in enumerate(tracked)}
     path.mkdir(parents=True, exist_ok=True)
     (path / "samples").mkdir(exist_ok=True)
     _write_config(path, seed, decays, epochs, options)
     _write_history(path, random, decays, level, epochs)
     _write_trajectory(path, random, decays, epochs)
     for epoch in range(1, epochs + 1):
-        for name in names:
+        for name in tracked:
             pixels = random.randint(0, 256, (16, 16, 3), np.uint8)
             picture = Image.fromarray(pixels).resize((160, 160), Image.Resampling.NEAREST)
             picture.save(path / "samples" / f"epoch-{epoch:04d}-{name}.png")
@@ -91,38 +93,39 @@ def _write_trajectory(path, random, decays, epochs):
 
 
 def _write_evaluation(path, random, level):
-    weights = {
-        name: {
-            "fid": 8 * value + 0.1 * random.rand(),
-            "fid_held_out": 9 * value,
-            "kid": 0.01 * value,
-            "kid_std": 0.001,
-            "precision": 0.8,
-            "recall": 0.7,
-            "num_images": 1437,
-            "extractor": "digits classifier",
-            "sampler": "DDIM, 50 steps",
-            "seed": 0,
-        }
-        for name, value in level.items()
-    }
-    for width in (0.05, 0.1, 0.15, 0.2):
-        distance = 3 + 100 * (width - 0.1) ** 2
-        weights[f"posthoc_sigma_{width:g}"] = weights["raw"] | {"fid": distance}
+    distances = {name: 8 * value + 0.1 * random.rand() for name, value in level.items()}
     last = list(level)[-1]
-    difference = weights[last]["fid"] - weights["raw"]["fid"]
-    evaluation = {
-        "differences": {
-            last: {
-                "minus": "raw",
-                "fid": difference,
-                "low": difference - 0.5,
-                "high": difference + 0.5,
-            }
+    difference = distances[last] - distances["raw"]
+    found = quality.Difference(difference, difference - 0.5, difference + 0.5)
+    widths = {names.of_width(w): 3 + 100 * (w - 0.1) ** 2 for w in (0.05, 0.1, 0.15, 0.2)}
+    level = level | dict.fromkeys(widths, level["raw"])
+    write_evaluation(path, distances | widths, {last: found}, level)
+
+
+def write_evaluation(path, distances, differences=None, level=None):
+    """Writes an evaluation.json of these distances, and returns the `Evaluation`."""
+    level = level or dict.fromkeys(distances, 1.0)
+    evaluation = quality.Evaluation(
+        weights={
+            name: quality.Measurement(
+                frechet=float(value),
+                frechet_held_out=9 * level[name],
+                kid=0.01 * level[name],
+                kid_std=0.001,
+                precision=0.8,
+                recall=0.7,
+                num_images=1437,
+                extractor="digits classifier",
+                sampler="DDIM, 50 steps",
+                seed=0,
+            )
+            for name, value in distances.items()
         },
-        "reference": {"dataset": "digits", "split": "train", "num_images": 1437, "floor_fid": 3.0},
-        "metric": "Fréchet distance, digits classifier",
-        "weights": weights,
-        "step": 400,
-    }
-    (path / "evaluation.json").write_text(json.dumps(evaluation))
+        reference=quality.Reference("digits", "train", 1437, 360, floor_frechet=3.0),
+        metric="Fréchet distance, digits classifier",
+        differences=differences or {},
+        step=400,
+        command=f"python evaluate.py {path.name}",
+    )
+    evaluation.after(None).write(path / "evaluation.json")
+    return evaluation

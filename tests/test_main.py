@@ -116,6 +116,7 @@ def test_printed_commands_can_be_typed_as_they_stand(called, monkeypatch):
 
 def test_a_report_names_the_commands_as_the_run_was_called(tmp_path):
     from ddpm_keras import report
+    from ddpm_keras.app.run import Run
     from ddpm_keras.files import write_json
 
     for trained, command in (
@@ -125,5 +126,5 @@ def test_a_report_names_the_commands_as_the_run_was_called(tmp_path):
     ):
         run = tmp_path / "run"
         write_json(run / "config.json", {"command": trained, "options": {}, "data": {}})
-        page = report.write(run).read_text(encoding="utf-8")
+        page = report.write(Run.open(run)).read_text(encoding="utf-8")
         assert f"{command} {run}" in page

@@ -44,13 +44,13 @@ def test_import_registers_the_classes_whatever_the_order():
 
 
 def test_readme_shows_what_the_demo_printed():
-    import json
-
     from ddpm_keras.app import evaluation
+    from ddpm_keras.app.run import Run
 
-    record = json.loads((ROOT / "docs" / "demo" / "evaluation.json").read_text())
-    assert evaluation.table(record) in (ROOT / "README.md").read_text()
-    assert record["weights"]["raw"]["fid"] > 2 * record["weights"]["ema_0.999"]["fid"]
+    evaluations = Run(ROOT / "docs" / "demo").read_evaluations()
+    assert evaluation.table(evaluations) in (ROOT / "README.md").read_text()
+    weights = evaluations.current.weights
+    assert weights["raw"].frechet > 2 * weights["ema_0.999"].frechet
 
 
 def test_readme_tells_the_costs_that_the_benchmarks_printed():

@@ -235,7 +235,7 @@ def test_a_constant_column_is_refused_in_matrices_only():
     with pytest.raises(ValueError, match="`generated`"):
         frechet_distance(y, x)
     assert frechet_distance(FeatureStatistics.of(x), FeatureStatistics.of(y)) > 20
-    assert evaluate_features(y, x)["fid"] > 20
+    assert evaluate_features(y, x)["frechet"] > 20
 
 
 def test_other_bad_arguments_are_refused():
@@ -293,11 +293,11 @@ def test_a_distance_at_infinity_of_too_little_is_refused(arguments, words):
 def test_evaluation_of_features_has_every_number():
     real, held_out, generated = (gaussian(n, 6, n) for n in (120, 50, 80))
     result = evaluate_features(real, generated, held_out)
-    assert result["fid"] == frechet_distance(real, generated)
-    assert result["fid_held_out"] == frechet_distance(held_out, generated)
+    assert result["frechet"] == frechet_distance(real, generated)
+    assert result["frechet_held_out"] == frechet_distance(held_out, generated)
     assert (result["kid"], result["kid_std"]) == kernel_distance(real, generated, subset_size=40)
     assert (result["precision"], result["recall"]) == precision_recall(real, generated)
     assert result["num_images"] == 80
     from_file = evaluate_features(FeatureStatistics.of(real), generated)
-    assert from_file["fid"] == pytest.approx(result["fid"], rel=1e-12)
-    assert from_file["kid"] is from_file["precision"] is from_file["fid_held_out"] is None
+    assert from_file["frechet"] == pytest.approx(result["frechet"], rel=1e-12)
+    assert from_file["kid"] is from_file["precision"] is from_file["frechet_held_out"] is None

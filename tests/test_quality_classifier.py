@@ -162,7 +162,7 @@ def test_evaluation_of_images_names_the_extractor(digits, extractor, real):
         held_out,
         progress=lambda done, total: seen.append((done, total)),
     )
-    assert result["fid"] == frechet_distance(real, held_out[:300])
+    assert result["frechet"] == frechet_distance(real, held_out[:300])
     assert result["extractor"] == "digits classifier"
     assert result["metric"] == "Fréchet distance, digits classifier"
     assert result["num_images"] == 300

@@ -54,7 +54,7 @@ def test_every_weight_set_is_measured_on_the_same_noise(network, digits, initial
         features = Means()(images)
         expected = quality.evaluate_features(real, features, num_subsets=20)
         assert len(history[f"quality_{name}"]) == 2
-        assert history[f"quality_{name}"][-1] == pytest.approx(expected["fid"], rel=1e-6)
+        assert history[f"quality_{name}"][-1] == pytest.approx(expected["frechet"], rel=1e-6)
         assert history[f"quality_kid_{name}"][-1] == pytest.approx(expected["kid"], rel=1e-6)
     printed = capsys.readouterr().out
     assert "3 weight sets x 24 images every 1 epochs take about" in printed

@@ -1,16 +1,18 @@
 """Analysis of run directories against NumPy, SciPy and numbers worked out by hand."""
 
-import json
-
 import numpy as np
 import pytest
-from report_runs import make_run
+from report_runs import make_run, write_evaluation
 from scipy import stats
 
-from ddpm_keras.errors import UsageError
+from ddpm_keras.app.run import Run
 from ddpm_keras.report import analysis
 
 TRACKED = ("raw", "ema_0.99", "ema_0.999")
+
+
+def record_of(path):
+    return analysis.RunRecord(Run.open(path))
 
 
 def test_interval_is_students():
@@ -29,14 +31,14 @@ def test_interval_of_one_run_has_no_ends():
         analysis.interval([])
 
 
-def test_paired_difference_cancels_what_runs_share():
+def test_interval_of_differences_cancels_what_runs_share():
     shared = np.array([0.0, 100.0, -40.0])
-    found = analysis.paired_difference(shared + 3, shared + [1.0, 1.1, 0.9])
+    found = analysis.interval_of_differences(shared + 3, shared + [1.0, 1.1, 0.9])
     test = stats.ttest_rel(shared + 3, shared + [1.0, 1.1, 0.9])
     low, high = test.confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high))
     with pytest.raises(ValueError, match="same runs"):
-        analysis.paired_difference([1.0], [1.0, 2.0])
+        analysis.interval_of_differences([1.0], [1.0, 2.0])
 
 
 def test_principal_plane_recovers_a_planar_path():
@@ -53,11 +55,11 @@ def test_principal_plane_recovers_a_planar_path():
 
 
 def test_record_reads_a_run(tmp_path):
-    record = analysis.RunRecord(make_run(tmp_path / "one"))
+    record = record_of(make_run(tmp_path / "one"))
     assert record.weight_sets[:3] == TRACKED
     assert all(name.startswith("posthoc_sigma_") for name in record.weight_sets[3:])
     assert record.last_step == 400 and len(record.curve("loss")[0]) == 40
-    steps, values = record.curves("val_loss_")["ema_0.99"]
+    steps, values = record.curves("val_loss")["ema_0.99"]
     assert steps.tolist() == [100, 200, 300, 400] and len(values) == 4
     assert record.initial_share("ema_0.99") == pytest.approx(0.99**400, rel=1e-9)
     assert record.initial_share("raw") is None
@@ -66,21 +68,17 @@ def test_record_reads_a_run(tmp_path):
 
 
 def test_record_of_a_bare_run(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    record = analysis.RunRecord(tmp_path)
+    (tmp_path / "config.json").write_text('{"options": {}}')
+    record = record_of(tmp_path)
     assert record.weight_sets == ("raw",) and record.last_step == 0
     assert record.trajectory() is None and record.pictures() == {}
-    assert analysis.verdict(record).weights is None
+    assert record.evaluation is None and record.verdict.outcome == "undecided"
+    assert analysis.by_validation_loss(record) == {}
     assert analysis.loss_stability(record)["variance"] is None
 
 
-def test_not_a_run(tmp_path):
-    with pytest.raises(UsageError, match="not a run directory"):
-        analysis.RunRecord(tmp_path)
-
-
 def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
-    record = analysis.RunRecord(make_run(tmp_path / "one", epochs=30))
+    record = record_of(make_run(tmp_path / "one", epochs=30))
     assert list(record.pictures(most=4)) == [1, 11, 20, 30]
     assert len(record.pictures()) == 24 and list(record.pictures(most=1)) == [30]
     for paths in record.pictures().values():
@@ -90,67 +88,25 @@ def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
 def test_pictures_leave_out_weight_sets_that_are_not_at_every_epoch(tmp_path):
     path = make_run(tmp_path / "one")
     (path / "samples" / "epoch-0002-ema_0.99.png").unlink()
-    pictures = analysis.RunRecord(path).pictures()
+    pictures = record_of(path).pictures()
     assert all(set(paths) == {"raw", "ema_0.999"} for paths in pictures.values())
 
 
-def test_verdict_prefers_quality(tmp_path):
-    found = analysis.verdict(analysis.RunRecord(make_run(tmp_path / "one")))
-    assert found.weights == "ema_0.999" and found.by == "quality" and found.clear
-    assert found.gain == pytest.approx(found.raw / found.value) and 2.5 < found.gain < 3.5
+def test_validation_loss_is_ordered(tmp_path):
+    record = record_of(make_run(tmp_path / "one", evaluated=False))
+    assert list(analysis.by_validation_loss(record)) == ["ema_0.999", "ema_0.99", "raw"]
 
 
-def test_verdict_without_evaluation_uses_validation_loss(tmp_path):
-    record = analysis.RunRecord(make_run(tmp_path / "one", evaluated=False))
-    assert analysis.verdict(record).by == "validation loss"
-
-
-def change_evaluation(path, distances, **others):
-    evaluation = json.loads((path / "evaluation.json").read_text()) | others
-    rows = evaluation["weights"]
-    evaluation["weights"] = {k: rows[k] | {"fid": value} for k, value in distances.items()}
-    (path / "evaluation.json").write_text(json.dumps(evaluation))
-
-
-@pytest.mark.parametrize(
-    ("average", "differences", "clear"),
-    [
-        (3.9, {}, False),
-        (3.0, {}, True),
-        (3.9, {"ema_0.99": {"fid": -0.1, "low": -0.15, "high": -0.05}}, True),
-        (3.0, {"ema_0.99": {"fid": -1.0, "low": -2.5, "high": 0.5}}, False),
-    ],
-)
-def test_gain_is_clear_if_its_interval_says_so(tmp_path, average, differences, clear):
+def test_posthoc_curve_reads_the_widths(tmp_path):
     path = make_run(tmp_path / "one")
-    numbers = {"raw": 4.0, "ema_0.99": average, "ema_0.999": 5.0}
-    change_evaluation(path, numbers, differences=differences)
-    found = analysis.verdict(analysis.RunRecord(path))
-    assert found.weights == "ema_0.99" and found.clear is clear
-
-
-def test_posthoc_curve_collects_evaluations_that_compare(tmp_path):
-    path = make_run(tmp_path / "one")
-    row = analysis.RunRecord(path).evaluation["weights"]["raw"]
-    earlier = {"metric": "Fréchet distance, digits classifier", "step": 400}
-    added = [
-        earlier | {"weights": {"posthoc_sigma_0.12": row | {"fid": 2.5}}},
-        earlier | {"weights": {"posthoc_sigma_0.13": row | {"fid": 2.5, "num_images": 10}}},
-        earlier | {"step": 300, "weights": {"posthoc_sigma_0.14": row | {"fid": 2.5}}},
-        earlier | {"metric": "FID", "weights": {"posthoc_sigma_0.16": row | {"fid": 2.5}}},
-    ]
-    names = {name: each["fid"] for name, each in json_weights(path).items()}
-    change_evaluation(path, names, evaluations=added)
-    widths, distances = analysis.posthoc_curve(analysis.RunRecord(path))
-    assert widths.tolist() == [0.05, 0.1, 0.12, 0.15, 0.2] and distances[2] == 2.5
-
-
-def json_weights(path):
-    return json.loads((path / "evaluation.json").read_text())["weights"]
+    widths, distances = analysis.posthoc_curve(record_of(path))
+    assert widths.tolist() == [0.05, 0.1, 0.15, 0.2] and distances[1] == 3
+    write_evaluation(path, {"raw": 4.0, "posthoc_sigma_0.1": 3.0, "posthoc_ema_0.9": 2.0})
+    assert analysis.posthoc_curve(record_of(path)) is None
 
 
 def test_stability_table_compares_with_raw(tmp_path):
-    table = analysis.stability_table(analysis.RunRecord(make_run(tmp_path / "one")), "val_loss_")
+    table = analysis.stability_table(record_of(make_run(tmp_path / "one")), "val_loss")
     assert table["raw"].share_above_raw is None
     assert table["ema_0.999"].share_above_raw == 0
     assert table["ema_0.999"].steps_to_best_raw <= 400
@@ -159,7 +115,7 @@ def test_stability_table_compares_with_raw(tmp_path):
 def test_groups_are_runs_alike_but_for_the_seed(tmp_path):
     paths = [make_run(tmp_path / f"c{s}", seed=s) for s in range(3)]
     paths += [make_run(tmp_path / f"w{s}", seed=s, ema_schedule="warmup") for s in range(2)]
-    records = [analysis.RunRecord(path) for path in paths]
+    records = [record_of(path) for path in paths]
     found = analysis.groups(records)
     assert {label: len(runs) for label, runs in found.items()} == {
         "ema_schedule=constant": 3,
@@ -169,10 +125,10 @@ def test_groups_are_runs_alike_but_for_the_seed(tmp_path):
 
 
 def test_across_seeds_pairs_raw_with_each_average(tmp_path):
-    records = [analysis.RunRecord(make_run(tmp_path / str(s), seed=s)) for s in range(3)]
-    table = analysis.across_seeds(records, lambda record: record.distances())
-    raw = [record.distances()["raw"] for record in records]
-    best = [record.distances()["ema_0.999"] for record in records]
+    records = [record_of(make_run(tmp_path / str(s), seed=s)) for s in range(3)]
+    table = analysis.across_seeds(records, lambda record: record.measured())
+    raw = [record.measured()["raw"] for record in records]
+    best = [record.measured()["ema_0.999"] for record in records]
     assert table["raw"] == (analysis.interval(raw), None)
     assert table["ema_0.999"] == (
         analysis.interval(best),

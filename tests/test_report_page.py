@@ -12,10 +12,11 @@ from importlib import resources
 
 import pytest
 from PIL import Image
-from report_runs import make_run
+from report_runs import make_run, write_evaluation
 
 from ddpm_keras import report
-from ddpm_keras.errors import UsageError
+from ddpm_keras.app.run import Run
+from ddpm_keras.quality import Difference
 from ddpm_keras.report import analysis, figures, page
 
 
@@ -26,7 +27,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(run):
-    return report.write(run)
+    return report.write(Run.open(run))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("several")
     runs = [make_run(folder / f"constant-{seed}", seed=seed) for seed in range(3)]
     runs += [make_run(folder / f"warmup-{s}", seed=s, ema_schedule="warmup") for s in range(2)]
-    return report.write_comparison(runs, folder / "comparison.html")
+    return report.write_comparison(map(Run.open, runs), folder / "comparison.html")
 
 
 class Elements(html.parser.HTMLParser):
@@ -59,20 +60,13 @@ class Elements(html.parser.HTMLParser):
             self.texts[name] = self.texts.get(name, "") + data
 
 
-def change(path, **changes):
-    """Writes other distances into a run's evaluation.json."""
-    file = path / "evaluation.json"
-    evaluation = json.loads(file.read_text())
-    evaluation["weights"] = {
-        name: evaluation["weights"][name] | {"fid": value} for name, value in changes.items()
-    }
-    evaluation["differences"] = {}
-    file.write_text(json.dumps(evaluation))
+def record_of(path):
+    return analysis.RunRecord(Run.open(path))
 
 
 def summary(path):
     """The summary alone, without the time that figures take."""
-    return page._summary(analysis.RunRecord(path))
+    return page._summary(record_of(path))
 
 
 # What a page says
@@ -80,14 +74,14 @@ def summary(path):
 
 def test_summary_names_the_weights_the_numbers_and_their_circumstances(written, run):
     texts = Elements(written).texts
-    weights = analysis.RunRecord(run).evaluation["weights"]
+    weights = record_of(run).evaluation.weights
     assert texts["advice"].strip() == "Use the averaged weights ema_0.999 rather than the raw ones."
     for part in (
         "Fréchet distance, digits classifier",
         "1,437 generated images",
-        f"ema_0.999 {weights['ema_0.999']['fid']:.4g}",
-        f"raw {weights['raw']['fid']:.4g}",
-        f"{weights['raw']['fid'] / weights['ema_0.999']['fid']:.1f} times",
+        f"ema_0.999 is at {weights['ema_0.999'].frechet:.2f}",
+        f"raw at {weights['raw'].frechet:.2f}",
+        f"{weights['raw'].frechet / weights['ema_0.999'].frechet:.1f} times",
         "95% interval",
         "held out are at 3",
     ):
@@ -98,16 +92,18 @@ def test_summary_names_the_weights_the_numbers_and_their_circumstances(written, 
 
 def test_raw_is_advised_where_it_wins_and_the_reason_is_given(tmp_path):
     path = make_run(tmp_path / "short", decays={"ema_0.9999": 0.9999}, averages_win=False)
-    change(path, **{"raw": 4.0, "ema_0.9999": 90.0})
+    write_evaluation(
+        path, {"raw": 4.0, "ema_0.9999": 90.0}, {"ema_0.9999": Difference(86.0, 80.0, 90.0)}
+    )
     texts = summary(path)
     assert "Use the raw weights" in texts["advice"]
-    assert "raw 4, against 90 of the best average, ema_0.9999" in texts["evidence"]
+    assert "ema_0.9999 is at 90.00, raw at 4.00" in texts["evidence"]
     assert "96% of it are still the weights before training" in texts["reason"]  # 0.9999^400
 
 
 def test_raw_that_wins_early_is_explained_by_the_progress_of_training(tmp_path):
     path = make_run(tmp_path / "early", decays={"ema_0.9": 0.9}, averages_win=False)
-    change(path, **{"raw": 4.0, "ema_0.9": 5.0})
+    write_evaluation(path, {"raw": 4.0, "ema_0.9": 5.0}, {"ema_0.9": Difference(1.0, 0.5, 1.5)})
     history = (path / "history.csv").read_text().splitlines()
     column = history[0].split(",").index("val_loss_raw")
     values = iter(["1.0", "0.5", "0.25", "0.2"])
@@ -119,24 +115,9 @@ def test_raw_that_wins_early_is_explained_by_the_progress_of_training(tmp_path):
     assert "fell by 20% in the last quarter" in summary(path)["reason"]
 
 
-def test_raw_that_wins_comes_with_its_interval(tmp_path):
-    path = make_run(tmp_path / "run")
-    change(path, **{"raw": 1.0, "ema_0.999": 5.0})
-    file = path / "evaluation.json"
-    interval = {"ema_0.999": {"minus": "raw", "fid": 4.0, "low": 3.5, "high": 4.5}}
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"differences": interval}))
-    assert "difference to raw: 95% interval 3.5 to 4.5." in summary(path)["evidence"]
-
-
-def test_no_advice_where_the_difference_is_small(tmp_path):
-    path = make_run(tmp_path / "even")
-    change(path, **{"raw": 4.0, "ema_0.99": 3.95, "ema_0.999": 5.0})
-    assert "about equally good" in summary(path)["advice"]
-
-
 def test_synthesised_weights_come_with_the_call_that_makes_them(tmp_path):
     path = make_run(tmp_path / "run")
-    change(path, **{"raw": 4.0, "posthoc_sigma_0.1": 2.0})
+    write_evaluation(path, {"raw": 4.0, "posthoc_sigma_0.1": 2.0})
     call = f'ddpm_keras.posthoc.synthesize("{path}", sigma_rel=0.1)'
     assert summary(path)["use"] == call
 
@@ -144,27 +125,26 @@ def test_synthesised_weights_come_with_the_call_that_makes_them(tmp_path):
 def test_a_run_without_evaluation_goes_by_validation_loss(tmp_path):
     path = make_run(tmp_path / "run", evaluated=False)
     texts = summary(path)
-    assert "ema_0.999" in texts["advice"] and "validation loss at step 400" in texts["evidence"]
+    assert "By the validation loss alone, ema_0.999 is ahead" in texts["advice"]
+    assert "validation loss at step 400" in texts["evidence"]
 
 
 def test_a_run_with_nothing_but_its_configuration(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    texts = Elements(report.write(tmp_path)).texts
+    (tmp_path / "config.json").write_text('{"options": {}}')
+    texts = Elements(report.write(Run.open(tmp_path))).texts
     assert "Nothing has been measured yet" in texts["advice"]
     assert f"python evaluate.py {tmp_path}" in texts["evidence"]
 
 
 def test_names_are_escaped(tmp_path):
     path = make_run(tmp_path / "run", decays={"ema_<script>x": 0.9}, evaluated=False)
-    text = report.write(path).read_text()
+    text = report.write(Run.open(path)).read_text()
     assert "ema_<script>" not in text and "ema_&lt;script&gt;x" in text
 
 
-def test_errors_name_the_cure(tmp_path, run):
-    with pytest.raises(UsageError, match="not a run directory"):
-        report.write(tmp_path)
+def test_one_run_is_no_comparison(tmp_path, run):
     with pytest.raises(ValueError, match="at least two runs"):
-        report.write_comparison([run], tmp_path / "comparison.html")
+        report.write_comparison([Run.open(run)], tmp_path / "comparison.html")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +180,7 @@ def test_slider_holds_every_picture_to_the_byte(written, run):
 
 def test_figures_and_numbers_lie_beside_the_page(written, run):
     names = {path.name for path in (run / "report").iterdir()}
-    drawn = figures.draw(analysis.RunRecord(run))
+    drawn = figures.draw(record_of(run))
     assert {f"{picture.name}.png" for picture in drawn} <= names and len(drawn) == 10
     for path in (run / "report").glob("*.png"):
         with Image.open(path) as image:
@@ -208,26 +188,26 @@ def test_figures_and_numbers_lie_beside_the_page(written, run):
             assert len(image.convert("L").getcolors()) > 10
     with open(run / "report" / "quality.csv", newline="") as file:
         rows = {row["weights"]: row for row in csv.DictReader(file)}
-    weights = analysis.RunRecord(run).evaluation["weights"]
+    weights = record_of(run).evaluation.weights
     assert {k: float(v["to training images"]) for k, v in rows.items()} == {
-        name: value["fid"] for name, value in weights.items()
+        name: value.frechet for name, value in weights.items()
     }
     with open(run / "report" / "stability_val_loss.csv", newline="") as file:
         rows = {row["weights"]: row for row in csv.DictReader(file)}
-    summary = analysis.stability_table(analysis.RunRecord(run), "val_loss_")["ema_0.99"]
+    summary = analysis.stability_table(record_of(run), "val_loss")["ema_0.99"]
     assert float(rows["ema_0.99"]["variation"]) == summary.variation
     assert int(rows["ema_0.99"]["steps to raw's best"]) == summary.steps_to_best_raw
 
 
 def test_the_same_run_gives_the_same_page(written, run):
     before = written.read_bytes()
-    assert report.write(run).read_bytes() == before
+    assert report.write(Run.open(run)).read_bytes() == before
 
 
 def test_figures_tell_their_numbers_in_words(run):
-    record = analysis.RunRecord(run)
+    record = record_of(run)
     texts = {picture.name: picture.text for picture in figures.draw(record)}
-    for name, value in record.distances().items():
+    for name, value in record.measured().items():
         assert f"{name} {value:.4g}" in texts["final_quality"]
     assert "real held-out images 3" in texts["final_quality"]
     assert "digits classifier of 500 images" in texts["quality"]
@@ -246,15 +226,15 @@ def test_a_weight_set_looks_the_same_everywhere():
 
 def test_comparison_gives_intervals_by_group(compared):
     text = " ".join(re.findall(r"<li>(.*?)</li>", compared.read_text()))
-    assert "ema_schedule=constant (3 runs): ema_0.999 is best" in text
+    assert "ema_schedule=constant (3 runs): ema_0.999 is at" in text
     assert "ema_schedule=warmup (2 runs)" in text and "95% interval" in text
     folder = compared.with_suffix("")
     assert (folder / "comparison_gain.png").exists()
     with open(folder / "quality_by_group.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["weights"] == "ema_0.999"]
     runs = sorted(compared.parent.glob("constant-*"))
-    records = [analysis.RunRecord(path) for path in runs]
-    expected = analysis.across_seeds(records, lambda record: record.distances())["ema_0.999"]
+    records = [record_of(path) for path in runs]
+    expected = analysis.across_seeds(records, lambda record: record.measured())["ema_0.999"]
     assert float(rows[0]["mean"]) == expected[0].mean and rows[0]["runs"] == "3"
     assert float(rows[0]["difference: 95% low"]) == expected[1].low
 
@@ -272,7 +252,7 @@ def test_comparison_shows_the_last_pictures_of_each_setting(compared):
 
 def test_comparison_of_unevaluated_runs(tmp_path):
     runs = [make_run(tmp_path / str(s), seed=s, evaluated=False) for s in range(2)]
-    text = report.write_comparison(runs, tmp_path / "page.html").read_text()
+    text = report.write_comparison(map(Run.open, runs), tmp_path / "page.html").read_text()
     assert "has not been evaluated" in text
     assert (tmp_path / "page" / "stability_val_loss_by_group.csv").exists()
 
@@ -359,7 +339,7 @@ def test_headings_sort_their_column_both_ways(browser, written, run):
     def order():
         return [each.text for each in table.find_elements(By.CSS_SELECTOR, "tbody th")]
 
-    distances = analysis.RunRecord(run).distances()
+    distances = record_of(run).measured()
     ascending = sorted(distances, key=distances.get)
     button = table.find_elements(By.CSS_SELECTOR, "button.sort")[1]
     assert order() == list(distances)

@@ -98,12 +98,3 @@ def test_history_takes_new_columns_and_survives_a_torn_line(run):
     with open(run.history, "a") as file:
         file.write("40,0.0")
     assert run.read_history()[:3] == rows
-
-
-def test_evaluations_are_all_kept(run):
-    assert run.read_evaluation() is None
-    run.add_evaluation({"weights": {"raw": {"fid": 2.0}}})
-    run.add_evaluation({"weights": {"raw": {"fid": 1.0}}})
-    record = run.read_evaluation()
-    assert record["weights"]["raw"]["fid"] == 1.0
-    assert [e["weights"]["raw"]["fid"] for e in record["evaluations"]] == [2.0, 1.0]

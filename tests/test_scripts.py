@@ -55,7 +55,7 @@ def test_train_leaves_the_documented_run_directory(finished):
     evaluation = json.loads((path / "evaluation.json").read_text())
     assert list(evaluation["weights"]) == ["raw", "ema_0.5", "ema_0.9"]
     for row in evaluation["weights"].values():
-        assert row["fid"] > 0 and row["num_images"] == 24 and "digits" in row["extractor"]
+        assert row["frechet"] > 0 and row["num_images"] == 24 and "digits" in row["extractor"]
     for words in (
         "raw",
         "ema_0.9",
@@ -88,6 +88,7 @@ def test_evaluate_again_with_other_images(finished):
     evaluation = json.loads((path / "evaluation.json").read_text())
     assert list(evaluation["weights"]) == ["ema_0.9"] and len(evaluation["evaluations"]) == 2
     assert "12 generated images" in output
+    assert "kept apart: raw, ema_0.5, ema_0.9 (Fréchet distance, digits classifier, 24" in output
 
 
 def test_evaluate_against_held_out_images_and_statistics(finished):
@@ -108,7 +109,7 @@ def test_evaluate_against_held_out_images_and_statistics(finished):
         run("evaluate.py", path, "--weights", "raw", "--reference", reference, cwd=folder)
         evaluation_json = json.loads((path / "evaluation.json").read_text())
         assert evaluation_json["reference"]["split"] == str(reference)
-        distances.append(evaluation_json["weights"]["raw"]["fid"])
+        distances.append(evaluation_json["weights"]["raw"]["frechet"])
     np.testing.assert_allclose(distances[0], distances[1], rtol=1e-6)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import make_run
+from report_runs import make_run, write_evaluation
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "studies"))
 
 import study  # noqa: E402
 
+from ddpm_keras import names  # noqa: E402
 from ddpm_keras.app.run import Run  # noqa: E402
 from ddpm_keras.report import analysis  # noqa: E402
 
@@ -45,8 +46,6 @@ def complete(path):
     config["data"] |= {"provenance": "made up", "image_shape": [8, 8, 1]}
     (path / "config.json").write_text(json.dumps(config))
     evaluation = json.loads((path / "evaluation.json").read_text())
-    evaluation["command"] = f"python evaluate.py {path.name}"
-    evaluation["reference"]["num_held_out"] = 360
     for name in ("ema_warmup_0.9999", "ema_constant_0.999"):
         evaluation["weights"][name] = evaluation["weights"]["raw"]
     (path / "evaluation.json").write_text(json.dumps(evaluation))
@@ -88,9 +87,9 @@ def test_tables_hold_the_numbers_of_the_files(tmp_path):
     folder = results(tmp_path)
     page, readme = texts(folder)
     distances = [json.loads(p.read_text())["weights"] for p in folder.glob("*/evaluation.json")]
-    raw = [each["raw"]["fid"] for each in distances]
-    step = [each["ema_step"]["fid"] for each in distances]
-    mean, gain = analysis.interval(step), analysis.paired_difference(raw, step)
+    raw = [each["raw"]["frechet"] for each in distances]
+    step = [each["ema_step"]["frechet"] for each in distances]
+    mean, gain = analysis.interval(step), analysis.interval_of_differences(raw, step)
     cells = [f"{mean.mean:.2f} ({mean.low:.2f} to {mean.high:.2f})"]
     cells += [f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"]
     assert row(page, "ema_step")[1:3] == cells
@@ -117,7 +116,7 @@ def test_a_worse_average_is_called_worse(tmp_path):
     def change(seed, weights):
         for name in weights:
             if name.startswith("ema_"):
-                weights[name] = weights[name] | {"fid": 20 + 0.1 * seed}
+                weights[name] = weights[name] | {"frechet": 20 + 0.1 * seed}
 
     folder = results(tmp_path)
     rewrite(folder, change)
@@ -133,7 +132,7 @@ def test_chance_is_called_chance(tmp_path):
     def change(seed, weights):
         for name in weights:
             if name.startswith("ema_"):
-                weights[name] = weights["raw"] | {"fid": weights["raw"]["fid"] + seed - 1.1}
+                weights[name] = weights["raw"] | {"frechet": weights["raw"]["frechet"] + seed - 1.1}
 
     folder = results(tmp_path)
     rewrite(folder, change)
@@ -153,7 +152,7 @@ def test_the_optimum_inside_and_at_the_end_of_the_curve(tmp_path):
     def change(seed, weights):
         for name in weights:
             if name.startswith("posthoc_sigma_"):
-                weights[name]["fid"] = 5 - float(name.removeprefix("posthoc_sigma_"))
+                weights[name]["frechet"] = 5 - float(name.removeprefix("posthoc_sigma_"))
 
     rewrite(folder, change)
     assert "σ_rel = 0.20, is an end of the curve" in texts(folder)[0]
@@ -166,7 +165,7 @@ def test_one_training_claims_no_interval_over_trainings(tmp_path):
     assert "Student's t" not in page
     record = json.loads((folder / "mnist5k-0" / "evaluation.json").read_text())
     found = record["differences"]["ema_constant_0.9999"]
-    interval = f"{-found['fid']:+.2f} ({-found['high']:+.2f} to {-found['low']:+.2f})"
+    interval = f"{-found['estimate']:+.2f} ({-found['high']:+.2f} to {-found['low']:+.2f})"
     assert row(page, "ema_constant_0.9999")[2] == interval
 
 
@@ -183,9 +182,9 @@ def test_collected_files_give_the_same_text_and_are_smaller(tmp_path):
         whole, kept = Run(source / path.name), Run(path)
         assert kept.history.stat().st_size < 0.5 * whole.history.stat().st_size
         assert [r["loss"] for r in kept.read_history()] == [r["loss"] for r in whole.read_history()]
-        kept, whole = (analysis.RunRecord(p).trajectory() for p in (path, source / path.name))
+        kept, whole = (analysis.RunRecord(Run(p)).trajectory() for p in (path, source / path.name))
         assert kept[0][0] == whole[0][0] and kept[0][-1] == whole[0][-1]
-        assert len(analysis.RunRecord(path).pictures(most=1)) == 1
+        assert len(analysis.RunRecord(Run(path)).pictures(most=1)) == 1
     assert texts(tmp_path / "kept") == texts(source)
 
 
@@ -216,7 +215,7 @@ def test_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     results(tmp_path, seeds=(0, 1))  # begun; seed 0 is trained and measured, too
     (tmp_path / "digits-0" / "model.keras").touch()
     monkeypatch.setattr(study, "WIDTHS", ["0.05", "0.10", "0.15", "0.20"])
-    rewrite(tmp_path, lambda seed, weights: seed == 1 and weights.clear())
+    (tmp_path / "digits-1" / "evaluation.json").unlink()
     study.run("digits", tmp_path)
     resume = ["python", "train.py", "--resume", "--run-dir", str(tmp_path / "digits-1")]
     assert called == [
@@ -226,8 +225,9 @@ def test_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     ]
 
 
-def test_measured_wants_every_width():
-    names = ["raw", *(f"posthoc_sigma_{float(width):g}" for width in study.WIDTHS)]
-    assert study.measured({"weights": dict.fromkeys(names)})
-    assert not study.measured({"weights": dict.fromkeys(names[:-1])})
-    assert not study.measured({})
+def test_measured_wants_every_width(tmp_path):
+    wanted = ["raw", *(names.of_width(width) for width in study.WIDTHS)]
+    for listed, enough in ((wanted, True), (wanted[:-1], False), (wanted[1:], False)):
+        write_evaluation(tmp_path, dict.fromkeys(listed, 1.0))
+        assert study.measured(Run(tmp_path).read_evaluations()) is enough
+    assert not study.measured(None)

@@ -51,6 +51,12 @@ def compute_in(name, network):
             layer.dtype_policy = policy
 
 
+def computes_in(network):
+    """The dtype that most of a network computes in: "float32", "bfloat16" or "float16"."""
+    found = {layer.compute_dtype for layer in network._flatten_layers()}
+    return next((dtype for dtype in ("float16", "bfloat16") if dtype in found), "float32")
+
+
 def strategy(name):
     """The `tf.distribute.Strategy` for a `--strategy`; call it before TensorFlow does anything.
 

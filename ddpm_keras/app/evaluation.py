@@ -1,16 +1,19 @@
 """Evaluation of a run: every weight set, drawn from the same noise, against the real images."""
 
+import contextlib
+import dataclasses
 import hashlib
-import shutil
 import time
+import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from .. import choices, files, likelihood, quality, samplers
+from .. import choices, files, likelihood, names, quality, samplers
 from ..ddpm import DDPM
 from ..errors import UsageError
+from ..quality import bootstrap
 from . import cache, consistency, dataset, devices, invocation, progress
 from .options import EvaluateOptions, run_name
 
@@ -19,7 +22,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     """Draws images with each weight set of a run and measures them against the real ones.
 
     Every weight set gets the same noise. Interrupted, it goes on from the batches done. The result
-    is written to the run's evaluation.json, which keeps every earlier one.
+    is written to the run's evaluation.json, joined with what was measured in the same way before.
 
     Args:
         run: a `Run` that has a model.keras.
@@ -28,9 +31,10 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         model, images: the run's, where they are in memory already.
 
     Returns:
-        The record that was written, a dict.
+        The run's `quality.Evaluations`, the new one among them.
     """
     options = options or EvaluateOptions()
+    run.read_evaluations()  # a damaged file is refused before hours of drawing
     trained = run.options
     model = model or load_model(run)
     if options.precision:
@@ -43,39 +47,90 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     reference = choose_reference(options.reference, real)
     folder = run.path / "evaluation"
     features = {name: draw.features(extractor, weights, folder) for name, weights in chosen.items()}
-    record = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
-        "command": command,
-        "metric": extractor.metric,
-        "reference": {
-            "dataset": trained.dataset,
-            "split": options.reference,
-            "num_images": len(reference) if isinstance(reference, np.ndarray) else None,
-            "num_held_out": len(real["held_out"]),
-            "fingerprint": images.fingerprint,
-            "floor_fid": quality.frechet_distance(
-                *(quality.FeatureStatistics.of(real[split]) for split in ("train", "held_out"))
-            ),
-        },
-        "weights": {
-            name: quality.evaluate_features(reference, rows, real["held_out"])
-            | draw.settings
-            | {"extractor": extractor.name}
+    bounds = bits_per_dim(model, images, chosen) if options.bits_per_dim else {}
+    evaluation = quality.Evaluation(
+        weights={
+            name: quality.Measurement(
+                **quality.evaluate_features(reference, rows, real["held_out"]),
+                **draw.settings,
+                **bounds.get(name, {}),
+                extractor=extractor.name,
+            )
             for name, rows in features.items()
         },
-        "differences": differences(reference, features),
-        "extractor": {"name": extractor.name, "fingerprint": extractor.fingerprint},
-        "step": model.steps_made,
-    }
-    if options.bits_per_dim:
-        for name, weights in chosen.items():
-            print(f"Bits per dimension of {name} ...", flush=True)
-            bound = likelihood.model_bits_per_dim(model, images.held_out, weights)
-            record["weights"][name]["bits_per_dim"] = float(bound["total"])
-            record["weights"][name]["bits_per_dim_error"] = float(bound["standard_error"])
-    run.add_evaluation(record)
-    shutil.rmtree(folder)
-    return record
+        reference=described(options.reference, reference, trained, images, real),
+        metric=extractor.metric,
+        extractor=quality.Extractor(extractor.name, extractor.fingerprint),
+        step=model.steps_made,
+        time=time.strftime("%Y-%m-%dT%H:%M:%S"),
+        command=command,
+    )
+    influences = {name: bootstrap.influence(reference, rows) for name, rows in features.items()}
+    evaluations = added(run, evaluation, kept_influences(folder, evaluation, influences))
+    for path in folder.glob("*.npy*"):
+        path.unlink()
+    return evaluations
+
+
+def described(name, reference, trained, images, real):
+    """The `quality.Reference` that `--reference` named, features or statistics."""
+    of_images = name in choices.REFERENCES
+    floor = (quality.FeatureStatistics.of(real[split]) for split in ("train", "held_out"))
+    return quality.Reference(
+        dataset=trained.dataset,
+        split=name,
+        num_images=len(reference) if of_images else None,
+        num_held_out=len(real["held_out"]),
+        fingerprint=images.fingerprint if of_images else files.sha256(name),
+        floor_frechet=quality.frechet_distance(*floor),
+    )
+
+
+def added(run, evaluation, influences):
+    """Adds an evaluation to evaluation.json, with the differences that are known by now."""
+    joined = run.evaluations_with(evaluation).current
+    found = differences(joined.weights, influences)
+    evaluations = run.evaluations_with(dataclasses.replace(evaluation, differences=found))
+    evaluations.write(run.evaluation)
+    return evaluations
+
+
+def kept_influences(folder, evaluation, new):
+    """How much each image moves the distance, of all weight sets measured in one way so far.
+
+    They are kept in a small file, so that weight sets measured later can be compared with these.
+
+    Args:
+        folder: where the file goes.
+        evaluation: an `Evaluation` made in that way.
+        new: dict weight set -> influence of each image, float64 `(num_images,)`.
+
+    Returns:
+        As `new`, with what was known already.
+    """
+    path = folder / f"influences-{hashlib.sha256(evaluation.key.encode()).hexdigest()[:16]}.npz"
+    known = {}
+    if path.is_file():
+        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):  # made anew, if damaged
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                known = dict(arrays)
+    known |= new
+    with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **known)
+    return known
+
+
+def bits_per_dim(model, images, chosen):
+    """The bound on the likelihood of held-out images, of each weight set, for `Measurement`."""
+    found = {}
+    for name, weights in chosen.items():
+        print(f"Bits per dimension of {name} ...", flush=True)
+        bound = likelihood.model_bits_per_dim(model, images.held_out, weights)
+        found[name] = {
+            "bits_per_dim": float(bound["total"]),
+            "bits_per_dim_error": float(bound["standard_error"]),
+        }
+    return found
 
 
 def evaluate_folders(options):
@@ -86,7 +141,7 @@ def evaluate_folders(options):
             network that learns from images of `against`, which must then be of one size.
 
     Returns:
-        A record as of `evaluate_run`, with the folder in place of the weight sets.
+        A `quality.Evaluation` with the folder in place of the weight sets.
     """
     judged, real = quality.ImageFolder(options.images), quality.ImageFolder(options.against)
     if options.extractor in ("auto", "classifier"):
@@ -98,12 +153,11 @@ def evaluate_folders(options):
         with _bar(f"features of {images.path}", len(images)) as bar:
             features[name] = quality.extract_features(extractor, images, progress=bar)
     row = quality.evaluate_features(features["real"], features["judged"])
-    return {
-        "metric": extractor.metric,
-        "reference": {"dataset": options.against, "num_images": len(real)},
-        "weights": {options.images: row | {"extractor": extractor.name}},
-        "differences": {},
-    }
+    return quality.Evaluation(
+        weights={options.images: quality.Measurement(**row, extractor=extractor.name)},
+        reference=quality.Reference(options.against, num_images=len(real)),
+        metric=extractor.metric,
+    )
 
 
 def some_images(folder, limit=2**27):
@@ -247,6 +301,7 @@ class Drawing:
             "sampler": repr(self.sampler),
             "seed": options.seed,
             "guidance": options.guidance,
+            "dtype": devices.computes_in(model.network),
         }
 
     def features(self, extractor, weights, folder):
@@ -280,70 +335,69 @@ def checksum(values):
     return digest.hexdigest()
 
 
-def differences(real, features):
-    """How each weight set differs from the raw weights, with a 95% interval over the same noise."""
-    if "raw" not in features:
+def differences(weights, influences):
+    """How each average differs from the raw weights, with a 95% interval over the same noise.
+
+    Args:
+        weights: dict weight set -> `Measurement`, all measured in one way.
+        influences: as of `kept_influences`.
+    """
+    known = {name: each.frechet for name, each in weights.items() if name in influences}
+    if names.RAW not in known:
         return {}
-    result = {}
-    for name, rows in features.items():
-        if name != "raw":
-            difference = quality.paired_difference(real, rows, features["raw"])
-            result[name] = {
-                "minus": "raw",
-                "fid": difference.estimate,
-                "low": difference.low,
-                "high": difference.high,
-            }
-    return result
+    return {
+        name: bootstrap.resampled(
+            value - known[names.RAW], influences[name] - influences[names.RAW]
+        )
+        for name, value in known.items()
+        if name != names.RAW
+    }
 
 
-def table(record):
-    """The record as text: one line a weight set, and what real held-out images score."""
-    weights, reference = record["weights"], record["reference"]
-    count = next(iter(weights.values()))["num_images"]
-    to = f"to {reference.get('split', 'real')}"
+def table(evaluations):
+    """The newest of `Evaluations` as text, the verdict, and what was measured in another way."""
+    return "\n".join([rows(evaluations.current), *_told(evaluations)])
+
+
+def rows(evaluation):
+    """An `Evaluation` as text: a line a weight set, and what real images score."""
+    reference = evaluation.reference
+    to = f"to {reference.split if reference.floor_frechet is not None else 'real'}"
     lines = [
-        f"{record['metric']}, of {count:,} generated images (less is better)",
+        f"{evaluation.metric}, of {evaluation.num_images:,} generated images (less is better)",
         f"{'weights':<20}{to[:15]:>16}{'to held-out':>13}{'KID x 1000':>17}"
         f"{'precision':>11}{'recall':>8}",
     ]
-    for name, row in weights.items():
-        kid = "" if row["kid"] is None else f"{1e3 * row['kid']:.2f} ± {1e3 * row['kid_std']:.2f}"
+    for name, row in evaluation.weights.items():
+        kid = "" if row.kid is None else f"{1e3 * row.kid:.2f} ± {1e3 * row.kid_std:.2f}"
         lines.append(
-            f"{name:<20}{row['fid']:>16.2f}{_number(row['fid_held_out'], 2):>13}{kid:>17}"
-            f"{_number(row['precision'], 3):>11}{_number(row['recall'], 3):>8}"
+            f"{name:<20}{row.frechet:>16.2f}{_number(row.frechet_held_out, 2):>13}{kid:>17}"
+            f"{_number(row.precision, 3):>11}{_number(row.recall, 3):>8}"
         )
-    if "floor_fid" in reference:
-        held_out = f"{reference['num_held_out']:,} held-out real images"
-        lines.append(f"For comparison, {held_out} are at {reference['floor_fid']:.2f} from train.")
-    for name, row in weights.items():
-        if "bits_per_dim" in row:
-            bits, error = row["bits_per_dim"], row["bits_per_dim_error"]
-            lines.append(f"{name}: {bits:.3f} ± {error:.3f} bits per dimension, held-out images")
-    return "\n".join(lines + _verdict(record))
+    if reference.floor_frechet is not None:
+        held_out = f"{reference.num_held_out:,} held-out real images"
+        lines.append(f"For comparison, {held_out} are at {reference.floor_frechet:.2f} from train.")
+    for name, row in evaluation.weights.items():
+        if row.bits_per_dim is not None:
+            bits = f"{row.bits_per_dim:.3f} ± {row.bits_per_dim_error:.3f}"
+            lines.append(f"{name}: {bits} bits per dimension, held-out images")
+    return "\n".join(lines)
+
+
+def _told(evaluations):
+    """The verdict, and what else is known, a line each."""
+    found, judged = quality.verdict.of_run(evaluations)
+    elsewhere = f"Of {judged.way}: " if judged is not evaluations.current else ""
+    lines = [f"{elsewhere}{found.sentence}"] if found.raw is not None else []
+    lines += [
+        f"Measured in another way, so kept apart: {', '.join(each.weights)} ({each.way})."
+        for each in evaluations.apart
+    ]
+    return lines
 
 
 def _number(value, digits):
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _verdict(record):
-    """One sentence: the best average against the raw weights."""
-    weights, differences = record["weights"], record["differences"]
-    if not differences:
-        return []
-    best = min(differences, key=lambda name: weights[name]["fid"])
-    value, raw, interval = weights[best]["fid"], weights["raw"]["fid"], differences[best]
-    if interval["high"] < 0:
-        verdict = f"{raw / value:.1f} times closer to the real images"
-    elif interval["low"] > 0:
-        verdict = "no average is better than raw; train longer, or take a shorter average"
-    else:
-        verdict = "a difference within chance"
-    return [
-        f"{best} is at {value:.2f}, raw at {raw:.2f}: {verdict}. Difference {interval['fid']:.2f} "
-        f"(95% interval {interval['low']:.2f} to {interval['high']:.2f})."
-    ]
 
 
 class _bar:

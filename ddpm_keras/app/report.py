@@ -17,14 +17,14 @@ from ddpm_keras.app.run import Run  # noqa: E402
 
 
 def main(argv):
-    paths = [Run.open(path).path for path in report_options(argv).runs]
+    runs = [Run.open(path) for path in report_options(argv).runs]
     from ddpm_keras import report
 
     with console.input_errors():
-        for path in paths:
-            print(f"Report: {report.write(path)}")
-        if len(paths) > 1:
-            print(f"Comparison: {report.write_comparison(paths)}")
+        for run in runs:
+            print(f"Report: {report.write(run)}")
+        if len(runs) > 1:
+            print(f"Comparison: {report.write_comparison(runs)}")
     return 0
 
 

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
-from .. import files
+from .. import files, names
 from ..errors import UsageError
 from . import invocation
 from .options import stored_options
@@ -218,16 +218,15 @@ class Run:
 
     # Evaluation
 
-    def read_evaluation(self):
-        """evaluation.json, or None where the run has not been evaluated."""
-        if not self.evaluation.is_file():
-            return None
-        return json.loads(self.evaluation.read_text(encoding="utf-8"))
+    def read_evaluations(self):
+        """What evaluation.json holds, or None where the run has not been evaluated."""
+        from ..quality.record import Evaluations  # with NumPy, which --help does without
 
-    def add_evaluation(self, record):
-        """Makes `record` the evaluation of the run; earlier ones are kept under "evaluations"."""
-        earlier = (self.read_evaluation() or {}).get("evaluations", [])
-        files.write_json(self.evaluation, record | {"evaluations": [*earlier, record]})
+        return Evaluations.read(self.evaluation)
+
+    def evaluations_with(self, evaluation):
+        """What evaluation.json holds, and a newer `Evaluation`; nothing is written."""
+        return evaluation.after(self.read_evaluations())
 
     # History
 
@@ -283,8 +282,9 @@ class Run:
 
     def last_epoch(self):
         """The number of the newest sample picture, or 0."""
-        names = [re.fullmatch(r"epoch-(\d+)\.png", path.name) for path in self.samples.glob("*")]
-        return max((int(match.group(1)) for match in names if match), default=0)
+        pictures = [names.parse_picture(path.name) for path in self.samples.glob("*")]
+        whole = [epoch for epoch, weights in filter(None, pictures) if weights is None]
+        return max(whole, default=0)
 
 
 def _number(text):

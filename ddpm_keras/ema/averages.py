@@ -443,12 +443,12 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         starts = tf.convert_to_tensor(self._starts)
         rates = []
         for index, rule in enumerate(self._rules):
-            n = steps - starts[index]
+            n = tf.cast(steps - starts[index], tf.float64)
             if self.update_every == 1:
                 rate = rule.rate(n)
             else:  # 1 - the product of the last k betas
-                past = n - tf.range(self.update_every, dtype=tf.int64)
-                each = tf.where(past >= 0, rule.rate(tf.maximum(past, 0)), 0.0)
+                past = n - tf.range(self.update_every, dtype=tf.float64)
+                each = tf.where(past >= 0.0, rule.rate(tf.maximum(past, 0.0)), 0.0)
                 rate = -tf.math.expm1(tf.reduce_sum(tf.math.log1p(-each)))
             rates.append(tf.cast(rate, tf.float32))
         return rates

@@ -27,8 +27,8 @@ class Decay(Configured):
 
     A subclass gives `rate(n)` = 1 - beta_n. That number, not beta_n, is what the update needs: in
     float32 the 1 - 0.9999 of a rounded 0.9999 is already wrong in its fourth digit. Calls accept an
-    integer, an array or a TensorFlow tensor, and answer in float64. Each argument of its `__init__`
-    is kept as an attribute of that name, by which two decays are told apart and saved.
+    integer, an array or a TensorFlow tensor of float64, and answer in float64. Each argument of its
+    `__init__` is kept as an attribute of that name, by which two decays are told apart and saved.
     """
 
     takes_beta = True  # whether `for_run` makes another decay of another beta

@@ -7,7 +7,7 @@ features, load TensorFlow when they are first used.
 import importlib
 from typing import TYPE_CHECKING
 
-from .bootstrap import Difference, paired_difference
+from .bootstrap import paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
 from .extractors import get_extractor
 from .extractors.base import FeatureExtractor
@@ -15,7 +15,9 @@ from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
 from .neighbours import precision_recall
+from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
 from .statistics import FeatureStatistics
+from .verdict import Verdict
 
 if TYPE_CHECKING:  # read by editors; the classes are imported when they are first used
     from .extractors.classifier import ClassifierFeatures
@@ -31,11 +33,17 @@ _EXTRACTORS = {
 __all__ = [
     "ClassifierFeatures",
     "Difference",
+    "Evaluation",
+    "Evaluations",
+    "Extractor",
     "FIDInceptionFeatures",
     "FeatureExtractor",
     "FeatureStatistics",
     "ImageFolder",
     "InceptionFeatures",
+    "Measurement",
+    "Reference",
+    "Verdict",
     "evaluate_features",
     "evaluate_images",
     "extract_features",

@@ -1,20 +1,11 @@
 """Is one weight set better than another? An interval for the difference on the same noise."""
 
-import typing
-
 import numpy as np
 
 from .frechet import GaussianReference
-from .matrices import check_pair, check_same_width
+from .matrices import check_features, check_pair, check_same_width
+from .record import Difference
 from .statistics import FeatureStatistics
-
-
-class Difference(typing.NamedTuple):
-    """Estimate of a difference with its confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 def paired_difference(real, first, second, num_resamples=1000, confidence=0.95, seed=0):
@@ -59,13 +50,41 @@ def paired_difference(real, first, second, num_resamples=1000, confidence=0.95, 
     check_same_width(real.dim, first.shape[1])
     reference = GaussianReference(real)
     one, other = (reference.distance(FeatureStatistics.of(rows)) for rows in (first, second))
-    estimate = one - other
     influence = reference.influence(first) - reference.influence(second)
+    return resampled(one - other, influence, num_resamples, confidence, seed)
+
+
+def influence(real, generated):
+    """How much each row of generated features moves their Fréchet distance.
+
+    With it, and the distances, weight sets measured at different times can be compared: the
+    difference of two influences is what `resampled` takes.
+
+    Args:
+        real: features `(M, D)` of real images, or their `FeatureStatistics`.
+        generated: features `(N, D)`.
+
+    Returns:
+        float64 `(N,)`: the derivative of the distance by the row's weight, centred.
+    """
+    if not isinstance(real, FeatureStatistics):
+        real = FeatureStatistics.of(real)
+    return GaussianReference(real).influence(check_features(generated, "generated"))
+
+
+def resampled(estimate, influence, num_resamples=1000, confidence=0.95, seed=0):
+    """A `Difference` with the interval that resampling of rows gives.
+
+    Args:
+        estimate: the difference itself.
+        influence: of each row on it, `(N,)`.
+        num_resamples, confidence, seed: as in `paired_difference`.
+    """
     random = np.random.RandomState(seed)
-    resampled = [
+    means = [
         influence[random.randint(len(influence), size=len(influence))].mean()
         for _ in range(num_resamples)
     ]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Difference(float(estimate), float(estimate - high), float(estimate - low))

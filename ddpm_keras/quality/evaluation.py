@@ -86,7 +86,7 @@ def evaluate_images(extractor, images, real, held_out=None, num_images=None, pro
 
     ```python
     real, held_out = extractor(digits.train), extractor(digits.held_out)
-    quality.evaluate_images(extractor, model.sample(1000), real, held_out)["fid"]
+    quality.evaluate_images(extractor, model.sample(1000), real, held_out)["frechet"]
     ```
     """
     extractor = get_extractor(extractor)
@@ -108,17 +108,17 @@ def evaluate_features(real, generated, held_out=None, num_subsets=100, seed=0):
         seed: of the subsets.
 
     Returns:
-        A dict of plain numbers: `"fid"` (Fréchet distance to `real`), `"fid_held_out"`, `"kid"`,
-        `"kid_std"`, `"precision"`, `"recall"`, `"num_images"` (M). None stands for what cannot be
-        computed.
+        A dict of plain numbers: `"frechet"` (Fréchet distance to `real`), `"frechet_held_out"`,
+        `"kid"`, `"kid_std"`, `"precision"`, `"recall"`, `"num_images"` (M). None stands for what
+        cannot be computed.
 
     Raises:
         ValueError: on NaN, on another number of features, on fewer than 2 images.
     """
     generated = check_features(generated, "generated")
     result = {
-        "fid": distance(real, generated),
-        "fid_held_out": None if held_out is None else distance(held_out, generated),
+        "frechet": distance(real, generated),
+        "frechet_held_out": None if held_out is None else distance(held_out, generated),
         "kid": None,
         "kid_std": None,
         "precision": None,

@@ -1,18 +1,14 @@
 """What one run, or several runs together, have to say: numbers only, no pictures."""
 
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from ..app.run import Run
+from .. import names
+from ..quality import Difference, verdict
 from . import stability
-
-# Below this ratio of the raw weights' distance to an average's, the report does not call it a gain.
-CLEAR_GAIN = 1.05
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def interval(values, confidence=0.95):
     return Interval(mean, mean - half, mean + half, count)
 
 
-def paired_difference(first, second, confidence=0.95):
+def interval_of_differences(first, second, confidence=0.95):
     """Interval of `first - second`, run by run: what the runs share cancels."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.shape != second.shape:
@@ -88,33 +84,35 @@ class RunRecord:
     """What a run directory holds, read once.
 
     Args:
-        path: the run directory; config.json must exist, all else may be missing.
+        run: an `app.run.Run`; all but its config.json may be missing.
 
     Attributes:
-        name: the directory's name.
-        config, evaluation: the dicts of config.json and evaluation.json ({} where missing).
+        run, path, name: the run, its directory, and the directory's name.
+        config: the dict of config.json.
         history: list of rows of history.csv, dicts of floats.
+        evaluations: the `quality.Evaluations` of evaluation.json, or None where there is none.
+        verdict, evaluation: the `quality.Verdict`, and the `quality.Evaluation` that it is of.
         weight_sets: names of the weight sets, "raw" first.
     """
 
-    def __init__(self, path):
-        run = Run.open(path)
-        self.path = Path(path)
+    def __init__(self, run):
+        self.run = run
+        self.path = run.path
         self.name = self.path.resolve().name
         self.config = run.config
         self.history = run.read_history()
-        self.evaluation = _read_json(run.evaluation)
+        self.evaluations = run.read_evaluations()
+        self.verdict, self.evaluation = verdict.Verdict(verdict.UNDECIDED), None
+        if self.evaluations:
+            self.verdict, self.evaluation = verdict.of_run(self.evaluations)
         self.weight_sets = self._weight_sets()
 
     def _weight_sets(self):
-        names = dict.fromkeys(["raw"])
-        for row in self.history:
-            names.update(dict.fromkeys(k.removeprefix("beta_") for k in row if k[:5] == "beta_"))
-        for row in self.history:
-            prefix = "val_loss_"
-            names.update(dict.fromkeys(k.removeprefix(prefix) for k in row if k.startswith(prefix)))
-        names.update(dict.fromkeys(self.evaluation.get("weights", {})))
-        return tuple(names)
+        columns = dict.fromkeys(column for row in self.history for column in row)
+        parsed = filter(None, map(names.parse_column, columns))
+        measured = self.evaluations.weight_sets if self.evaluations else ()
+        tracked = [name for what, name in parsed if what in ("beta", "val_loss", "quality")]
+        return tuple(dict.fromkeys([names.RAW, *tracked, *measured]))
 
     def curve(self, column):
         """`(steps, values)` of the rows in which `column` was measured, both possibly empty."""
@@ -122,9 +120,9 @@ class RunRecord:
         steps, values = zip(*rows, strict=True) if rows else ((), ())
         return np.array(steps), np.array(values)
 
-    def curves(self, prefix):
-        """Dict weight set -> `(steps, values)` of the columns `prefix` + weight set."""
-        found = {name: self.curve(f"{prefix}{name}") for name in self.weight_sets}
+    def curves(self, what):
+        """Dict weight set -> `(steps, values)` of the columns of `what`, such as "val_loss"."""
+        found = {name: self.curve(names.column(what, name)) for name in self.weight_sets}
         return {name: curve for name, curve in found.items() if len(curve[0])}
 
     @property
@@ -135,7 +133,7 @@ class RunRecord:
     @property
     def metric(self):
         """What the distance of evaluation.json is called."""
-        return self.evaluation.get("metric") or "Fréchet distance"
+        return self.evaluation.metric if self.evaluation else "Fréchet distance"
 
     @property
     def monitored(self):
@@ -143,17 +141,18 @@ class RunRecord:
         count = self.config.get("options", {}).get("quality_images")
         return self.metric + (f" of {count:,} images" if count else "")
 
-    def distances(self, key="fid"):
-        """Dict weight set -> number of evaluation.json, where it is known."""
-        weights = self.evaluation.get("weights", {})
-        return {k: v[key] for k, v in weights.items() if v.get(key) is not None}
+    def measured(self, key="frechet"):
+        """Dict weight set -> number of the evaluation, where it is known."""
+        weights = self.evaluation.weights if self.evaluation else {}
+        numbers = {name: getattr(each, key) for name, each in weights.items()}
+        return {name: value for name, value in numbers.items() if value is not None}
 
     def initial_share(self, name):
         """Share of the initial weights still in an average: the product of its betas, or None.
 
         history.csv holds beta at some steps; each stands for the steps since the row before it.
         """
-        steps, betas = self.curve(f"beta_{name}")
+        steps, betas = self.curve(names.column("beta", name))
         if not len(steps):
             return None
         lengths = np.diff(steps, prepend=0)
@@ -162,23 +161,17 @@ class RunRecord:
 
     def trajectory(self):
         """`(steps, {weight set: sketch (R, D)})` of trajectory.npz, or None."""
-        path = self.path / "trajectory.npz"
-        if not path.is_file():
+        arrays = self.run.read_trajectory()
+        sketches = _columns_of("sketch", arrays)
+        if names.RAW not in sketches or len(arrays["step"]) < 3:
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            sketches = {k.removeprefix("sketch_"): arrays[k] for k in arrays if k[:7] == "sketch_"}
-            steps = arrays["step"]
-        return (steps, sketches) if "raw" in sketches and len(steps) >= 3 else None
+        return arrays["step"], sketches
 
     def block_cosines(self):
         """At the last record: `(names of blocks, {average: cosine with raw (B,)})`, or None."""
-        path = self.path / "trajectory.npz"
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            prefix = "block_cosine_"
-            found = {k.removeprefix(prefix): arrays[k][-1] for k in arrays if k.startswith(prefix)}
-            return (list(arrays["blocks"]), found) if found else None
+        arrays = self.run.read_trajectory()
+        last = {name: rows[-1] for name, rows in _columns_of("block_cosine", arrays).items()}
+        return (list(arrays["blocks"]), last) if last else None
 
     def pictures(self, most=24):
         """Sample pictures: dict epoch -> dict weight set -> path, at most `most` epochs.
@@ -186,15 +179,12 @@ class RunRecord:
         Epochs are spread evenly, the first and the last among them (for one, the last); only weight
         sets with a picture at every epoch count.
         """
-        folder = self.path / "samples"
-        whole = sorted(folder.glob("epoch-[0-9]*-raw.png"))
         epochs = {}
-        for path in whole:
-            stem = path.name.removesuffix("-raw.png")
-            paths = {name: folder / f"{stem}-{name}.png" for name in self.weight_sets}
-            paths = {name: path for name, path in paths.items() if path.is_file()}
-            epochs[int(stem.removeprefix("epoch-"))] = paths
-        names = set.intersection(*map(set, epochs.values())) if epochs else set()
+        for path in (self.path / "samples").glob("*.png"):
+            epoch, name = names.parse_picture(path.name) or (None, None)
+            if name in self.weight_sets:
+                epochs.setdefault(epoch, {})[name] = path
+        always = set.intersection(*map(set, epochs.values())) if epochs else set()
         keep = sorted(epochs)
         if most == 1:
             keep = keep[-1:]
@@ -202,17 +192,24 @@ class RunRecord:
             keep = [
                 keep[i] for i in np.unique(np.linspace(0, len(keep) - 1, most).round().astype(int))
             ]
-        return {e: {n: p for n, p in epochs[e].items() if n in names} for e in keep}
+        shown = [name for name in self.weight_sets if name in always]
+        return {epoch: {name: epochs[epoch][name] for name in shown} for epoch in keep}
 
 
-def stability_table(record, prefix):
-    """Summaries of the curves `prefix` + weight set: dict weight set -> `CurveSummary`."""
-    curves = record.curves(prefix)
-    raw = curves.get("raw")
+def _columns_of(what, arrays):
+    """Dict weight set -> array of trajectory.npz."""
+    parsed = {key: names.parse_column(key) for key in arrays}
+    return {pair[1]: arrays[key] for key, pair in parsed.items() if pair and pair[0] == what}
+
+
+def stability_table(record, what):
+    """Summaries of the curves of `what`, such as "val_loss": dict weight set -> `CurveSummary`."""
+    curves = record.curves(what)
+    raw = curves.get(names.RAW)
     table = {}
     for name, (steps, values) in curves.items():
-        same = raw is not None and np.array_equal(steps, raw[0])
-        table[name] = stability.summarize(steps, values, raw[1] if same and name != "raw" else None)
+        beside_raw = name != names.RAW and raw is not None and np.array_equal(steps, raw[0])
+        table[name] = stability.summarize(steps, values, raw[1] if beside_raw else None)
     return table
 
 
@@ -231,53 +228,10 @@ def loss_stability(record, window=20):
     }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Which weights to use, by what, and how sure that is.
-
-    Attributes:
-        weights: the weight set with the lowest number; None if nothing was measured.
-        value, raw: its number and that of the raw weights.
-        gain: raw / value.
-        low, high: 95% interval of its number minus that of the raw weights, or None.
-        clear: whether that interval lies below zero; where there is none, whether the gain is at
-            least `CLEAR_GAIN`.
-        by: "quality" (evaluation.json) or "validation loss" (history.csv).
-    """
-
-    weights: str | None
-    value: float | None
-    raw: float | None
-    gain: float | None
-    clear: bool
-    by: str | None
-    low: float | None = None
-    high: float | None = None
-
-
-def verdict(record):
-    """Chooses by quality where it was evaluated, else by the last validation loss."""
-    numbers, by = record.distances(), "quality"
-    if "raw" not in numbers or len(numbers) < 2:
-        curves = record.curves("val_loss_")
-        numbers, by = (
-            {name: float(values[-1]) for name, (_, values) in curves.items()},
-            "validation loss",
-        )
-    if not numbers:
-        return Verdict(None, None, None, None, False, None)
-    best = min(numbers, key=numbers.get)
-    raw, value = numbers.get("raw"), numbers[best]
-    gain = raw / value if raw is not None and value > 0 else None
-    low, high = difference_to_raw(record, best) if by == "quality" else (None, None)
-    clear = gain is not None and gain >= CLEAR_GAIN if high is None else high < 0
-    return Verdict(best, value, raw, gain, clear, by, low, high)
-
-
-def difference_to_raw(record, name):
-    """95% interval of a weight set's distance minus that of raw, as evaluated, or (None, None)."""
-    difference = record.evaluation.get("differences", {}).get(name, {})
-    return difference.get("low"), difference.get("high")
+def by_validation_loss(record):
+    """The last validation loss of every weight set, the lowest first: dict name -> number."""
+    last = {name: float(values[-1]) for name, (_, values) in record.curves("val_loss").items()}
+    return dict(sorted(last.items(), key=lambda item: item[1]))
 
 
 def differing_options(records):
@@ -321,43 +275,72 @@ def across_seeds(records, read):
     table = {}
     for name in dict.fromkeys(name for each in numbers for name in each):
         values = [each[name] for each in numbers if name in each]
-        pairs = [(each["raw"], each[name]) for each in numbers if name in each and "raw" in each]
-        paired = paired_difference(*zip(*pairs, strict=True)) if pairs and name != "raw" else None
+        pairs = [
+            (each[names.RAW], each[name]) for each in numbers if {name, names.RAW} <= each.keys()
+        ]
+        paired = None
+        if pairs and name != names.RAW:
+            paired = interval_of_differences(*zip(*pairs, strict=True))
         table[name] = (interval(values), paired)
     return table
+
+
+def measured_alike(records):
+    """Whether the evaluations of runs can be put together: same metric, reference and drawing."""
+    evaluations = [record.evaluation for record in records if record.evaluation]
+    ways = [(each.metric, each.reference.split, each.settings) for each in evaluations]
+    return all(way == ways[0] for way in ways)
+
+
+def quality_across_seeds(records):
+    """`across_seeds` of the distances to the real images.
+
+    A single run has no interval over runs; the differences have that of its evaluation, over the
+    noise of the images. Runs that were evaluated in different ways have no numbers in common.
+    """
+    if not measured_alike(records):
+        return {}
+    table = across_seeds(records, lambda record: record.measured())
+    if len(records) == 1 and records[0].evaluation:
+        for name, found in records[0].evaluation.differences.items():
+            gain = Interval(-found.estimate, -found.high, -found.low, 1)
+            table[name] = (table[name][0], gain)
+    return table
+
+
+def verdict_across_seeds(table):
+    """The `quality.Verdict` on a table as of `quality_across_seeds`: means in place of numbers."""
+    values = {name: found.mean for name, (found, _) in table.items()}
+    gains = {name: gain for name, (_, gain) in table.items() if gain and gain.low is not None}
+    differences = {
+        name: Difference(-gain.mean, -gain.high, -gain.low) for name, gain in gains.items()
+    }
+    return verdict.verdict(values, differences)
+
+
+def outcome(gain):
+    """What an `Interval` of "raw minus average" says of a number of which less is better."""
+    if gain is None or gain.low is None:
+        return verdict.UNDECIDED
+    return verdict.outcome(-gain.high, -gain.low)
 
 
 def posthoc_curve(record):
     """Quality against the length of averages synthesised after training.
 
-    Taken from the last evaluation and from all earlier ones of the same step that were made in the
-    same way.
-
     Returns:
         `(sigma_rel, distance)` arrays, sorted by width; None for fewer than two widths.
     """
-    last = record.evaluation
-    found = {}
-    for each in [*last.get("evaluations", []), last]:
-        if any(each.get(key) != last.get(key) for key in ("metric", "step")):
-            continue
-        for name, row in each.get("weights", {}).items():
-            if name.startswith(_SYNTHESISED) and _alike(row, last):
-                found[float(name.removeprefix(_SYNTHESISED))] = row["fid"]
-    points = sorted(found.items())
+    made = {name: names.synthesis(name) for name in record.measured()}
+    points = sorted(
+        (float(pair[1]), record.measured()[name])
+        for name, pair in made.items()
+        if pair and pair[0] == "sigma_rel"
+    )
     if len(points) < 2:
         return None
     widths, distances = np.array(points, np.float64).T
     return widths, distances
-
-
-_SYNTHESISED = "posthoc_sigma_"
-
-
-def _alike(row, evaluation):
-    """Whether a weight set was measured like the others of an evaluation."""
-    other = next(iter(evaluation["weights"].values()))
-    return all(row.get(k) == other.get(k) for k in ("num_images", "extractor", "sampler", "seed"))
 
 
 def optimum(widths, distances):
@@ -376,7 +359,3 @@ def optimum(widths, distances):
 
 def _plain(value):
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _read_json(path):
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from .. import names
 from . import analysis
 
 # Okabe and Ito's colours and one of Tol's, which colour-blind readers can tell apart; raw is always
@@ -87,9 +88,9 @@ def draw_comparison(records):
 
 def style(weight_sets, name):
     """Line style of a weight set, the same in every figure of a report."""
-    if name == "raw":
+    if name == names.RAW:
         return {"color": "#444444", "linestyle": "-", "marker": "o", "label": "raw"}
-    i = [each for each in weight_sets if each != "raw"].index(name)
+    i = [each for each in weight_sets if each != names.RAW].index(name)
     return {
         "color": _COLOURS[i % len(_COLOURS)],
         "linestyle": _LINES[(i + 1) % len(_LINES)],
@@ -136,7 +137,7 @@ def _ends(curves):
 
 
 def _final_quality(record):
-    numbers = record.distances()
+    numbers = record.measured()
     if not numbers:
         return None
     figure, (axis,) = _axes()
@@ -172,7 +173,7 @@ _FLOOR_NOTE = (
 
 
 def _draw_floor(record, line):
-    floor = record.evaluation.get("reference", {}).get("floor_fid")
+    floor = record.evaluation.reference.floor_frechet
     if floor is None:
         return ""
     line(floor, color="black", linestyle=":", linewidth=1.2)
@@ -180,7 +181,7 @@ def _draw_floor(record, line):
 
 
 def _quality(record):
-    curves = record.curves("quality_")
+    curves = record.curves("quality")
     if not curves:
         return None
     figure, (axis,) = _axes()
@@ -199,7 +200,7 @@ def _quality(record):
 
 
 def _validation(record):
-    curves = record.curves("val_loss_")
+    curves = record.curves("val_loss")
     if not curves:
         return None
     figure, (axis,) = _axes()
@@ -265,7 +266,7 @@ def _loss_by_timestep(record):
 
 
 def _betas(record):
-    betas, windows = record.curves("beta_"), record.curves("window_")
+    betas, windows = record.curves("beta"), record.curves("window")
     if not betas:
         return None
     figure, axes = _axes(2 if windows else 1)
@@ -288,7 +289,7 @@ def _betas(record):
 
 
 def _distances(record):
-    distances, cosines = record.curves("relative_distance_"), record.curves("cosine_")
+    distances, cosines = record.curves("relative_distance"), record.curves("cosine")
     if not distances:
         return None
     figure, axes = _axes(2 if cosines else 1)
@@ -347,7 +348,7 @@ def trajectory(record):
             look = style(record.weight_sets, name)
             marker = look.pop("marker")
             x, y = points[name].T
-            axis.plot(x, y, linewidth=0.8 if name == "raw" else 1.6, **look)
+            axis.plot(x, y, linewidth=0.8 if name == names.RAW else 1.6, **look)
             axis.plot(x[-1:], y[-1:], marker, color=look["color"], markersize=8)
     axis.set_xlabel(f"1st principal component ({explained[0]:.0%} of the variance)")
     axis.set_ylabel(f"2nd ({explained[1]:.0%})")
@@ -412,7 +413,7 @@ def _bars(records, name, title, note, pick):
     rows = []
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
     for label, runs in analysis.groups(records).items():
-        for weights, pair in analysis.across_seeds(runs, lambda record: record.distances()).items():
+        for weights, pair in analysis.quality_across_seeds(runs).items():
             if pick(*pair) is not None:
                 rows.append((f"{label}: {weights}", weights, pick(*pair)))
     if not rows:
@@ -420,9 +421,10 @@ def _bars(records, name, title, note, pick):
     figure, (axis,) = _axes(height=1.4 + 0.32 * len(rows))
     for i, (_, weights, found) in enumerate(rows):
         look = style(weight_sets, weights)
-        whisker = 0 if found.low is None else found.mean - found.low
+        low, high = (found.low, found.high) if found.low is not None else (found.mean,) * 2
+        whiskers = [[found.mean - low], [high - found.mean]]
         axis.errorbar(
-            found.mean, i, xerr=whisker, fmt=look["marker"], color=look["color"], capsize=4
+            found.mean, i, xerr=whiskers, fmt=look["marker"], color=look["color"], capsize=4
         )
     axis.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axis.invert_yaxis()
@@ -433,19 +435,19 @@ def _bars(records, name, title, note, pick):
 
 
 def _grouped_curves(records):
-    prefix = "quality_" if any(record.curves("quality_") for record in records) else "val_loss_"
-    what = {"quality_": records[0].monitored, "val_loss_": "validation loss"}[prefix]
+    what = "quality" if any(record.curves("quality") for record in records) else "val_loss"
+    called = {"quality": records[0].monitored, "val_loss": "validation loss"}[what]
     grouped = {label: runs for label, runs in analysis.groups(records).items()}
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
-    if not any(record.curves(prefix) for record in records):
+    if not any(record.curves(what) for record in records):
         return None
     figure, axes = _axes(len(grouped)) if len(grouped) <= 3 else _axes()
-    axes[0].set_ylabel("Fréchet distance" if prefix == "quality_" else what)
+    axes[0].set_ylabel("Fréchet distance" if what == "quality" else called)
     for i, (label, runs) in enumerate(grouped.items()):
         axis = axes[i % len(axes)]
         labelled = set()
         for record in runs:
-            for name, (steps, values) in record.curves(prefix).items():
+            for name, (steps, values) in record.curves(what).items():
                 look = style(weight_sets, name) | {"marker": None}
                 look["label"] = None if name in labelled else look["label"]
                 labelled.add(name)
@@ -455,8 +457,8 @@ def _grouped_curves(records):
         axis.legend(frameon=False, fontsize="small")
     return Picture(
         "comparison_curves",
-        "Quality during training" if prefix == "quality_" else "Validation loss",
-        f"The {what}, of every weight set and run over the steps.",
-        f"One line for each run and weight set: {what}.",
+        "Quality during training" if what == "quality" else "Validation loss",
+        f"The {called}, of every weight set and run over the steps.",
+        f"One line for each run and weight set: {called}.",
         figure,
     )

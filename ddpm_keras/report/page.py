@@ -14,14 +14,16 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from .. import files
+from .. import files, names
+from ..quality import verdict
 from ..version import __version__
 from . import analysis, figures, stability
 
 _EVALUATION_COLUMNS = {
-    "fid": "to training images",
-    "fid_held_out": "to held-out images",
+    "frechet": "to real images",
+    "frechet_held_out": "to held-out images",
     "kid": "KID",
+    "kid_std": "KID spread",
     "precision": "precision",
     "recall": "recall",
     "num_images": "images",
@@ -42,22 +44,22 @@ _STABILITY_COLUMNS = {
 }
 
 
-def write(run_dir):
+def write(run):
     """Writes the report of a run.
 
     Args:
-        run_dir: a run directory with config.json. Whatever else it holds (history.csv,
+        run: an `app.run.Run` with a config.json. Whatever else it holds (history.csv,
             evaluation.json, samples/, trajectory.npz) is reported; what is missing is left out.
 
     Returns:
         Path of `report.html` in the run directory.
 
     Raises:
-        UsageError: `run_dir` is not a run directory.
+        UsageError: a file of the run is damaged.
     """
-    record = analysis.RunRecord(run_dir)
+    record = analysis.RunRecord(run)
     pictures, samples = figures.draw(record), _samples(record)
-    tables = [_evaluation_table(record), *_stability_tables(record), _loss_table(record)]
+    tables = [*_evaluation_tables(record), *_stability_tables(record), _loss_table(record)]
     tables = [table for table in tables if table is not None]
     folder = record.path / "report"
     _write_beside(folder, pictures, tables)
@@ -77,11 +79,11 @@ def write(run_dir):
     return path
 
 
-def write_comparison(run_dirs, out=None):
+def write_comparison(runs, out=None):
     """Writes a page that compares runs: seeds together, settings side by side.
 
     Args:
-        run_dirs: at least two run directories.
+        runs: at least two `app.run.Run`s.
         out: path of the page; None is `comparison.html` beside the first run. Figures and CSV go
             to a folder beside it that has its name without suffix.
 
@@ -89,13 +91,13 @@ def write_comparison(run_dirs, out=None):
         Path of the page.
 
     Raises:
-        UsageError: one of them is not a run directory.
+        UsageError: a file of a run is damaged.
         ValueError: fewer than two runs.
     """
-    out = Path(run_dirs[0]).parent / "comparison.html" if out is None else Path(out)
-    records = [analysis.RunRecord(path) for path in run_dirs]
+    records = list(map(analysis.RunRecord, runs))
     if len(records) < 2:
         raise ValueError(f"A comparison needs at least two runs; got {len(records)}.")
+    out = records[0].path.parent / "comparison.html" if out is None else Path(out)
     pictures = figures.draw_comparison(records)
     tables = [_group_table(records), *_stability_over_seeds(records), _run_table(records)]
     tables = [table for table in tables if table["rows"]]
@@ -160,69 +162,77 @@ def _write_beside(folder, pictures, tables):
 
 
 def _summary(record):
-    """The answer: dict of "advice", "evidence" and "reason", each a sentence or two."""
-    found = analysis.verdict(record)
-    if found.weights is None:
+    """The answer: dict of "advice", "evidence", "reason" and "use", each a sentence or two."""
+    if record.evaluation:
+        found = record.verdict
+        return {
+            "advice": _ADVICE[_case(found)].format(found.average or names.RAW),
+            "evidence": _evidence(record),
+            "reason": _reason(record) if found.difference else "",
+            "use": _use(record, found.weights),
+        }
+    losses = analysis.by_validation_loss(record)
+    evaluate = f"{_command(record, 'evaluate')} {record.path}"
+    if not losses:
         return {
             "advice": "Nothing has been measured yet.",
-            "evidence": f"Evaluate the weights: {_command(record, 'evaluate')} {record.path}",
+            "evidence": f"Evaluate the weights: {evaluate}",
             "reason": "",
             "use": "",
         }
+    best, raw = next(iter(losses)), losses.get(names.RAW)
+    beside = "" if raw is None else f"; the raw weights have {number(raw)}"
     return {
-        "advice": _advice(found),
-        "evidence": _evidence(record, found),
-        "reason": _reason(record, found),
-        "use": _use(record, found.weights),
+        "advice": f"By the validation loss alone, {best} is ahead.",
+        "evidence": f"Its validation loss at step {number(record.last_step)} is "
+        f"{number(losses[best])}{beside}. Sample quality has not been evaluated: {evaluate}",
+        "reason": "",
+        "use": _use(record, best),
     }
 
 
-def _advice(found):
-    if found.weights == "raw":
-        return "Use the raw weights: no average is better in this run."
-    if not found.clear:
-        return (
-            f"Raw weights and averages are about equally good here; {found.weights} has the lowest "
-            "number, by less than chance may give."
-        )
-    return f"Use the averaged weights {found.weights} rather than the raw ones."
+_ADVICE = {
+    verdict.BETTER: "Use the averaged weights {} rather than the raw ones.",
+    verdict.WORSE: "Use the raw weights: no average is better in this run.",
+    verdict.CHANCE: "Raw weights and averages are about equally good here: the difference between "
+    "raw and {}, the best average, is within chance.",
+    verdict.UNDECIDED: "Whether {} is better than the raw weights cannot be told: there is no "
+    "interval of the difference.",
+    "alone": "Only {} was evaluated in this way, so there is nothing to compare it with.",
+}
 
 
-def _evidence(record, found):
-    if found.by == "validation loss":
-        return (
-            f"Its validation loss at step {number(record.last_step)} is {number(found.value)}; the "
-            f"raw weights have {number(found.raw)}. Sample quality has not been evaluated."
-        )
-    row = record.evaluation["weights"][found.weights]
+def _case(found):
+    """Which advice a verdict calls for."""
+    return "alone" if None in (found.average, found.raw) else found.outcome
+
+
+def _evidence(record):
+    evaluation = record.evaluation
     text = (
-        f"{record.metric}, of {number(row['num_images'])} generated images to the training images "
-        f"(lower is better): {found.weights} {number(found.value)}"
+        f"{record.metric}, of {number(evaluation.num_images)} generated images "
+        f"{_to(evaluation.reference)} (lower is better): {record.verdict.sentence}"
     )
-    if found.weights == "raw":
-        others = {k: v for k, v in record.distances().items() if k != "raw"}
-        best = min(others, key=others.get)
-        text += f", against {number(others[best])} of the best average, {best}."
-        low, high = analysis.difference_to_raw(record, best)
-        if high is not None:
-            text += f" Its difference to raw: 95% interval {number(low)} to {number(high)}."
-    else:
-        text += f", raw {number(found.raw)}: {found.gain:.1f} times closer to real images."
-    if found.low is not None:
-        text += f" Difference to raw: 95% interval {number(found.low)} to {number(found.high)}."
-    floor = record.evaluation.get("reference", {}).get("floor_fid")
+    floor = evaluation.reference.floor_frechet
     if floor is not None:
         text += f" Real images that were held out are at {number(floor)}."
     return text
 
 
-def _reason(record, found):
-    if found.weights != "raw" and found.clear:
+def _to(reference):
+    """What the distance is measured to, in words."""
+    real = {"train": "training images", "held-out": "held-out images"}
+    return f"to {real.get(reference.split, reference.split)}"
+
+
+def _reason(record):
+    if record.verdict.outcome == verdict.BETTER:
         return (
             "Training never settles: every step moves the weights by the noise of its batch. The "
             "average of many steps has less of that noise, and is nearer to where training heads."
         )
-    late = {name: record.initial_share(name) for name in record.weight_sets if name != "raw"}
+    averages = [name for name in record.weight_sets if name != names.RAW]
+    late = {name: record.initial_share(name) for name in averages}
     late = {name: share for name, share in late.items() if share is not None and share > 0.01}
     if late:
         name = max(late, key=late.get)
@@ -244,7 +254,7 @@ def _reason(record, found):
 
 def _recent_drop(record):
     """Share by which the raw validation loss fell in the last quarter of the run, or None."""
-    steps, values = record.curve("val_loss_raw")
+    steps, values = record.curve(names.column("val_loss", names.RAW))
     if len(steps) < 2:
         return None
     before = np.interp(0.75 * steps[-1], steps, values)
@@ -253,10 +263,9 @@ def _recent_drop(record):
 
 def _use(record, name):
     """How to get the advised weights: a command or, for synthesised ones, a call."""
-    for prefix, argument in (("posthoc_sigma_", "sigma_rel"), ("posthoc_ema_", "decay")):
-        if name.startswith(prefix):
-            value = name.removeprefix(prefix)
-            return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
+    if synthesised := names.synthesis(name):
+        argument, value = synthesised
+        return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
     return f"{_command(record, 'sample')} {record.path} --weights {name}"
 
 
@@ -270,15 +279,14 @@ def _comparison_summary(records):
     """One sentence for each group of runs."""
     lines = []
     for label, runs in analysis.groups(records).items():
-        table = analysis.across_seeds(runs, lambda record: record.distances())
-        if len(table) < 2:
-            continue
-        best = min(table, key=lambda name: table[name][0].mean)
-        text = f"{label} ({_count(runs)}): {best} is best, {_interval(table[best][0])}"
-        paired = table[best][1]
-        if paired is not None:
-            text += f"; raw minus {best} is {_interval(paired)}"
-        lines.append(text + ".")
+        found = analysis.verdict_across_seeds(analysis.quality_across_seeds(runs))
+        if not analysis.measured_alike(runs):
+            lines.append(
+                f"{label} ({_count(runs)}): evaluated in different ways, so their numbers are not "
+                "put together; evaluate them alike."
+            )
+        if found.sentence:
+            lines.append(f"{label} ({_count(runs)}): {found.sentence}")
     return lines or ["Sample quality has not been evaluated; the curves show the validation loss."]
 
 
@@ -286,54 +294,51 @@ def _count(runs):
     return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
-def _interval(found):
-    if found.low is None:
-        return number(found.mean)
-    return f"{number(found.mean)} (95% interval {number(found.low)} to {number(found.high)})"
-
-
 # Tables: dicts with name, title, columns, rows as (weight set, cells), and a note
 
 
-def _evaluation_table(record):
-    weights = record.evaluation.get("weights", {})
-    if not weights:
-        return None
-    columns = dict(_EVALUATION_COLUMNS)
-    rows = []
-    for name, values in weights.items():
-        rows.append((name, [values.get(key) for key in columns]))
-    titles = list(columns.values())
-    position = titles.index("KID") + 1
-    titles.insert(position, "KID spread")
-    for (_, cells), values in zip(rows, weights.values(), strict=True):
-        cells.insert(position, values.get("kid_std"))
+def _evaluation_tables(record):
+    """What was evaluated: in one way, and in every other way apart."""
+    if not record.evaluation:
+        return
+    yield _evaluation_table("quality", "Quality of every weight set", record.evaluation)
+    known = [record.evaluations.current, *record.evaluations.apart]
+    for i, each in enumerate(each for each in known if each is not record.evaluation):
+        yield _evaluation_table(f"quality_{i + 2}", "Quality, measured in another way", each)
+
+
+def _evaluation_table(name, title, evaluation):
+    held_out = evaluation.reference.split == "held-out"
+    to = "to these held-out images" if held_out else _to(evaluation.reference)
     return {
-        "name": "quality",
-        "title": "Quality of every weight set",
-        "columns": titles,
-        "rows": rows,
-        "note": f"Distances are: {record.metric}. Lower is better, but for precision and recall. "
+        "name": name,
+        "title": title,
+        "columns": list((_EVALUATION_COLUMNS | {"frechet": to}).values()),
+        "rows": [
+            (weights, [getattr(each, key) for key in _EVALUATION_COLUMNS])
+            for weights, each in evaluation.weights.items()
+        ],
+        "note": f"Measured: {evaluation.way}. Lower is better, but for precision and recall. "
         "Every weight set was sampled from the same noise.",
     }
 
 
-_CURVES = {"val_loss_": "Validation loss", "quality_": "Fréchet distance during training"}
+_CURVES = {"val_loss": "Validation loss", "quality": "Fréchet distance during training"}
 
 
 def _stability_tables(record):
-    for prefix, title in _CURVES.items():
-        summaries = analysis.stability_table(record, prefix)
+    for what, title in _CURVES.items():
+        summaries = analysis.stability_table(record, what)
         if summaries:
             yield {
-                "name": f"stability_{prefix.strip('_')}",
+                "name": f"stability_{what}",
                 "title": f"{title}: stability and convergence",
                 "columns": list(_STABILITY_COLUMNS.values()),
                 "rows": [
                     (name, [summary.as_dict()[key] for key in _STABILITY_COLUMNS])
                     for name, summary in summaries.items()
                 ],
-                "note": (f"{record.monitored}. " if prefix == "quality_" else "")
+                "note": (f"{record.monitored}. " if what == "quality" else "")
                 + "Each number's formula is under “What the numbers mean”.",
             }
 
@@ -363,7 +368,7 @@ def _interval_cells(found):
 def _group_table(records):
     rows = []
     for label, runs in analysis.groups(records).items():
-        table = analysis.across_seeds(runs, lambda record: record.distances())
+        table = analysis.quality_across_seeds(runs)
         for weights, (found, paired) in table.items():
             cells = [label, found.count, *_interval_cells(found), *_interval_cells(paired)]
             rows.append((weights, cells))
@@ -388,13 +393,13 @@ _GROUP_NOTE = (
 
 def _stability_over_seeds(records):
     """Every stability measure of every curve, grouped like the quality."""
-    for prefix, title in _CURVES.items():
+    for what, title in _CURVES.items():
         rows = []
         for label, runs in analysis.groups(records).items():
             for key in ("final", "best", "variation", "steps_to_10_percent", "steps_to_2_percent"):
 
-                def read(record, prefix=prefix, key=key):
-                    table = analysis.stability_table(record, prefix)
+                def read(record, what=what, key=key):
+                    table = analysis.stability_table(record, what)
                     numbers = {name: each.as_dict()[key] for name, each in table.items()}
                     return {name: value for name, value in numbers.items() if value is not None}
 
@@ -402,20 +407,20 @@ def _stability_over_seeds(records):
                     cells = [*_interval_cells(found), *_interval_cells(paired)]
                     rows.append((weights, [label, _STABILITY_COLUMNS[key], found.count, *cells]))
         yield {
-            "name": f"stability_{prefix.strip('_')}_by_group",
+            "name": f"stability_{what}_by_group",
             "title": f"{title}: stability and convergence, over seeds",
             "columns": ["settings", "measure", "runs", *_INTERVAL_COLUMNS],
             "rows": rows,
-            "note": (f"{records[0].monitored}. " if prefix == "quality_" else "") + _GROUP_NOTE,
+            "note": (f"{records[0].monitored}. " if what == "quality" else "") + _GROUP_NOTE,
         }
 
 
 def _run_table(records):
     rows = []
     for record in records:
-        for name, values in record.evaluation.get("weights", {}).items():
+        for name, values in (record.evaluation.weights if record.evaluation else {}).items():
             cells = [record.name, record.config.get("options", {}).get("seed"), record.last_step]
-            rows.append((name, [*cells, *(values.get(key) for key in _RUN_KEYS)]))
+            rows.append((name, [*cells, *(getattr(values, key) for key in _RUN_KEYS)]))
     return {
         "name": "runs",
         "title": "Every run",
@@ -425,7 +430,7 @@ def _run_table(records):
     }
 
 
-_RUN_KEYS = ("fid", "fid_held_out", "num_images", "extractor")
+_RUN_KEYS = ("frechet", "frechet_held_out", "num_images", "extractor")
 
 
 # Parts of the page
@@ -461,7 +466,7 @@ def _chosen(record, samples):
     """The weight set shown beside raw at first: the best average with a picture, else the last."""
     if samples is None:
         return None
-    numbers = record.distances()
+    numbers = record.measured()
     known = [name for name in samples["sets"][1:] if name in numbers]
     return min(known, key=numbers.get, default=samples["sets"][-1])
 

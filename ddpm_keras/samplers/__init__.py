@@ -4,11 +4,11 @@ import inspect
 
 import keras
 
-from ..choices import SAMPLERS
+from ..choices import SAMPLERS, SPACINGS, VARIANCES
 from ..random import image_seeds, initial_noise, step_noise, threefry_2x32
-from .base import SPACINGS, Sampler, sampling_timesteps
+from .base import Sampler, sampling_timesteps
 from .ddim import DDIM
-from .ddpm import DDPM, VARIANCES
+from .ddpm import DDPM
 from .dpm_solver import DPMSolver
 
 __all__ = [

@@ -16,10 +16,10 @@ is made in.
 import numpy as np
 import tensorflow as tf
 
+from ..choices import SPACINGS, check
 from ..configured import Configured
 from ..random import as_image_seeds, step_noise
 
-SPACINGS = ("leading", "trailing", "linspace")
 _COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
 
 
@@ -125,6 +125,5 @@ def checked_steps(steps):
 
 def checked_spacing(spacing):
     """`spacing`; refused where it is not among `SPACINGS`."""
-    if spacing not in SPACINGS:
-        raise ValueError(f"Unknown spacing {spacing!r}; use one of {', '.join(SPACINGS)}.")
+    check("spacing", spacing, SPACINGS)
     return spacing

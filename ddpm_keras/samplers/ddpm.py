@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 
+from ..choices import VARIANCES, check
 from ..noise import NoiseSchedule
 from .base import Sampler, checked_spacing, checked_steps, sampling_timesteps
-
-VARIANCES = ("fixed_large", "fixed_small")
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDPMSampler")
@@ -31,8 +30,7 @@ class DDPM(Sampler):
 
     def __init__(self, variance="fixed_large", steps=None, clip=True, spacing="linspace"):
         super().__init__(clip)
-        if variance not in VARIANCES:
-            raise ValueError(f"Unknown variance {variance!r}; use one of {', '.join(VARIANCES)}.")
+        check("variance", variance, VARIANCES)
         self.variance = variance
         self.steps = None if steps is None else checked_steps(steps)
         self.spacing = checked_spacing(spacing)

@@ -169,5 +169,5 @@ def test_distance_of_two_folders_equals_torch_fidelity(fidelity, weights, extrac
         extract_features(extractor, ImageFolder(tmp_path / folder))
         for folder in ("real", "generated")
     )
-    ours = evaluate_features(real, generated)["fid"]
+    ours = evaluate_features(real, generated)["frechet"]
     assert ours == pytest.approx(theirs, rel=1e-4)

@@ -1,0 +1,357 @@
+"""An evaluation as a record: what was measured of each weight set, and how.
+
+evaluation.json is read and written by `Evaluations` alone. It holds the newest evaluation,
+joined with whatever was measured before in the same way, and under "evaluations" each one as it was
+made. What cannot be right is refused in one line that names the place.
+"""
+
+import dataclasses
+import json
+import math
+import numbers
+import sys
+import types
+import typing
+from dataclasses import dataclass, field
+
+from .. import files, names
+from ..errors import UsageError
+
+
+def _bounded(at_least=-math.inf, at_most=math.inf, **arguments):
+    """A dataclass field of a number within bounds."""
+    return field(metadata={"at_least": at_least, "at_most": at_most}, **arguments)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A record whose every value is of its field's type, finite and within its bounds."""
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self))
+        for each in dataclasses.fields(self):
+            _check(each.name, getattr(self, each.name), hints[each.name], each.metadata)
+
+
+@dataclass(frozen=True)
+class Difference(_Checked):
+    """How much farther one weight set is from the real images than another, with an interval.
+
+    Attributes:
+        estimate: the first distance minus the second.
+        low, high: ends of the confidence interval.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, above high, {self.high}")
+
+
+@dataclass(frozen=True)
+class Extractor(_Checked):
+    """What made the features: its name and its checksum."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Reference(_Checked):
+    """The real images.
+
+    Attributes:
+        dataset: what `--dataset` named.
+        split: "train", "held-out", or the file of statistics that stood for the images.
+        num_images: images of the split; None for a file of statistics.
+        num_held_out: held-out images.
+        fingerprint: checksum of the images, or of that file.
+        floor_frechet: distance of held-out from training images.
+    """
+
+    dataset: str = ""
+    split: str = "train"
+    num_images: int | None = _bounded(1, default=None)
+    num_held_out: int | None = _bounded(0, default=None)
+    fingerprint: str | None = None
+    floor_frechet: float | None = _bounded(0, default=None)
+
+
+@dataclass(frozen=True)
+class Measurement(_Checked):
+    """The numbers of one weight set; None stands for what was not or cannot be computed.
+
+    Attributes:
+        frechet, frechet_held_out: Fréchet distance to the reference and to held-out images.
+        kid, kid_std: kernel distance and its standard deviation over subsets.
+        precision, recall: in [0, 1].
+        num_images: images drawn.
+        extractor: name of what made the features.
+        sampler, seed, guidance, dtype: how the images were drawn, and in what the network computed.
+        bits_per_dim, bits_per_dim_error: bound on held-out images and its standard error.
+    """
+
+    frechet: float = _bounded(0)
+    num_images: int = _bounded(1)
+    extractor: str
+    frechet_held_out: float | None = _bounded(0, default=None)
+    kid: float | None = None
+    kid_std: float | None = _bounded(0, default=None)
+    precision: float | None = _bounded(0, 1, default=None)
+    recall: float | None = _bounded(0, 1, default=None)
+    sampler: str | None = None
+    seed: int | None = _bounded(0, default=None)
+    guidance: float | None = _bounded(0, default=None)
+    dtype: str | None = None
+    bits_per_dim: float | None = None
+    bits_per_dim_error: float | None = _bounded(0, default=None)
+
+    @property
+    def settings(self):
+        """What must be the same in two measurements that are compared, by name."""
+        keys = ("num_images", "extractor", "sampler", "seed", "guidance", "dtype")
+        return {key: getattr(self, key) for key in keys}
+
+
+@dataclass(frozen=True)
+class Evaluation(_Checked):
+    """Weight sets measured in the same way at one step of a run.
+
+    Attributes:
+        weights: dict weight set -> `Measurement`.
+        reference: the real images.
+        metric: what the Fréchet distance is called.
+        differences: dict weight set -> `Difference` of its distance to that of the raw weights,
+            either of which may have been measured before.
+        extractor: what made the features.
+        step: optimizer steps that the weights had made.
+        time, command: when and by which command it was made.
+    """
+
+    weights: dict[str, Measurement]
+    reference: Reference
+    metric: str = "Fréchet distance"
+    differences: dict[str, Difference] = field(default_factory=dict)
+    extractor: Extractor | None = None
+    step: int | None = _bounded(0, default=None)
+    time: str = ""
+    command: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.weights:
+            raise ValueError("weights holds no weight set")
+        first = next(iter(self.weights))
+        for name, each in self.weights.items():
+            if each.settings != self.settings:
+                raise ValueError(f"weights.{name} was not measured in the same way as {first}")
+
+    @property
+    def settings(self):
+        """How the images were drawn, by name: the same for all weight sets."""
+        return next(iter(self.weights.values())).settings
+
+    @property
+    def num_images(self):
+        """Images drawn with each weight set."""
+        return self.settings["num_images"]
+
+    @property
+    def way(self):
+        """How it was measured, in words."""
+        drawn = self.settings
+        parts = [f"{self.num_images:,} images"]
+        parts += [f"by {drawn['sampler']}"] if drawn["sampler"] else []
+        parts += [f"seed {drawn['seed']}"] if drawn["seed"] is not None else []
+        parts += [f"guidance {drawn['guidance']:g}"] if drawn["guidance"] not in (None, 1) else []
+        parts += [f"in {drawn['dtype']}"] if drawn["dtype"] not in (None, "float32") else []
+        parts += [f"against {self.reference.split}"] if self.reference.split != "train" else []
+        parts += [f"step {self.step:,}"] if self.step is not None else []
+        return ", ".join([self.metric, *parts])
+
+    def compares_with(self, other):
+        """Whether the numbers of two evaluations were got in the same way from the same step."""
+        return self.key == other.key
+
+    @property
+    def key(self):
+        """All that the numbers depend on but the weight set, as one text."""
+        reference = dataclasses.replace(self.reference, floor_frechet=None)  # follows from the rest
+        return repr((self.step, self.metric, self.extractor, reference, self.settings))
+
+    def after(self, known):
+        """The `Evaluations` of a run that had these (or None) and made this one."""
+        return known.with_new(self) if known else Evaluations(self, (self,))
+
+    def joined(self, earlier):
+        """This evaluation with the weight sets and numbers that an earlier one of its kind adds."""
+        weights = {
+            name: _filled(each, earlier.weights.get(name)) for name, each in self.weights.items()
+        }
+        return dataclasses.replace(
+            self,
+            weights=_in_order(earlier.weights | weights),
+            differences=_in_order(earlier.differences | self.differences),
+        )
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """All evaluations of a run.
+
+    Attributes:
+        current: the newest, with all that was measured in the same way.
+        made: each one as it was made, oldest first.
+    """
+
+    current: Evaluation
+    made: tuple[Evaluation, ...] = ()
+
+    def __post_init__(self):
+        known = self.current.weights
+        for name in self.current.differences:
+            if name not in known or names.RAW not in known:
+                raise ValueError(f"differences.{name} is of weight sets that were not measured")
+
+    @property
+    def weight_sets(self):
+        """All weight sets that were measured, in any way."""
+        each = (self.current, *self.made)
+        return tuple(_in_order({name: None for one in each for name in one.weights}))
+
+    @classmethod
+    def read(cls, path):
+        """What an evaluation.json holds, or None where there is no such file.
+
+        Raises:
+            UsageError: the file is damaged, or holds what cannot be right.
+        """
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            if not isinstance(values, dict):
+                raise ValueError("it is no dictionary")
+            made = values.pop("evaluations", [])
+            if not isinstance(made, list):
+                raise ValueError("evaluations is no list")
+            made = [_build(Evaluation, each, f"evaluations[{i}].") for i, each in enumerate(made)]
+            return cls(_build(Evaluation, values), tuple(made))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{path} is no evaluation of this version ({error}): remove it, and evaluate the "
+                "run again."
+            ) from error
+
+    def write(self, path):
+        """Writes evaluation.json, whole or not at all."""
+        made = [dataclasses.asdict(each) for each in self.made]
+        files.write_json(path, dataclasses.asdict(self.current) | {"evaluations": made})
+
+    def with_new(self, new):
+        """These evaluations and a newer one."""
+        current = new
+        for each in (self.current, *reversed(self.made)):
+            if each.compares_with(new):
+                current = current.joined(each)
+        return Evaluations(current, (*self.made, new))
+
+    @property
+    def apart(self):
+        """What was measured otherwise than the newest: an `Evaluation` a way, newest first."""
+        found = []
+        for each in reversed(self.made):
+            if each.compares_with(self.current):
+                continue
+            place = next((i for i, other in enumerate(found) if other.compares_with(each)), None)
+            if place is None:
+                found.append(each)
+            else:
+                found[place] = found[place].joined(each)
+        return found
+
+
+def _filled(new, earlier):
+    """A measurement, with what only an earlier one of the same weight set knows."""
+    if earlier is None:
+        return new
+    missing = [key for key, value in dataclasses.asdict(new).items() if value is None]
+    return dataclasses.replace(new, **{key: getattr(earlier, key) for key in missing})
+
+
+def _in_order(weight_sets):
+    """The raw weights first, then averages, then what was synthesised."""
+
+    def place(name):
+        return name != names.RAW, names.synthesis(name) is not None
+
+    return {name: weight_sets[name] for name in sorted(weight_sets, key=place)}
+
+
+def _no_number(text):
+    raise ValueError(f"{text} is not a finite number")
+
+
+def _build(cls, values, where=""):
+    """A record from what JSON gives; every error says where it is."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where.rstrip('.')} is no dictionary")
+    fields, hints = dataclasses.fields(cls), typing.get_type_hints(cls)
+    known = {each.name for each in fields}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"{where}{key} is unknown")
+    for each in fields:
+        required = each.default is each.default_factory is dataclasses.MISSING
+        if required and each.name not in values:
+            raise ValueError(f"{where}{each.name} is missing")
+    made = {key: _made(hints[key], value, f"{where}{key}") for key, value in values.items()}
+    try:
+        return cls(**made)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+
+
+def _made(hint, value, where):
+    """A field's value, with records in place of dictionaries."""
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        _, inner = typing.get_args(hint)
+        return {key: _made(inner, each, f"{where}.{key}") for key, each in value.items()}
+    record = next((kind for kind in _kinds(hint) if dataclasses.is_dataclass(kind)), None)
+    return value if record is None or value is None else _build(record, value, f"{where}.")
+
+
+def _kinds(hint):
+    """The types that a hint allows."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _check(name, value, hint, bounds):
+    """Refuses a value that is not of its hint's type, not finite or out of bounds."""
+    kinds = _kinds(hint)
+    if value is None and type(None) in kinds:
+        return
+    kind = typing.get_origin(kinds[0]) or kinds[0]
+    abstract = {float: numbers.Real, int: numbers.Integral}.get(kind, kind)
+    if not isinstance(value, abstract) or isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r:.60}, not {_CALLED.get(kind, kind.__name__)}")
+    if kind is dict:
+        for key, each in value.items():
+            _check(f"{name}.{key}", each, typing.get_args(hint)[1], {})
+    if kind in (float, int):
+        low, high = bounds.get("at_least", -math.inf), bounds.get("at_most", math.inf)
+        if not (abs(value) <= sys.float_info.max and low <= value <= high):
+            raise ValueError(f"{name} is {value!r:.60}, not {_range(low, high)}")
+
+
+_CALLED = {float: "a number", int: "a whole number", str: "a text", dict: "a dictionary"}
+
+
+def _range(low, high):
+    if math.isfinite(high):
+        return f"from {low} to {high}"
+    return f"finite and at least {low}" if math.isfinite(low) else "finite"

@@ -1,0 +1,120 @@
+"""Evaluating a run in parts ends as evaluating it at once: nothing that was measured is lost."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras import DDPM, UNet, choices, quality
+from ddpm_keras.app import evaluation
+from ddpm_keras.app.options import EvaluateOptions, TrainOptions
+from ddpm_keras.app.run import Run
+from ddpm_keras.quality import verdict
+
+
+class Means(quality.FeatureExtractor):
+    """Means of the rows and columns of an image."""
+
+    name, dim, channels, fingerprint = "row and column means", 16, 1, "means"
+
+    def _features(self, batch):
+        rows, columns = (batch.mean(axis=(axis, 3), dtype=np.float32) for axis in (1, 2))
+        return np.concatenate([rows, columns], axis=1) / 64
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    model = DDPM(UNet((8, 8, 1), 8, (1,), 1, (), groups=2), timesteps=10, ema=(0.5, 0.9))
+    model.compile(keras.optimizers.Adam(1e-2))
+    images = np.random.RandomState(0).randint(0, 256, (64, 8, 8, 1)).astype(np.uint8)
+    model.fit(images, batch_size=8, verbose=0)
+    return model
+
+
+@pytest.fixture
+def measure(model, digits, tmp_path, monkeypatch):
+    """Evaluates these weight sets of a run called `name`, and returns its `Evaluations`."""
+    monkeypatch.setenv("DDPM_KERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(choices.EXTRACTORS, "means", Means)
+    few = dataclasses.replace(digits, train=digits.train[:60], held_out=digits.held_out[:20])
+
+    def measure(name, *weights, **options):
+        run = Run(tmp_path / name)
+        run.write_config({"options": dataclasses.asdict(TrainOptions())})
+        options = EvaluateOptions(
+            weights=weights, extractor="means", **{"num_images": 40, "steps": 3} | options
+        )
+        evaluation.evaluate_run(run, options, "python evaluate.py", model, few)
+        return run.read_evaluations()
+
+    return measure
+
+
+@pytest.mark.parametrize("order", [("raw", "ema_0.5", "ema"), ("ema", "raw", "ema_0.5")])
+def test_one_by_one_is_as_at_once(measure, tmp_path, order):
+    whole = measure("whole")
+    assert list(whole.current.weights) == ["raw", "ema_0.5", "ema_0.9"]
+    for name in order:
+        parts = measure("parts", name)
+    assert parts.current.weights.keys() == whole.current.weights.keys()
+    for name, each in whole.current.weights.items():
+        assert parts.current.weights[name] == each
+    assert parts.current.differences == whole.current.differences
+    assert verdict.of_run(parts)[0] == verdict.of_run(whole)[0]
+    assert verdict.of_run(whole)[0].outcome != "undecided"
+    assert len(parts.made) == 3 and parts.apart == []
+    left = {path.suffix for path in (tmp_path / "parts" / "evaluation").iterdir()}
+    assert left == {".npz"}
+
+
+def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digits):
+    found = measure("run").current
+    real = Means()(digits.train[:60])
+    drawn = {
+        name: Means()(model.sample(40, name, sampler=evaluation.samplers.DDIM(3)))
+        for name in model.weight_sets
+    }
+    for name in ("ema_0.5", "ema_0.9"):
+        expected = quality.paired_difference(real, drawn[name], drawn["raw"])
+        got = found.differences[name]
+        np.testing.assert_allclose(
+            (got.estimate, got.low, got.high),
+            (expected.estimate, expected.low, expected.high),
+            rtol=1e-6,
+        )
+
+
+def test_another_way_stands_apart_and_coming_back_goes_on(measure):
+    measure("run", "raw", "ema_0.5")
+    other = measure("run", "ema_0.5", num_images=20)
+    assert list(other.current.weights) == ["ema_0.5"]
+    assert [list(each.weights) for each in other.apart] == [["raw", "ema_0.5"]]
+    assert "kept apart: raw, ema_0.5 (Fréchet distance, row and column means, 40 images" in (
+        evaluation.table(other)
+    )
+    assert verdict.of_run(other)[1] == other.apart[0]
+    back = measure("run", "ema_0.9")
+    assert list(back.current.weights) == ["raw", "ema_0.5", "ema_0.9"]
+    assert set(back.current.differences) == {"ema_0.5", "ema_0.9"}
+
+
+def test_a_file_of_statistics_is_known_by_what_it_holds(measure, digits, tmp_path):
+    def statistics(part):
+        quality.FeatureStatistics.of(Means()(part)).save(tmp_path / "real.npz")
+
+    statistics(digits.train[:60])
+    measure("run", "raw", reference=str(tmp_path / "real.npz"))
+    statistics(digits.train[60:120])
+    found = measure("run", "ema", reference=str(tmp_path / "real.npz"))
+    assert list(found.current.weights) == ["ema_0.9"] and len(found.apart) == 1
+
+
+def test_a_damaged_file_of_influences_is_made_anew(measure, tmp_path):
+    measure("run", "raw")
+    (path,) = (tmp_path / "run" / "evaluation").glob("influences-*.npz")
+    path.write_bytes(path.read_bytes()[:50])
+    found = measure("run", "ema_0.5")
+    assert found.current.differences == {} and verdict.of_run(found)[0].outcome == "undecided"
+    assert measure("run", "raw").current.differences.keys() == {"ema_0.5"}
