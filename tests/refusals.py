@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import signal
 import sys
 import warnings
 
@@ -51,6 +52,8 @@ def command_status(script, *arguments, folder, monkeypatch=None):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         module = importlib.import_module(script.removesuffix(".py"))
+        for number in (signal.SIGINT, signal.SIGTERM):  # which commands take over
+            stack.callback(signal.signal, number, signal.getsignal(number))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("default")  # as outside of tests
         return module.console.run(module.main)

@@ -81,6 +81,7 @@ WRONG = [
     ("train.py", ["--run-dir", " "], "--run-dir|empty"),
     ("train.py", ["--preset="], "--preset|empty"),
     ("train.py", ["--run-dir", "a\0b"], "--run-dir|zero byte"),
+    ("train.py", ["--run-dir", "a\udcff"], "--run-dir|UTF-8"),
     ("sample.py", ["run", "--out", ""], "--out|empty"),
     ("sample.py", [""], "source|empty"),
     ("evaluate.py", ["run", ""], "runs|empty"),
@@ -150,7 +151,7 @@ def words(arguments):
 
 
 def identify(value):
-    return value[:40].replace("\0", "0") if isinstance(value, str) else " ".join(value)[:40]
+    return value[:40] if isinstance(value, str) else ascii(value)[:40]
 
 
 @pytest.mark.parametrize(("script", "arguments", "expected"), WRONG, ids=identify)

@@ -205,6 +205,12 @@ class Run:
         Raises:
             UsageError: in one line that says how to go on.
         """
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"{self.path} is no UTF-8, as TensorFlow needs it; name another --run-dir."
+            ) from None
         if (self.path / "config.json").exists():
             raise UsageError(
                 f"{self.path} holds a run already; add --resume to continue it, or name another "
