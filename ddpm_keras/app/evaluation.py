@@ -273,6 +273,8 @@ def chosen_weights(run, model, options):
             if weights.name in chosen:
                 raise ValueError(f"Two weight sets are called {weights.name}; name one of them.")
             chosen[weights.name] = weights
+        for weights in chosen.values():
+            model.check_finite(weights)  # before anything is computed or kept
     except ValueError as error:
         raise UsageError(str(error)) from error
     return chosen
