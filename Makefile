@@ -11,15 +11,18 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test mutants peers study study-mnist lint clean
+.PHONY: help demo test test-lowest test-wheel mutants peers study study-mnist docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
 	@echo 'make test    run the tests; comparisons with other implementations skip where they are missing'
+	@echo 'make test-lowest  run them with the oldest Python and packages that are allowed (LOWEST=python3.10)'
+	@echo 'make test-wheel   build, install into an empty environment, and train outside of the checkout'
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
-	@echo 'make lint    check format and style'
+	@echo 'make docs    write the documentation into site/'
+	@echo 'make lint    check format, style and types'
 	@echo 'make clean   remove .venv'
 
 demo: $(VENV)/.installed
@@ -27,6 +30,20 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+LOWEST ?= python3.10
+test-lowest: $(VENV)/.installed-release
+	$(BIN)/uv venv --clear --python $(LOWEST) build/lowest
+	$(BIN)/uv pip install --python build/lowest --resolution lowest-direct --editable '.[test]'
+	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-wheel: $(VENV)/.installed-release
+	rm -rf build/wheel && mkdir -p build/wheel/elsewhere
+	$(BIN)/python -m build --outdir build/wheel
+	$(BIN)/twine check --strict build/wheel/*.whl build/wheel/*.tar.gz
+	$(BIN)/uv venv --python $(BIN)/python build/wheel/venv
+	$(BIN)/uv pip install --python build/wheel/venv build/wheel/*.whl
+	cd build/wheel/elsewhere && ../venv/bin/ddpm-keras train --steps 20
 
 MINUTES ?= 60
 mutants: $(VENV)/.installed-test
@@ -46,9 +63,13 @@ study-mnist: $(VENV)/.installed
 	$(BIN)/python studies/study.py collect runs/study
 	$(BIN)/python studies/study.py write
 
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
 
 clean:
 	rm -rf $(VENV)
@@ -63,6 +84,10 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	@$(PIP) --editable '.[release]'
 	@touch $@
 
 $(VENV)/.installed-peers: $(VENV)/.installed-test tests/conformance/requirements.txt

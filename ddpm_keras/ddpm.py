@@ -1,5 +1,8 @@
 """DDPM as a Keras model: the training step, validation on fixed noise, and sampling."""
 
+# pyright: reportAttributeAccessIssue=false
+# (a cached property of a Keras model is taken for the descriptor itself)
+
 import functools
 
 import keras
@@ -376,7 +379,7 @@ class _Traced:
 
     def __init__(self, model):
         self.model = model
-        self.losses = tf.function(self._losses, reduce_retracing=True)
+        self.losses = tf.function(self._losses, autograph=False, reduce_retracing=True)
         self.sampling = functools.cache(self._sampling)
 
     def _losses(self, values, images, labels, start):
@@ -399,7 +402,8 @@ class _Traced:
         seeds = tf.TensorSpec((None, 2), tf.int32)
         labels = [tf.TensorSpec((None,), tf.int32)] if model.num_classes is not None else []
         guidance = [tf.TensorSpec((), tf.float32)] if guided else []
-        return tf.function(sample, input_signature=(weights, seeds, [*labels, *guidance]))
+        signature = (weights, seeds, [*labels, *guidance])
+        return tf.function(sample, autograph=False, input_signature=signature)
 
 
 def _times(per_image, weights):

@@ -89,7 +89,7 @@ def model_bits_per_dim(model, images, weights=None, **options):
     model.check_finite(weights)
     values = [tf.convert_to_tensor(value) for value in model.weight_values(weights)]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def predict(x, t):
         labels = None if model.num_classes is None else tf.fill(tf.shape(t), model.num_classes)
         with model.weight_scope(values):

@@ -19,7 +19,7 @@ from ddpm_keras.app import options
 from ddpm_keras.app.main import JOBS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 COLOUR = """
 images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), "uint8")
@@ -72,7 +72,7 @@ def small_unet(image_shape, *args, **kwargs):
     given = inspect.signature(ddpm_keras.networks.UNet).bind(image_shape, *args, **kwargs).arguments
     kept = {key: given[key] for key in ("num_classes",) if key in given}
     return ddpm_keras.networks.UNet(
-        image_shape, 4, (1,), num_res_blocks=1, attention_resolutions=(), **kept
+        image_shape, 8, (1,), num_res_blocks=1, attention_resolutions=(), groups=2, **kept
     )
 
 

@@ -1,5 +1,6 @@
 """requirements.txt and pyproject.toml name the same packages; the public names import."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -70,3 +71,22 @@ def test_readme_tells_the_costs_that_the_benchmarks_printed():
     section = readme.split("## What it costs")[1].split("\n## ")[0]
     rows = [row.split("|") for row in section.splitlines() if row.startswith("|")][2:]
     assert [row[2].strip() for row in rows] == costs
+
+
+def test_graphs_are_made_without_autograph():
+    """AutoGraph reads the source of what it converts, and gets it wrong on some Pythons."""
+    for path in (ROOT / "ddpm_keras").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        uses = [
+            x for x in nodes if isinstance(x, ast.Attribute) and ast.unparse(x) == "tf.function"
+        ]
+        calls = [x for x in nodes if isinstance(x, ast.Call) and x.func in uses]
+        off = [x for x in calls if "autograph=False" in map(ast.unparse, x.keywords)]
+        assert len(off) == len(uses), path
+
+
+def test_contributing_names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:ddpm_keras|tests|docs|studies|benchmarks|examples)/[^` ]*)`", text)
+    assert len(paths) > 20
+    assert not [path for path in paths if not (ROOT / path).exists()]

@@ -1,6 +1,7 @@
 """Progress bars with rate and time left; in a log file, a line every half minute."""
 
 import sys
+import time
 
 from tqdm import tqdm
 
@@ -16,8 +17,8 @@ class _Bar(tqdm):
 
     def close(self):
         """Also shows what ended before the first line of a log was due, if it took its time."""
-        if not self.disable and self.last_print_t < self.start_t + self.delay <= self._time():
-            self.last_print_t = self._time()
+        if not self.disable and self.last_print_t < self.start_t + self.delay <= time.time():
+            self.last_print_t = time.time()
         super().close()
 
 

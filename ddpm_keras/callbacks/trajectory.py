@@ -48,7 +48,7 @@ class Trajectory(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.step = self.model.steps_made
-        self.measure = tf.function(self._measure)
+        self.measure = tf.function(self._measure, autograph=False)
         trainable = {id(weight) for weight in self.model.network.trainable_weights}
         self.blocks = {}  # name of a layer -> places of its weights
         for i, weight in enumerate(self.model.network.weights):

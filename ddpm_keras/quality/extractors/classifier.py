@@ -50,6 +50,7 @@ class ClassifierFeatures(FeatureExtractor):
         layer = self._network.get_layer("features")
         self._until_features = tf.function(
             keras.Model(self._network.inputs, layer.output, name="until_features"),
+            autograph=False,
             input_signature=[tf.TensorSpec((None, height, width, self.channels), tf.float32)],
         )
 
@@ -203,7 +204,7 @@ def _fit(network, images, classes, steps, batch_size, seed):
     targets = np.eye(network.output_shape[-1], dtype=np.float32)[classes]
     optimizer.build(network.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(x, y):
         with tf.GradientTape() as tape:
             value = loss(y, network(x, training=True))

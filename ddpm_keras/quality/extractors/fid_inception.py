@@ -58,6 +58,7 @@ class FIDInceptionFeatures(FeatureExtractor):
         _load(self._network, state, path)
         self._compute = tf.function(
             self._resize_and_compute,
+            autograph=False,
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
         )
 

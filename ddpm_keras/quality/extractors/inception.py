@@ -42,6 +42,7 @@ class InceptionFeatures(FeatureExtractor):
             self.name += f", weights {self.fingerprint[:8]}"
         self._compute = tf.function(
             self._resize_and_compute,
+            autograph=False,
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)],
         )
 
