@@ -25,6 +25,17 @@ def test_requirements_and_pyproject_agree():
     assert pytest_bound <= set(project["optional-dependencies"]["test"])
 
 
+def test_the_page_of_the_index_has_no_links_that_lead_nowhere():
+    tomllib = pytest.importorskip("tomllib", reason="part of Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    hook = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for each in hook["substitutions"]:
+        page = re.sub(each["pattern"], each["replacement"], page)
+    assert page.startswith("# ddpm-keras\n")
+    assert re.findall(r"\]\(([^)]*)", page) == ["https://arxiv.org/abs/2006.11239"]
+
+
 def test_public_names():
     import ddpm_keras
 
