@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 COLOUR = """
-images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), "uint8")
+images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), "uint8")
 """
 TABLE = """
 import keras
@@ -51,7 +51,17 @@ GIVEN = {
     "docs/metrics.md": TRAINED,
 }
 SMALLER = {
-    "docs/ema.md": {"every=1000": "every=10", "epochs=100": "epochs=30"},
+    "README.md": {
+        "(32, 32, 3)": "(8, 8, 3)",
+        "epochs=10": "epochs=1",
+        '"samples")': '"samples", num_images=4)',
+        "steps=50": "steps=5",
+    },
+    "docs/ema.md": {
+        "(32, 32, 3)": "(8, 8, 3)",
+        "every=1000": "every=10",
+        "epochs=100": "epochs=30",
+    },
     "docs/metrics.md": {"sample(1000,": "sample(70,", "every=5": "every=50"},
 }
 
