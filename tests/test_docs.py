@@ -26,10 +26,10 @@ images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3), "uint8")
 """
 TABLE = """
 import keras
-x = np.random.default_rng(0).normal(size=(16, 8)).astype("float32")
+x = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
 y = x[:, :1] > 0
 x_test, y_test = x, y
-classifier = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, "softmax")])
+classifier = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "softmax")])
 """
 TRAINED = """
 import keras
