@@ -43,11 +43,19 @@ faces, people = np.random.default_rng(0).random((8, 8, 8)), np.arange(8)
 from ddpm_keras import UNet, interop
 interop.save_diffusers(UNet((8, 8, 1)), "ddpm-cifar10-32")
 """
+PHOTOS = """
+import pathlib, PIL.Image
+pathlib.Path("photos").mkdir()
+for i in range(16):
+    pixels = np.random.default_rng(i).integers(0, 256, (16, 16, 3), "uint8")
+    PIL.Image.fromarray(pixels).save(f"photos/{i}.png")
+"""
 GIVEN = {
     "README.md": COLOUR + TABLE,
     "docs/data.md": OTHERS,
     "docs/diffusers.md": OTHERS,
     "docs/ema.md": COLOUR + TABLE,
+    "docs/how-to/own-images.md": PHOTOS,
     "docs/metrics.md": TRAINED,
 }
 SMALLER = {
