@@ -11,6 +11,7 @@ from refusals import assert_refused
 
 from ddpm_keras.app.options import (
     evaluate_options,
+    report_options,
     resumed_options,
     run_name,
     sample_options,
@@ -162,3 +163,8 @@ def test_evaluate_needs_runs_or_two_folders(argv, words):
 def test_wrong_values_are_refused_with_the_cure(check, argv, words):
     with pytest.raises(UsageError, match=words):
         check(argv)
+
+
+def test_a_report_is_of_runs():
+    assert report_options(["runs/a", "runs/b"]).runs == ("runs/a", "runs/b")
+    assert_refused(lambda: report_options([]), ["name run directories to report on"], UsageError)
