@@ -58,6 +58,7 @@ def test_share_above_finds_crossings_between_evaluations():
     assert stability.share_above([0, 10, 30, 40], [-1, 1, 1, -3], [0, 0, 0, 0]) == 27.5 / 40
     assert stability.share_above([0, 1], [2, 2], [2, 2]) == 0
     assert stability.share_above([5], [3], [2]) == 1
+    assert stability.share_above([5], [2], [2]) == stability.share_above([5], [1], [2]) == 0
 
 
 def test_share_above_agrees_with_a_fine_grid():
@@ -82,6 +83,25 @@ def test_summary_of_a_curve():
         share_above_raw=pytest.approx((0.5 + 1) / 3),
     )
     assert stability.summarize([1], [4.0]).share_above_raw is None
+
+
+def test_a_summary_as_a_dict_has_the_fields_in_order():
+    summary = stability.summarize([1, 2], [4.0, 1.0], raw=[5.0, 2.0])
+    fields = [field.name for field in dataclasses.fields(summary)]
+    assert list(summary.as_dict()) == fields
+    assert list(summary.as_dict().values()) == [getattr(summary, name) for name in fields]
+
+
+@pytest.mark.parametrize("values", [[3.0, -1.0, 1.0], [5.0, -2.0, -1.0]])
+def test_no_share_of_a_level_that_is_not_above_zero(values):
+    summary = stability.summarize([1, 2, 3], values)
+    assert summary.variation == abs(values[2] - values[1])
+    assert summary.relative_variation is None
+
+
+def test_where_nothing_finite_came_before_only_what_is_not_finite_is_a_spike():
+    assert stability.spikes([np.nan, np.inf, 5.0, np.nan], window=2) == [0, 1, 3]
+    assert stability.spikes([1.0, np.nan, 1.0, 9.0], window=3) == [1, 3]
 
 
 def test_every_number_has_a_definition():
