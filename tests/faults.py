@@ -158,6 +158,21 @@ FAULTS = [Fault(*fault) for fault in (
      "range(0, len(images), self.batch_size)",
      "range(0, len(images) - self.batch_size + 1, self.batch_size)",
      "test_quality_evaluation.py::test_array_and_function_give_the_same_features"),
+    ("differences are those of raw to each average", "app/evaluation.py",
+     "value - known[names.RAW], influences[name] - influences[names.RAW]",
+     "known[names.RAW] - value, influences[names.RAW] - influences[name]",
+     "test_evaluation.py::test_differences_are_of_each_average_to_the_raw_weights"),
+    ("the table has recall under precision", "app/evaluation.py",
+     "_number(row.precision, 3):>11}{_number(row.recall, 3)",
+     "_number(row.recall, 3):>11}{_number(row.precision, 3)",
+     "test_evaluation.py::test_the_table_has_each_number_under_its_heading"),
+    ("evaluation ignores --guidance", "app/evaluation.py",
+     "guidance_scale=self.options.guidance", "guidance_scale=1.0",
+     "test_evaluation.py::test_images_are_drawn_as_the_options_say"),
+    ("evaluation takes the other part of the images", "app/evaluation.py",
+     'return real[name.replace("-", "_")]',
+     'return real["held_out" if name == "train" else "train"]',
+     "test_evaluation.py::test_the_reference_is_the_part_that_is_named"),
 )]
 # fmt: on
 

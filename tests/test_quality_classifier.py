@@ -91,7 +91,7 @@ def test_an_extractor_survives_a_file(digits, extractor, real, tmp_path):
     path.write_bytes(b"x")
     with pytest.raises(ValueError, match="no saved ClassifierFeatures"):
         ClassifierFeatures.load(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="missing.npz"):
         ClassifierFeatures.load(tmp_path / "missing.npz")
 
 

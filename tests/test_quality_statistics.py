@@ -73,7 +73,7 @@ def test_files_that_are_no_statistics_are_refused(tmp_path):
     np.savez(path, mu=np.array([{}], object), sigma=np.zeros((1, 1)))  # pickled: never executed
     with pytest.raises(ValueError, match="no statistics file"):
         FeatureStatistics.load(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="missing.npz"):
         FeatureStatistics.load(tmp_path / "missing.npz")
 
 

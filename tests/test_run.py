@@ -26,9 +26,9 @@ def model():
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "value.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+    with pytest.raises(RuntimeError, match="power cut"), files.atomic_path(path) as temporary:
         temporary.write_text("half")
-        raise RuntimeError
+        raise RuntimeError("power cut")
     assert path.read_text() == "old"
     files.write_text(path, "new")
     assert path.read_text() == "new"

@@ -269,5 +269,5 @@ def test_files_of_other_kinds(tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             torch_file.load_state_dict(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="absent.bin"):
         torch_file.load_state_dict(tmp_path / "absent.bin")

@@ -1,0 +1,131 @@
+"""The parts of an evaluation: what is drawn, measured against, compared and printed."""
+
+import keras
+import numpy as np
+import pytest
+
+from ddpm_keras import DDPM, UNet, quality, samplers
+from ddpm_keras.app import evaluation
+from ddpm_keras.app.options import EvaluateOptions, TrainOptions
+from ddpm_keras.quality import bootstrap
+
+
+class Means(quality.FeatureExtractor):
+    """Mean of each row of an image."""
+
+    name, dim, channels, fingerprint = "row means", 8, 1, "row means"
+
+    def _features(self, batch):
+        return batch.mean(axis=(2, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Three classes, weights that are nowhere 0, two averages that differ."""
+    options = {"num_res_blocks": 1, "attention_resolutions": (), "num_classes": 3, "groups": 4}
+    keras.utils.set_random_seed(0)
+    model = DDPM(UNet((8, 8, 1), 8, (1,), **options), timesteps=60, ema=(0.5, 0.9))
+    random = np.random.default_rng(0)
+    for weight in model.network.weights:
+        weight.assign(random.normal(0, 0.2, weight.shape))
+    model.ema.update(model.network.weights)
+    return model
+
+
+def test_images_are_drawn_as_the_options_say(model, tmp_path):
+    options = EvaluateOptions(
+        num_images=5, sampler="ddpm", steps=3, seed=4, guidance=2.0, batch_size=2
+    )
+    draw = evaluation.Drawing(model, TrainOptions(), options)
+    found = draw.features(Means(), "ema_0.5", tmp_path / "features")
+    arguments = {"sampler": samplers.DDPM(steps=3), "seed": 4, "guidance_scale": 2.0}
+    arguments["weights"] = "ema_0.5"
+    expected = Means()(model.sample(5, **arguments))
+    np.testing.assert_allclose(found, expected, atol=0.5)  # rounding of a pixel by the batch
+    for change in ({"weights": "ema_0.9"}, {"seed": 0}, {"guidance_scale": 1.0}):
+        assert np.abs(Means()(model.sample(5, **arguments | change)) - expected).max() > 1
+    assert draw.settings["sampler"] == repr(samplers.DDPM(steps=3))
+    assert (draw.settings["seed"], draw.settings["guidance"]) == (4, 2.0)
+
+
+def test_what_the_options_leave_open_is_that_of_the_training(model):
+    trained = TrainOptions(num_images=7, sampler="dpm", sampling_steps=9)
+    draw = evaluation.Drawing(model, trained, EvaluateOptions())
+    assert (draw.num_images, draw.sampler) == (7, samplers.DPMSolver(steps=9))
+    longest = evaluation.Drawing(model, TrainOptions(sampling_steps=1000), EvaluateOptions())
+    assert longest.sampler == samplers.DDIM(steps=60)
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ((), ["raw", "ema_0.5", "ema_0.9"]),
+        (("ema", "raw"), ["ema_0.9", "raw"]),
+    ],
+)
+def test_weight_sets_are_those_asked_for_in_their_order(model, asked, names):
+    chosen = evaluation.chosen_weights(None, model, EvaluateOptions(weights=asked))
+    assert list(chosen.items()) == [(name, name) for name in names]
+
+
+def test_the_reference_is_the_part_that_is_named(tmp_path):
+    random = np.random.default_rng(0)
+    real = {name: random.normal(size=(9, 4)) for name in ("train", "held_out")}
+    assert evaluation.choose_reference("train", real) is real["train"]
+    assert evaluation.choose_reference("held-out", real) is real["held_out"]
+    quality.FeatureStatistics.of(real["held_out"]).save(tmp_path / "a.npz")
+    loaded = evaluation.choose_reference(str(tmp_path / "a.npz"), real)
+    np.testing.assert_allclose(loaded.mean, real["held_out"].mean(axis=0))
+
+
+def test_differences_are_of_each_average_to_the_raw_weights():
+    """Both averages are nearer, so their differences are negative, the last one's most so."""
+    random = np.random.default_rng(0)
+    real, shared = random.normal(size=(500, 3)), random.normal(size=(200, 3))
+    rows = {"raw": shared + 0.9, "ema_0.9": shared + 0.6, "ema_0.99": shared + 0.1}
+    reference = quality.FeatureStatistics.of(real)
+    weights = {
+        name: quality.Measurement(
+            frechet=quality.frechet_distance(reference, features), num_images=200, extractor="x"
+        )
+        for name, features in rows.items()
+    }
+    influences = {name: bootstrap.influence(reference, each) for name, each in rows.items()}
+    found = evaluation.differences(weights, influences)
+    assert list(found) == ["ema_0.9", "ema_0.99"]
+    for name, difference in found.items():
+        expected = quality.paired_difference(reference, rows[name], rows["raw"])
+        assert (difference.estimate, difference.low, difference.high) == pytest.approx(
+            (expected.estimate, expected.low, expected.high)
+        )
+    assert found["ema_0.99"].high < found["ema_0.9"].low < found["ema_0.9"].high < 0
+    assert evaluation.differences(weights, {"ema_0.9": influences["ema_0.9"]}) == {}
+
+
+def test_the_table_has_each_number_under_its_heading():
+    measured = {"num_images": 1437, "extractor": "row means"}
+    whole = {"frechet_held_out": 2.345, "kid": 0.00123, "kid_std": 0.00045}
+    whole |= {"precision": 0.678, "recall": 0.543, "bits_per_dim": 3.21, "bits_per_dim_error": 0.04}
+    text = evaluation.rows(
+        quality.Evaluation(
+            weights={
+                "raw": quality.Measurement(frechet=10.128, **whole, **measured),
+                "ema_0.9": quality.Measurement(frechet=1.5, **measured),
+            },
+            reference=quality.Reference(split="train", num_held_out=360, floor_frechet=3.14159),
+            metric="Fréchet distance, row means",
+        )
+    )
+    head, columns, raw, average, floor, bits = text.splitlines()
+    assert head == "Fréchet distance, row means, of 1,437 generated images (less is better)"
+    assert columns.split("  ")[0] == "weights"
+    assert columns.split() == (
+        ["weights", "to", "train", "to", "held-out", "KID", "x", "1000", "precision", "recall"]
+    )
+    assert raw.split() == ["raw", "10.13", "2.35", "1.23", "±", "0.45", "0.678", "0.543"]
+    assert average.split() == ["ema_0.9", "1.50"]
+    ends = [columns.index(word) + len(word) for word in ("to train", "precision", "recall")]
+    for end, number in zip(ends, ("10.13", "0.678", "0.543"), strict=True):
+        assert raw[:end].endswith(number)
+    assert floor == "For comparison, 360 held-out real images are at 3.14 from train."
+    assert bits == "raw: 3.210 ± 0.040 bits per dimension, held-out images"
