@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from . import backend as _backend
 from .version import __version__
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not errors
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 def _in_a_command():
@@ -45,6 +45,7 @@ def _in_a_command():
 
 
 if TYPE_CHECKING or not _in_a_command():
+    _backend.choose()
     from . import callbacks, choices, data, ema, interop, likelihood, noise, quality, samplers
     from .ddpm import DDPM
     from .ema import EMA, EMAModel, posthoc

@@ -270,6 +270,19 @@ class DDPM(ImageModel):
             return as_numpy(images), None
         return as_numpy(images), self.inputs_taken.check_labels(labels, len(images))
 
+    def predict(self, x, *args, **kwargs):
+        """What the network predicts for `x` = [noisy images, t], with `evaluation_weights`.
+
+        Raises:
+            ValueError: x is images alone.
+        """
+        if hasattr(x, "shape"):
+            raise ValueError(
+                "predict takes [noisy images, timesteps] and gives what the network predicts: draw "
+                "images by sample, and measure the loss of images by evaluate."
+            )
+        return super().predict(x, *args, **kwargs)
+
     # Sampling
 
     def sample(

@@ -7,8 +7,10 @@ import scipy.special
 import tensorflow as tf
 
 from . import choices, noise, samplers
+from .inputs import Inputs, as_numpy
 
 _HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
+_OFF_LEVEL = 0.1  # of the distance between two levels: float16 rounds by .06
 
 
 def bits_per_dim(
@@ -19,6 +21,7 @@ def bits_per_dim(
     clip=True,  # whether the predicted x_start is clipped to [-1, 1]
     seed=0,
     batch_size=128,
+    image_range=(-1, 1),  # of float images
 ):
     """The variational bound of images under the reverse process, in bits per dimension.
 
@@ -27,12 +30,13 @@ def bits_per_dim(
 
     Args:
         predict: `predict(x, t) -> epsilon`, as for a sampler.
-        images: uint8 in 0..255, or float on those levels in [-1, 1]; shape (N, ...).
+        images: uint8 in 0..255, or float on those 256 levels in `image_range`; shape (N, ...).
         schedule: The `NoiseSchedule` the predictor was trained with.
         variance: "fixed_large", beta_t, or "fixed_small", the posterior's.
         clip: Whether the predicted x_start is clipped to [-1, 1].
         seed: Integer, of the noise.
-        batch_size: Images at a time.
+        batch_size: Images at a time, at least 1.
+        image_range: (low, high) of float images.
 
     Returns:
         dict, in bits per dimension: "total" and its "standard_error" over the images; "prior", the
@@ -40,7 +44,8 @@ def bits_per_dim(
         is the decoder's; "per_image", float64 (N,), the totals.
 
     Raises:
-        ValueError: No images, or an unknown variance.
+        ValueError: No images, floats beyond `image_range` or between the levels, or an unknown
+            variance.
 
     Example:
 
@@ -50,15 +55,14 @@ def bits_per_dim(
     Reference:
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models", sections 2-3.
     """
-    images = np.asarray(images)
-    if len(images) == 0:
-        raise ValueError("bits_per_dim was given no images; give at least one.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    images = _on_levels(images, image_range)
     log_variance = _model_log_variance(schedule, variance)
     prior, terms = [], []
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        x_start = np.float64(batch) / 127.5 - 1.0 if batch.dtype == np.uint8 else np.float64(batch)
-        seeds = samplers.image_seeds(seed, start, len(batch))
+        x_start = images[start : start + batch_size] / 127.5 - 1.0
+        seeds = samplers.image_seeds(seed, start, len(x_start))
         prior.append(_prior(x_start, schedule))
         terms.append(_terms(predict, x_start, schedule, log_variance, clip, seeds))
     prior, terms = np.concatenate(prior), np.concatenate(terms)
@@ -77,14 +81,18 @@ def model_bits_per_dim(model, images, weights=None, **options):
 
     Args:
         model: A `DDPM`. A conditional one is asked without a label.
-        images: As in `bits_per_dim`.
+        images: uint8 in 0..255, or float on those 256 levels in `model.image_range`.
         weights: A name of `model.weight_sets`, "ema" or a `WeightSet`; by default
             `model.evaluation_weights`.
         **options: Those of `bits_per_dim`.
 
     Returns:
         The dict of `bits_per_dim`.
+
+    Raises:
+        ValueError: The images are not what the model is trained on.
     """
+    Inputs(model.image_shape, model.image_range).check_arrays(images)
     weights = model.evaluation_weights if weights is None else weights
     model.check_finite(weights)
     values = [tf.convert_to_tensor(value) for value in model.weight_values(weights)]
@@ -95,7 +103,25 @@ def model_bits_per_dim(model, images, weights=None, **options):
         with model.weight_scope(values):
             return model.predict_epsilon(x, t, labels)
 
+    options = {"image_range": model.image_range} | options
     return bits_per_dim(predict, images, model.schedule, **options)
+
+
+def _on_levels(images, image_range):
+    """Images as float64 on the levels 0..255; refused if they lie between them."""
+    Inputs(image_range=image_range).check_arrays(images)
+    images = as_numpy(images)
+    if images.dtype == np.uint8:
+        return np.float64(images)
+    low, high = image_range
+    values = (np.float64(images) - low) * (255 / (high - low))
+    levels = np.rint(values)
+    if np.abs(values - levels).max() > _OFF_LEVEL:
+        raise ValueError(
+            "bits_per_dim needs 8-bit images, but these floats lie between the 256 levels of "
+            f"image_range=({low:g}, {high:g}): give uint8 images."
+        )
+    return levels
 
 
 def gaussian_kl(mean_difference_squared, log_variance_q, log_variance_p):

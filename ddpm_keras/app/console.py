@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 
+from .. import backend
 from ..errors import UsageError
 from . import interrupt, invocation, output
 
@@ -102,7 +103,11 @@ def load_tensorflow():
 
     Left to itself, TensorFlow with oneDNN takes two processors for the two threads of one core, and
     computes on one of them.
+
+    Raises:
+        UsageError: Keras is to run on another backend.
     """
+    backend.choose()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -17,6 +17,7 @@ _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "ui
 _COMMON_RANGES = ((0, 1), (-1, 1), (0, 255))  # the narrowest first
 _TOLERANCE = 0.0005  # of the width of a range: rounding when images are scaled
 _MARK = "ddpm_keras.inputs"
+_RAISED = re.compile(r"InputError: (.*)")  # by what a data set reads while a graph runs
 _ASSERTED = re.compile(rf"\[{_MARK} (\w+)\] \[([^\]]*)\] \[([^\]]*)\]")
 _EACH = "give one for each image"
 
@@ -28,6 +29,10 @@ _DTYPE_CURES = {
     "string": "decode the files first, for example by tf.io.decode_image",
     "object": "make one array of images of one size by np.stack",
 }
+
+
+class InputError(ValueError):
+    """Images, labels or weights are not what a model takes. One line that names the cure."""
 
 
 class Inputs:
@@ -51,7 +56,7 @@ class Inputs:
         """Refuses what can be refused without looking at a value.
 
         Raises:
-            ValueError: in one line that names the cure.
+            InputError: in one line that names the cure.
         """
         self._check_images(images)
         count = _shape(images)[0]
@@ -59,30 +64,30 @@ class Inputs:
             self._check_labels(labels, count)
         if weights is not None:
             _check_is_tensor(weights, "sample_weight", "one number an image")
-            if _dtype(weights) not in (*_FLOATS, *_INTEGERS):
-                raise ValueError(
-                    f"sample_weight must hold numbers, not {_dtype(weights)}: cast it to float32."
+            if dtype_of(weights) not in (*_FLOATS, *_INTEGERS):
+                raise InputError(
+                    f"sample_weight must hold numbers, not {dtype_of(weights)}: cast it to float32."
                 )
             _check_one_each(weights, count, "sample_weight")
 
     def _check_images(self, images):
         _check_is_tensor(images, "images", "one array (N, height, width, channels)")
-        dtype, shape = _dtype(images), _shape(images)
+        dtype, shape = dtype_of(images), _shape(images)
         if dtype != "uint8" and dtype not in _FLOATS:
             whole = "cast them to uint8 if they lie in 0..255, and scale them to floats otherwise"
             cure = _DTYPE_CURES.get(dtype, whole if dtype in _INTEGERS else "cast them to float32")
-            raise ValueError(
+            raise InputError(
                 f"Images must be uint8 in 0..255 or floats in image_range, not {dtype}: {cure}."
             )
         if shape is None:
-            raise ValueError(
+            raise InputError(
                 "The data set does not say the rank of its images: say it, for example by "
                 f"dataset.map(lambda x: tf.ensure_shape(x, {(None, *(self.image_shape or ()))}))."
             )
         if self.image_shape is not None and not fits(shape, (None, *self.image_shape)):
-            raise ValueError(self._wrong_shape(shape))
+            raise InputError(self._wrong_shape(shape))
         if shape[0] == 0:
-            raise ValueError(
+            raise InputError(
                 f"There are no images in an array of shape {shape}: give at least one."
             )
 
@@ -104,29 +109,48 @@ class Inputs:
 
     def _check_labels(self, labels, count):
         if labels is None:
-            raise ValueError(
+            raise InputError(
                 "A conditional network is trained on (images, labels): give one integer in "
                 f"0..{self.num_classes - 1} an image."
             )
         _check_is_tensor(labels, "labels", "one integer an image")
         shape = _shape(labels)
         if shape is not None and len(shape) == 2 and shape[1] not in (None, 1):
-            raise ValueError(
+            raise InputError(
                 f"Labels must be integers, one an image, not one-hot vectors of shape {shape}: "
                 "give np.argmax(labels, axis=-1)."
             )
-        if _dtype(labels) not in _INTEGERS:
-            raise ValueError(
-                f"Labels must be integers in 0..{self.num_classes - 1}, not {_dtype(labels)}: "
+        if dtype_of(labels) not in _INTEGERS:
+            raise InputError(
+                f"Labels must be integers in 0..{self.num_classes - 1}, not {dtype_of(labels)}: "
                 "give the number of each image's class, cast to int32."
             )
         _check_one_each(labels, count, "labels")
+
+    def check_batch(self, batch, dtype):
+        """A batch as (x,), (x, y) or (x, y, sample_weight), of NumPy arrays.
+
+        Args:
+            batch: what a generator or the like yields.
+            dtype: of the images of the first batch: TensorFlow would cast others to it unasked.
+        """
+        images, labels, weights = unpacked(batch)
+        self.check_kinds(images, labels, weights)
+        if dtype_of(images) != dtype:
+            raise InputError(
+                f"Images of a batch are {dtype_of(images)}, those of the first one {dtype}: cast "
+                "all to one dtype."
+            )
+        parts = [images, None if self.num_classes is None else labels, weights]
+        while parts[-1] is None:
+            parts.pop()
+        return tuple(None if part is None else as_numpy(part) for part in parts)
 
     # What the values tell.
 
     def _bounded(self, images, labels, weights):
         """(what, values, least allowed, greatest allowed) of all that is bounded."""
-        if _dtype(images) != "uint8":
+        if dtype_of(images) != "uint8":
             low, high = self.image_range
             slack = _TOLERANCE * (high - low)
             yield "images", images, low - slack, high + slack
@@ -144,14 +168,14 @@ class Inputs:
             weights: numbers (N,) or (N, 1), finite and at least 0, or None.
 
         Raises:
-            ValueError: in one line that names the cure.
+            InputError: in one line that names the cure.
         """
         self.check_kinds(images, labels, weights)
         for what, values, low, high in self._bounded(images, labels, weights):
             values, number = as_numpy(values), _number(what)
             least, greatest = number(values.min()), number(values.max())
             if not (low <= least and greatest <= high):
-                raise ValueError(self._explain(what, least, greatest))
+                raise InputError(self._explain(what, least, greatest))
 
     def check_labels(self, labels, count, none_allowed=False):
         """Labels of a conditional network as int32 (count,).
@@ -162,13 +186,13 @@ class Inputs:
             none_allowed: whether num_classes itself, which means no label, is one.
 
         Raises:
-            ValueError: in one line that names the cure.
+            InputError: in one line that names the cure.
         """
         labels = as_numpy(labels)
         self._check_labels(labels, count)
         low, high = int(labels.min()), int(labels.max())
         if not 0 <= low <= high < self.num_classes + none_allowed:
-            raise ValueError(self._wrong_labels(low, high, none_allowed))
+            raise InputError(self._wrong_labels(low, high, none_allowed))
         return labels.astype(np.int32).reshape(-1)
 
     def assertions(self, images, labels=None, weights=None):
@@ -214,9 +238,9 @@ class Inputs:
         Args:
             error: the `tf.errors.OpError` that a function ended in.
         """
-        found = _ASSERTED.search(str(error))
+        raised, found = (pattern.search(str(error)) for pattern in (_RAISED, _ASSERTED))
         if found is None:
-            return None
+            return raised and raised.group(1)
         what, one, other = found.groups()
         if what == "shape":
             return self._wrong_shape((None, *map(int, one.split())))
@@ -281,7 +305,7 @@ class Inputs:
 
     def scaled(self, images):
         """Images as float32 in [-1, 1]: uint8 from 0..255, floats from `image_range`."""
-        low, high = (0, 255) if _dtype(images) == "uint8" else self.image_range
+        low, high = (0, 255) if dtype_of(images) == "uint8" else self.image_range
         images = tf.cast(images, tf.float32)
         if (low, high) == (-1, 1):
             return images
@@ -300,7 +324,7 @@ def check_image_range(image_range):
     except (TypeError, ValueError):
         low = high = math.nan
     if not (low < high and math.isfinite(high - low)):
-        raise ValueError(
+        raise InputError(
             "image_range must be (low, high) of float images, such as (-1, 1), (0, 1) or (0, 255), "
             f"not {image_range!r}."
         )
@@ -310,7 +334,7 @@ def check_image_range(image_range):
 def unpacked(data):
     """(images, labels, weights) of a batch, None for what it does not hold."""
     if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
-        raise ValueError(
+        raise InputError(
             f"A batch must be x, (x,), (x, y) or (x, y, sample_weight), not {len(data)} parts: "
             "give the images as one array."
         )
@@ -340,19 +364,19 @@ def _check_is_tensor(values, what, expected):
     kind = type(values).__name__
     if isinstance(values, dict):
         keys = ", ".join(repr(key) for key in list(values)[:5])
-        raise ValueError(
+        raise InputError(
             f"The {what} come as a dict of {keys}: give {expected}, for example by "
             "dataset.map(lambda batch: batch['image'])."
         )
     if isinstance(values, (list, tuple)):
-        raise ValueError(
+        raise InputError(
             f"The {what} come as a {kind} of {len(values)} parts: give {expected}, for example by "
             "np.stack."
         )
     if "Ragged" in kind or "Sparse" in kind or hasattr(values, "tocsr"):
-        raise ValueError(f"The {what} come as a {kind}: give {expected}, dense and of one size.")
+        raise InputError(f"The {what} come as a {kind}: give {expected}, dense and of one size.")
     if not (hasattr(values, "dtype") and hasattr(values, "shape")):
-        raise ValueError(f"The {what} come as a {kind}: give {expected}.")
+        raise InputError(f"The {what} come as a {kind}: give {expected}.")
 
 
 def _check_one_each(values, count, what):
@@ -360,16 +384,16 @@ def _check_one_each(values, count, what):
     if shape is None:  # then the number of values is asserted
         return
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (None, 1))):
-        raise ValueError(f"{what} must be of shape (N,), not {tuple(shape)}: {_EACH}.")
+        raise InputError(f"{what} must be of shape (N,), not {tuple(shape)}: {_EACH}.")
     if None not in (count, shape[0]) and count != shape[0]:
-        raise ValueError(_wrong_number(what, shape[0], count))
+        raise InputError(_wrong_number(what, shape[0], count))
 
 
 def _wrong_number(what, found, images):
     return f"{what} holds {found} numbers for {images} images: {_EACH}."
 
 
-def _dtype(values):
+def dtype_of(values):
     """The name of a dtype of NumPy, TensorFlow, PyTorch or JAX."""
     dtype = values.dtype
     name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]

@@ -1,15 +1,14 @@
 """The containers that `fit` and `evaluate` are given: told apart, and made what Keras takes."""
 
 import collections.abc
-import copy
-import functools
+import contextlib
 import itertools
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from .checks import as_numpy, unpacked
+from .checks import dtype_of, unpacked
 
 
 def prepare(inputs, x, y=None, sample_weight=None):
@@ -114,25 +113,24 @@ def _check_spec(inputs, spec):
 def _of_py_dataset(inputs, dataset):
     if dataset.num_batches == 0:
         raise ValueError("The PyDataset has no batches: give it a __len__ of at least 1.")
-    first = dataset[0]
-    inputs.check_kinds(*unpacked(first))
-    return dataset if isinstance(first, (tuple, list)) else _TuplesOf(inputs, dataset)
+    return _Checked(inputs, dataset, _first_dtype(inputs, dataset[0]))
 
 
-class _TuplesOf(keras.utils.PyDataset):
-    """A PyDataset of bare images as one of tuples, which Keras asks for."""
+class _Checked(keras.utils.PyDataset):
+    """A PyDataset of checked batches, each a tuple, as Keras asks for."""
 
-    def __init__(self, inputs, dataset):
+    def __init__(self, inputs, dataset, dtype):
         super().__init__(dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size)
         self.inputs = inputs
         self.dataset = dataset
+        self.dtype = dtype
 
     @property
     def num_batches(self):
         return self.dataset.num_batches
 
     def __getitem__(self, index):
-        return _in_tuple(self.inputs, self.dataset[index])
+        return self.inputs.check_batch(self.dataset[index], self.dtype)
 
     def on_epoch_begin(self):
         self.dataset.on_epoch_begin()
@@ -150,32 +148,29 @@ def _is_data_loader(x):
 
 def _of_data_loader(inputs, loader):
     first = next(iter(loader), None)
-    if first is None:
-        raise ValueError("The DataLoader has no batches: give it images.")
-    inputs.check_kinds(*unpacked(first))
-    if isinstance(first, (tuple, list)):
-        return loader
-    loader = copy.copy(loader)  # Keras takes the rows of a bare tensor for its parts
-    loader.collate_fn = functools.partial(_collated_in_tuple, loader.collate_fn)
-    return loader
-
-
-def _collated_in_tuple(collate, rows):
-    return (collate(rows),)
+    dtype = _first_dtype(inputs, first)
+    signature = tuple(
+        None if part is None else tf.TensorSpec((None, *part.shape[1:]), part.dtype)
+        for part in inputs.check_batch(first, dtype)
+    )
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (inputs.check_batch(batch, dtype) for batch in loader), output_signature=signature
+    )
+    with contextlib.suppress(TypeError):  # a loader of an IterableDataset has no length
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def _of_iterator(inputs, iterator):
     first = next(iterator, None)
-    if first is None:
-        raise ValueError("The generator yields no batch: give one that yields (images,).")
-    inputs.check_kinds(*unpacked(first))
-    return (_in_tuple(inputs, batch) for batch in itertools.chain([first], iterator))
+    dtype = _first_dtype(inputs, first)
+    return (inputs.check_batch(batch, dtype) for batch in itertools.chain([first], iterator))
 
 
-def _in_tuple(inputs, batch):
-    """A batch as (x,), (x, y) or (x, y, sample_weight), of NumPy arrays."""
+def _first_dtype(inputs, batch):
+    """The dtype of the images of a first batch, refused here where it can be."""
+    if batch is None:
+        raise ValueError("The data yield no batch: give at least one, such as (images,).")
     images, labels, weights = unpacked(batch)
-    parts = [images, None if inputs.num_classes is None else labels, weights]
-    while parts[-1] is None:
-        parts.pop()
-    return tuple(None if part is None else as_numpy(part) for part in parts)
+    inputs.check_kinds(images, labels, weights)
+    return dtype_of(images)

@@ -14,6 +14,7 @@ from keras import tree
 
 from ..ema import EMAModel
 from ..ema.arguments import by_name
+from ..networks.unet import check_channels_last
 from . import containers
 from .checks import Inputs, check_image_range, unpacked
 
@@ -37,11 +38,7 @@ class ImageModel(EMAModel):
     """
 
     def __init__(self, network, ema=None, accumulation_steps=1, image_range=(-1, 1), **kwargs):
-        if keras.config.image_data_format() != "channels_last":
-            raise ValueError(
-                "Keras is set to channels_first, but images are (height, width, channels) here: "
-                "call keras.config.set_image_data_format('channels_last')."
-            )
+        check_channels_last()
         super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
         self.image_range = check_image_range(image_range)
         self._asserting = False
@@ -80,6 +77,13 @@ class ImageModel(EMAModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def _build_network(self, x):
+        """Builds a network that has not been called yet, on blank images of the model's shape."""
+        labels = [] if self.num_classes is None else [tf.zeros(1, tf.int32)]
+        with self.distribute_strategy.scope():
+            self.network([tf.zeros((1, *self.image_shape)), tf.zeros(1, tf.int32), *labels])
+        self.built = True
 
     # The doors.
 

@@ -32,7 +32,8 @@ class UNet(keras.Model):
         out_channels: channels of the result; by default those of the image.
 
     Raises:
-        ValueError: if the sizes do not fit, naming the nearest that do.
+        ValueError: if the sizes do not fit, naming the nearest that do, or Keras is set to
+            channels_first.
 
     Reference:
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models", appendix B.
@@ -54,6 +55,7 @@ class UNet(keras.Model):
         dtype=None,
         **kwargs,
     ):
+        check_channels_last()
         image_shape = tuple(int(size) for size in image_shape)
         attention_resolutions = tuple(attention_resolutions)
         _check_shape(image_shape, channel_multipliers, attention_resolutions)
@@ -84,6 +86,19 @@ class UNet(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+def check_channels_last():
+    """Refuses Keras' setting of channels_first, under which layers take images for something else.
+
+    Raises:
+        ValueError: naming the setting and how to change it.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Keras is set to channels_first, but images are (height, width, channels) here: call "
+            "keras.config.set_image_data_format('channels_last')."
+        )
 
 
 def _check_shape(image_shape, channel_multipliers, attention_resolutions):
