@@ -14,7 +14,7 @@ from . import noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import tf_variable
 from .ema.steps import MovingStatistics
-from .inputs import ImageModel, as_numpy, fits
+from .inputs import ImageModel, as_numpy, containers, fits
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 
 QUARTILES = 4
@@ -263,12 +263,12 @@ class DDPM(ImageModel):
         Raises:
             ValueError: they are not what the model is trained on.
         """
-        self.inputs_taken.check_arrays(images, labels)
-        if self.num_classes is None:
-            if labels is not None:
-                raise ValueError("labels need a network with num_classes: leave them out.")
-            return as_numpy(images), None
-        return as_numpy(images), self.inputs_taken.check_labels(labels, len(images))
+        if self.num_classes is None and labels is not None:
+            raise ValueError("labels need a network with num_classes: leave them out.")
+        images, labels, _ = containers.arrays(self.inputs_taken, images, labels)
+        if labels is not None:
+            labels = self.inputs_taken.check_labels(labels, len(images))
+        return as_numpy(images), labels
 
     def predict(self, x, *args, **kwargs):
         """What the network predicts for `x` = [noisy images, t], with `evaluation_weights`.

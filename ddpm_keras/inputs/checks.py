@@ -141,10 +141,17 @@ class Inputs:
                 f"Images of a batch are {dtype_of(images)}, those of the first one {dtype}: cast "
                 "all to one dtype."
             )
-        parts = [images, None if self.num_classes is None else labels, weights]
-        while parts[-1] is None:
-            parts.pop()
-        return tuple(None if part is None else as_numpy(part) for part in parts)
+        parts = (images, *self.labels_kept(images, labels, weights))
+        return tuple(as_numpy(part) for part in parts if part is not None)
+
+    def labels_kept(self, images, labels, weights):
+        """(labels, weights) without labels that are ignored, but never weights alone.
+
+        Keras takes weights that come without labels for labels, or forgets them.
+        """
+        if self.num_classes is None:
+            labels = None if weights is None else np.zeros(len(images), np.int32)
+        return labels, weights
 
     # What the values tell.
 
@@ -173,7 +180,8 @@ class Inputs:
         self.check_kinds(images, labels, weights)
         for what, values, low, high in self._bounded(images, labels, weights):
             values, number = as_numpy(values), _number(what)
-            least, greatest = number(values.min()), number(values.max())
+            with np.errstate(invalid="ignore"):  # NaN is refused below
+                least, greatest = number(values.min()), number(values.max())
             if not (low <= least and greatest <= high):
                 raise InputError(self._explain(what, least, greatest))
 

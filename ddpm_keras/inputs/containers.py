@@ -52,9 +52,7 @@ def arrays(inputs, x, y=None, sample_weight=None):
         np.asarray(part) if isinstance(part, (list, tuple)) else part for part in (y, sample_weight)
     )
     inputs.check_arrays(x, y, sample_weight)
-    if inputs.num_classes is None:  # Keras forgets weights that come without labels
-        y = None if sample_weight is None else np.zeros(len(x), np.int32)
-    return x, y, sample_weight
+    return x, *inputs.labels_kept(x, y, sample_weight)
 
 
 def class_weights(inputs, x, class_weight):
@@ -73,13 +71,14 @@ def class_weights(inputs, x, class_weight):
             "class_weight needs a network with num_classes: give sample_weight, one an image."
         )
     table = _table(inputs.num_classes, class_weight)
+    batch = x.element_spec if isinstance(x, tf.data.Dataset) else None
+    batch = x[0] if isinstance(x, _Checked) else batch
+    if batch is not None and unpacked(batch)[2] is not None:
+        raise ValueError("The data set has a sample_weight already: leave out class_weight.")
     if not isinstance(x, tf.data.Dataset):
         return x, dict(enumerate(table.tolist()))
 
-    def weighted(*batch):
-        images, labels, weights = unpacked(batch)
-        if weights is not None:
-            raise ValueError("The data set has a sample_weight already: leave out class_weight.")
+    def weighted(images, labels):
         index = tf.clip_by_value(tf.cast(labels, tf.int64), 0, len(table) - 1)  # checked later
         return images, labels, tf.gather(tf.constant(table), tf.reshape(index, [-1]))
 
@@ -150,7 +149,7 @@ def _of_data_loader(inputs, loader):
     first = next(iter(loader), None)
     dtype = _first_dtype(inputs, first)
     signature = tuple(
-        None if part is None else tf.TensorSpec((None, *part.shape[1:]), part.dtype)
+        tf.TensorSpec((None, *part.shape[1:]), part.dtype)
         for part in inputs.check_batch(first, dtype)
     )
     dataset = tf.data.Dataset.from_generator(

@@ -18,6 +18,8 @@ from ..networks.unet import check_channels_last
 from . import containers
 from .checks import Inputs, check_image_range, unpacked
 
+# A step that is inlined begins before what it shall wait for is done.
+_NOT_INLINED = {"_noinline": True}
 _PARTS = ("x", "y", "sample_weight")
 
 logger = logging.getLogger("ddpm_keras")
@@ -177,13 +179,16 @@ class ImageModel(EMAModel):
 
     def _asserted(self, step):
         strategy = self.distribute_strategy
+        whole = tf.function(step, experimental_attributes=_NOT_INLINED, autograph=False)
 
         def asserted_step(data):
             waits = []
             for replica in _of_each_replica(strategy, data):
                 waits += self.inputs_taken.assertions(*unpacked(replica))
-            with tf.control_dependencies([wait for wait in waits if wait is not None]):
+            if tf.executing_eagerly():
                 return step(data)
+            with tf.control_dependencies(waits):
+                return whole(data)
 
         return asserted_step
 

@@ -1,0 +1,31 @@
+"""Run by test_inputs.py in a process of its own: a batch that is wrong, under two replicas.
+
+Prints the line of the refusal, the steps made before it, and the steps of a data set that is right.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ddpm_keras import DDPM
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
+    network = keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(x))
+    model = DDPM(network, ema=0.5)
+    model.compile("sgd")
+
+images = np.zeros((12, 8, 8, 1), "float32")
+spoilt = images.copy()
+spoilt[11] = np.nan  # of the second replica
+try:
+    model.fit(tf.data.Dataset.from_tensor_slices(spoilt).batch(4), shuffle=False, verbose=0)
+except ValueError as error:
+    print(error)
+steps = int(model.train_counter.numpy())
+print(steps)
+model.fit(images, sample_weight=np.ones(12), batch_size=4, verbose=0)
+print(int(model.train_counter.numpy()) - steps)
