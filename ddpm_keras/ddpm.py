@@ -12,7 +12,7 @@ from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_
 
 from . import noise, samplers
 from .ema import WarmupDecay
-from .ema.groups import tf_variable
+from .ema.groups import like
 from .ema.steps import MovingStatistics
 from .inputs import ImageModel, as_numpy, containers, fits
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
@@ -381,7 +381,8 @@ class DDPM(ImageModel):
         """The finite values of a weight set as tensors, aligned with `network.weights`."""
         weights = self.evaluation_weights if weights is None else weights
         self.check_finite(weights)
-        return [tf.convert_to_tensor(tf_variable(value)) for value in self.weight_values(weights)]
+        pairs = zip(self.network.weights, self.weight_values(weights), strict=True)
+        return [tf.convert_to_tensor(like(variable, value)) for variable, value in pairs]
 
 
 class _Traced:

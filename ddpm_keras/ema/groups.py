@@ -20,6 +20,13 @@ def tf_variable(variable):
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
+def like(variable, value):
+    """A value in the precision of a variable, of which averages, float32, may have another."""
+    value = tf_variable(value)
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return value if value.dtype == dtype else tf.cast(value, dtype)
+
+
 def label(variable):
     """What messages call a variable."""
     return getattr(variable, "path", None) or variable.name

@@ -12,7 +12,7 @@ from ..files import atomic_path
 from .arguments import by_name
 from .averages import EMA
 from .decays import count
-from .groups import tf_variable
+from .groups import like, tf_variable
 from .steps import (
     FirstLost,
     MovingStatistics,
@@ -262,7 +262,7 @@ class EMAModel(keras.Model):
         if isinstance(weights, (str, WeightSet)):
             values = self.weight_values(weights)
         pairs = zip(self.network.weights, values, strict=True)
-        return keras.StatelessScope([(v, tf_variable(x)) for v, x in pairs])
+        return keras.StatelessScope([(v, like(v, x)) for v, x in pairs])
 
     def export_network(self, weights=None, path=None):
         """A fresh network that holds a weight set.
