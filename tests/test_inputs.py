@@ -187,7 +187,11 @@ def test_checks_hold_however_steps_are_executed(options):
 def test_two_replicas():
     script = Path(__file__).parent / "inputs_of_replicas.py"
     done = subprocess.run(
-        [sys.executable, str(script)], check=False, capture_output=True, text=True, timeout=300
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(script.parents[1])},
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     refused, steps, weighted = done.stdout.splitlines()[-3:]
