@@ -1,6 +1,7 @@
 """Run by test_inputs.py in a process of its own: a batch that is wrong, under two replicas.
 
-Prints the line of the refusal, the steps made before it, and the steps of a data set that is right.
+Prints for each container: the line of the refusal; the steps made before it and whether all weights
+are finite; and the steps of images that are right.
 """
 
 import keras
@@ -21,11 +22,29 @@ with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
 images = np.zeros((12, 8, 8, 1), "float32")
 spoilt = images.copy()
 spoilt[11] = np.nan  # of the second replica
-try:
-    model.fit(tf.data.Dataset.from_tensor_slices(spoilt).batch(4), shuffle=False, verbose=0)
-except ValueError as error:
-    print(error)
-steps = int(model.train_counter.numpy())
-print(steps)
+strategy = model.distribute_strategy
+
+
+def batches(images):
+    return tf.data.Dataset.from_tensor_slices(images).batch(4)
+
+
+def distributed(images):
+    return strategy.experimental_distribute_dataset(batches(images))
+
+
+def from_function(images):
+    return strategy.distribute_datasets_from_function(lambda _: batches(images).unbatch().batch(2))
+
+
+for container in (batches, distributed, from_function):
+    before = int(model.train_counter.numpy())
+    try:
+        model.fit(container(spoilt), shuffle=False, verbose=0)
+    except ValueError as error:
+        print(error)
+    steps = int(model.train_counter.numpy())
+    print(steps - before, all(np.isfinite(weight).all() for weight in model.get_weights()))
+    model.fit(container(images), shuffle=False, verbose=0)
+    print(int(model.train_counter.numpy()) - steps)
 model.fit(images, sample_weight=np.ones(12), batch_size=4, verbose=0)
-print(int(model.train_counter.numpy()) - steps)

@@ -194,9 +194,11 @@ def test_two_replicas():
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    refused, steps, weighted = done.stdout.splitlines()[-3:]
-    assert "image_range=(-1, 1)" in refused and "NaN" in refused
-    assert (steps, weighted) == ("2", "3")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9
+    for refused, steps, right in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        assert "image_range=(-1, 1)" in refused and "NaN" in refused
+        assert (steps, right) == ("2 True", "3")
 
 
 # What is refused, with nothing changed: name -> (call on a model, words of the line).

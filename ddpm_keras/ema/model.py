@@ -115,11 +115,14 @@ class EMAModel(keras.Model):
         self.check_finite()
         callbacks = given.get("callbacks")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            given["callbacks"] = [*_as_list(callbacks), SayLostSteps()]
-            given["callbacks"] += [SayShortRuns()] if self.ema is not None else []
+            given["callbacks"] = [*_as_list(callbacks), *self._own_callbacks()]
         if given.get("validation_data") is not None or given.get("validation_split"):
             self._say_weights("Validation", given)
         return super().fit(**given)
+
+    def _own_callbacks(self):
+        """Callbacks of every `fit`, after those that are given."""
+        return [SayLostSteps(), *([SayShortRuns()] if self.ema is not None else [])]
 
     def evaluate(self, *args, **kwargs):
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""

@@ -78,7 +78,7 @@ def class_weights(inputs, x, class_weight):
     if not isinstance(x, tf.data.Dataset):
         return x, dict(enumerate(table.tolist()))
 
-    def weighted(images, labels):
+    def weighted(images, labels, *_):
         index = tf.clip_by_value(tf.cast(labels, tf.int64), 0, len(table) - 1)  # checked later
         return images, labels, tf.gather(tf.constant(table), tf.reshape(index, [-1]))
 

@@ -102,17 +102,14 @@ class ImageModel(EMAModel):
                 self.inputs_taken, given["x"], given["class_weight"]
             )
         if given.get("validation_data") is not None:
-            data = dict(
-                zip(("x", "y", "sample_weight"), unpacked(given["validation_data"]), strict=True)
-            )
+            data = dict(zip(_PARTS, unpacked(given["validation_data"]), strict=True))
             self._prepare(data)
             given["validation_data"] = tuple(data.values())
-        if not isinstance(given.get("callbacks"), keras.callbacks.CallbackList):
-            callbacks = given.get("callbacks") or []
-            callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-            given["callbacks"] = [*callbacks, _NarrowRange()]
         with self._one_line():
             return super().fit(**given)
+
+    def _own_callbacks(self):
+        return [*super()._own_callbacks(), _NarrowRange()]
 
     def evaluate(self, *args, **kwargs):
         """The loss of images; the arguments are those of `keras.Model.evaluate`.
