@@ -12,7 +12,7 @@ from ddpm_keras import DDPM, UNet, likelihood, noise, samplers
 
 
 def closed_form(schedule, deviation, variance):
-    """(prior, vlb[1:], its part from chance) in bits, expected over data whose mean square is given.
+    """(prior, vlb[1:], its part from chance) in bits, expected over data of a root mean square.
 
     The true reverse step is Gaussian, with variance c = V beta / (alpha V + beta), where V is that
     of x_{t-1}. The posterior's mean scatters about the true one with variance c - v_q, hence
