@@ -7,6 +7,7 @@ Importing the package registers its classes with Keras, so `keras.saving.load_mo
 
 import importlib
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,11 @@ def _in_a_command():
     return called == "ddpm-keras"
 
 
-if TYPE_CHECKING or not _in_a_command():
+_is_command = _in_a_command()
+if _is_command:
+    # Until the command takes over Ctrl-C, it ends the process at once, without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if TYPE_CHECKING or not _is_command:
     _backend.choose()
     from . import callbacks, choices, data, ema, interop, likelihood, noise, quality, samplers
     from .ddpm import DDPM

@@ -14,6 +14,7 @@ WEIGHTINGS = ("simple", "min_snr")
 SPACINGS = ("leading", "trailing", "linspace")  # which timesteps a sampler visits
 VARIANCES = ("fixed_large", "fixed_small")  # of the reverse process
 REFERENCES = ("train", "held-out")  # or a file of statistics
+UNREADABLE = ("refuse", "skip")  # what to do with an image file that cannot be read
 # --precision: the Keras dtype policy; "auto" depends on the device.
 PRECISIONS = {
     "auto": "",

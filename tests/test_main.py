@@ -1,5 +1,7 @@
 """The installed command: `ddpm-keras JOB ...`, in a checkout by `python -m ddpm_keras JOB ...`."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,32 @@ def test_wrong_command_lines_are_refused_by_the_name_they_were_called(
 
 def test_every_script_is_a_job():
     assert set(SCRIPTS) == set(JOBS) - {"report"} == {path.stem for path in ROOT.glob("*.py")}
+
+
+FULL = [
+    (["--help"], 2, "output cannot be written"),
+    (["--version"], 2, "output cannot be written"),
+    (["report", "--help"], 2, "output cannot be written"),
+    (["trian"], 2, "did you mean train?"),
+]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("arguments, status, words", FULL)
+def test_a_full_disk_is_one_line_before_there_is_a_job(arguments, status, words):
+    command = [sys.executable, "-m", "ddpm_keras", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == status
+    assert len(done.stderr.splitlines()) == 1 and words in done.stderr
+
+
+def test_an_interrupt_while_a_command_is_imported_shows_no_traceback():
+    code = "import ddpm_keras, os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    variables = os.environ | {"DDPM_KERAS_LAZY": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and not done.stderr
 
 
 def test_help_names_every_job_and_version_is_told(call):

@@ -97,7 +97,9 @@ def test_an_interrupted_extraction_continues(images, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
 
 
-@pytest.mark.parametrize("change", ["extractor", "identity", "number", "damage", "record"])
+@pytest.mark.parametrize(
+    "change", ["extractor", "identity", "number", "cut", "altered", "record", "list"]
+)
 def test_a_stale_file_is_never_used(images, tmp_path, change):
     path = tmp_path / "features.npy"
     extract_features(Means(), images, path=path, identity={"split": "train"})
@@ -108,10 +110,13 @@ def test_a_stale_file_is_never_used(images, tmp_path, change):
         split = "held-out"
     elif change == "number":
         number = 300
-    elif change == "damage":
+    elif change == "cut":
         path.write_bytes(path.read_bytes()[:-100])
+    elif change == "altered":
+        path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\x41")
     else:
-        path.with_name("features.npy.json").write_text("{")
+        text = {"record": "{", "list": "[]"}[change]
+        path.with_name("features.npy.json").write_text(text)
     features = extract_features(extractor, images, number, path=path, identity={"split": split})
     assert extractor.seen == number
     np.testing.assert_array_equal(features, extract_features(Means(), images[:number]))

@@ -118,10 +118,12 @@ def test_evaluate_two_folders(digits, tmp_path):
 
     for name, part in (("one", digits.train[:60]), ("other", digits.train[60:120])):
         images.write(part, tmp_path / name)
+    (tmp_path / "one" / "list.txt").write_text("of images")
     output = run("evaluate.py", "--images", "one", "--against", "other", cwd=tmp_path).stdout
+    assert output.splitlines()[0] == "Note on one: Left out what is no image: 1 .txt."
     assert "60 generated images" in output and "other rotation network" in output
     same = run("evaluate.py", "--images", "one", "--against", "one", cwd=tmp_path).stdout
-    assert float(same.splitlines()[2].split()[1]) == 0.0
+    assert float(same.splitlines()[3].split()[1]) == 0.0
 
 
 def test_a_classifier_of_a_folder_learns_from_images_that_fit_in_memory(digits, tmp_path):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from .. import choices, files, likelihood, names, quality, samplers
+from ..data.words import shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..quality import bootstrap
@@ -144,6 +145,13 @@ def evaluate_folders(options):
         A `quality.Evaluation` with the folder in place of the weight sets.
     """
     judged, real = quality.ImageFolder(options.images), quality.ImageFolder(options.against)
+    notes = (
+        f"Note on {shown(folder.path)}: {note}"
+        for folder in (judged, real)
+        for note in folder.notes
+    )
+    for line in dict.fromkeys(notes):
+        print(line, flush=True)
     if options.extractor in ("auto", "classifier"):
         extractor = quality.ClassifierFeatures.train(some_images(real), dataset=real.path.name)
     else:

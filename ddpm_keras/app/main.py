@@ -5,11 +5,13 @@ top level; the wheel carries the same files beside this module.
 """
 
 import difflib
+import functools
 import importlib.util
 import os
 import sys
 from pathlib import Path
 
+from ..errors import UsageError
 from ..version import __version__
 from . import console
 
@@ -31,14 +33,18 @@ def main(launcher="ddpm-keras"):
         The exit status, as of `console.run`; 2 for a job that does not exist.
     """
     job, arguments = "".join(sys.argv[1:2]), sys.argv[2:]
-    if job in ("-h", "--help", "--version"):
-        print(f"ddpm-keras {__version__}" if job == "--version" else _help(launcher))
-        return 0
-    if job not in JOBS:
-        print(f"{launcher}: {_unknown(job, launcher)}", file=sys.stderr)
-        return 2
-    sys.argv = [f"{launcher} {job}", *arguments]
-    return console.run(_script(job).main)
+    sys.argv = [f"{launcher} {job}" if job in JOBS else launcher, *arguments]
+    return console.run(functools.partial(_do, launcher, job))
+
+
+def _do(launcher, job, arguments):
+    """Does a job, or says what there is to say without one; the exit status."""
+    if job in JOBS:
+        return _script(job).main(arguments)
+    if job not in ("-h", "--help", "--version"):
+        raise UsageError(_unknown(job))
+    print(f"ddpm-keras {__version__}" if job == "--version" else _help(launcher))
+    return 0
 
 
 def _script(job):
@@ -59,7 +65,7 @@ def _help(launcher):
     return "\n".join([*lines, "", f"{launcher} JOB --help lists the options of a job."])
 
 
-def _unknown(job, launcher):
+def _unknown(job):
     close = difflib.get_close_matches(job, JOBS, 1)
     cure = f"did you mean {close[0]}?" if close else f"name one of {', '.join(JOBS)}."
     return f"there is no job {job!r}; {cure}"

@@ -28,7 +28,8 @@ class TrainOptions:
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
     data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)",
                            path=True)
-    unreadable: str = option("refuse", "an unreadable image file is", choices=("refuse", "skip"))
+    unreadable: str = option("refuse", "what to do with an unreadable image file",
+                             choices=choices.UNREADABLE)
     flip: bool = option(False, "mirror training images at random")
     conditional: bool = option(False, "learn the classes too, for guidance in sampling")
     base_channels: int = option(32, "width of the first level", at_least=1, section="network")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import choices
 from .builtin import BUILT_IN
 from .words import shown
 
@@ -45,8 +46,7 @@ class Request:
         """
         if channels not in (None, 1, 3) or isinstance(channels, bool):
             raise ValueError(f"channels must be 1 (greyscale), 3 (RGB) or None; got {channels!r}.")
-        if on_unreadable not in ("refuse", "skip"):
-            raise ValueError(f"on_unreadable must be 'refuse' or 'skip'; got {on_unreadable!r}.")
+        choices.check("on_unreadable", on_unreadable, choices.UNREADABLE)
         if not _is_int(seed) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an int from 0 to 2**32 - 1; got {seed!r}.")
         if progress is not None and not callable(progress):

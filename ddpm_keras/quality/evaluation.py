@@ -27,8 +27,8 @@ def extract_features(extractor, images, num_images=None, path=None, progress=Non
             returns images `start..stop-1`.
         num_images: number of images; needed for a function, else all are taken.
         path: None to keep the features in memory; or an `.npy` file. If it is there and was made by
-            this extractor of the same `identity`, it is used as it is. While features are being
-            made they grow in `path.partial`, and an interrupted call continues from there.
+            this extractor of the same `identity`, and is whole, it is used as it is. Until they
+            are all made, features grow in `path.partial`; an interrupted call goes on from there.
         progress: None, or a function called as `progress(done, total)` after each batch.
         identity: what tells the images apart from others (a dict of plain values); a file made from
             anything else is computed again, never used.
@@ -155,7 +155,7 @@ def _fill(features, start, extractor, source, progress, after_batch=lambda done:
 def _extract_to_file(path, key, total, extractor, source, progress):
     partial, record = path.with_name(path.name + ".partial"), path.with_name(path.name + ".json")
     shape = (total, extractor.dim)
-    if path.exists() and _read_record(record).get("key") == key:
+    if path.exists() and _read_record(record) == {"key": key, "sha256": files.sha256(path)}:
         features = _open(path, shape, "r")
         if features is not None:
             return features
@@ -175,6 +175,7 @@ def _extract_to_file(path, key, total, extractor, source, progress):
     _fill(features, done, extractor, source, progress, after_batch)
     features.flush()
     os.replace(partial, path)
+    files.write_json(record, {"key": key, "sha256": files.sha256(path)})
     return _open(path, shape, "r")
 
 
@@ -188,7 +189,9 @@ def _open(path, shape, mode):
 
 
 def _read_record(path):
+    """The dict in a file of JSON, empty where there is none."""
     try:
-        return json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
         return {}
+    return record if isinstance(record, dict) else {}

@@ -18,6 +18,10 @@ class ImageFolder:
     Args:
         path: the folder.
 
+    Attributes:
+        paths: of the images, in their order.
+        notes: one line for each kind of thing in the folder that is left out.
+
     Raises:
         ValueError: if it is no folder with images; on reading, if a file is no image.
 
@@ -30,7 +34,8 @@ class ImageFolder:
 
     def __init__(self, path):
         self.path = pathlib.Path(path)
-        self.paths = listing.list_images(self.path).images if self.path.is_dir() else []
+        listed = listing.list_images(self.path) if self.path.is_dir() else listing.Listing(path)
+        self.paths, self.notes = listed.images, listed.notes()
         if not self.paths:
             raise ValueError(
                 f"{shown(path)} is no folder with images ({', '.join(listing.SUFFIXES)}): give "

@@ -75,7 +75,7 @@ def test_mnist5k_without_its_package_names_the_cure(monkeypatch):
         (dict(channels=2), "channels must be 1"),
         (dict(held_out=0), "held_out is a fraction"),
         (dict(held_out=1.0), "held_out is a fraction"),
-        (dict(on_unreadable="ignore"), "'refuse' or 'skip'"),
+        (dict(on_unreadable="ignore"), "on_unreadable 'ignore'; use one of refuse, skip"),
     ],
 )
 def test_wrong_options_name_the_cure(options, message):
