@@ -35,7 +35,7 @@ LOWEST ?= python3.10
 test-lowest: $(VENV)/.installed-release
 	$(BIN)/uv venv --clear --python $(LOWEST) build/lowest
 	$(BIN)/uv pip install --python build/lowest --resolution lowest-direct --editable '.[test]'
-	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile -W ignore::DeprecationWarning
 
 test-wheel: $(VENV)/.installed-release
 	rm -rf build/wheel && mkdir -p build/wheel/elsewhere
