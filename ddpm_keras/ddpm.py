@@ -349,7 +349,10 @@ class DDPM(ImageModel):
         """One int32 label an image, or None for an unconditional network."""
         if self.num_classes is None:
             if labels is not None or guidance_scale != 1.0:
-                raise ValueError("labels and guidance_scale need a network with num_classes.")
+                raise ValueError(
+                    "labels and guidance_scale need a network with num_classes; leave them out, or "
+                    "build the network with some."
+                )
             return None
         if labels is None:
             labels = np.arange(start, start + num_images) % self.num_classes

@@ -84,6 +84,10 @@ def check_target(path):
         OSError: it cannot be written to.
     """
     path = Path(path)
+    if path.name in (".png", ".npz"):
+        raise ValueError(
+            f"{path} is a suffix without a name: give a name such as images{path.name}."
+        )
     if path.suffix not in ("", ".png", ".npz"):
         raise ValueError(f"{path}: give a name ending in .png or .npz, or a folder.")
     if path.suffix and path.is_dir():

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from .choices import PREDICTIONS, SCHEDULES, WEIGHTINGS, check
 
+MOST_TIMESTEPS = 100_000  # whose tables are made at once, and stay small
 MAX_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: no singularity at the end of the process
 
 
@@ -245,8 +246,8 @@ def _from_alphas_cumprod(curve, name):
 
 
 def _checked(timesteps):
-    if timesteps != int(timesteps) or timesteps < 1:
+    if not 1 <= timesteps <= MOST_TIMESTEPS or timesteps != int(timesteps):
         raise ValueError(
-            f"timesteps is {timesteps}; use a whole number of at least 1, such as 1000."
+            f"timesteps is {timesteps}; use a whole number from 1 to {MOST_TIMESTEPS}."
         )
     return int(timesteps)

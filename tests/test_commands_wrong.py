@@ -18,6 +18,8 @@ WRONG = [
     ("train.py", "--step=1", "--step=1|did you mean --steps?"),
     ("train.py", "stray", "stray|--help"),
     ("train.py", "-- stray", "stray|--help"),
+    ("train.py", "-- --steps 5", "--steps comes after --|write it before"),
+    ("train.py", "--flip -- --seed=5", "--seed=5 comes after --|write it before"),
     ("train.py", "-x", "-x|--help"),
     ("train.py", "--no-ema", "--no-ema"),
     ("sample.py", "one two", "two|--help"),
@@ -142,6 +144,7 @@ WRONG = [
     # What the data do not allow.
     ("train.py", "--attention-resolutions 5", "5|nearest is 4"),
     ("train.py", "--image-size 7", "7|2"),
+    ("train.py", "--timesteps 2000000000", "timesteps is 2000000000|from 1 to 100000"),
     ("train.py", "--validation-images 10000", "--validation-images|at most 360"),
 ]  # fmt: skip
 
@@ -252,6 +255,18 @@ def remove(name):
     return damage
 
 
+def leave(name):
+    """Removes all of the run but one file or folder."""
+
+    def damage(run):
+        for path in run.iterdir():
+            if path.name != name:
+                remove(path.name)(run)
+        (run / name).touch()
+
+    return damage
+
+
 def intact(run):
     pass
 
@@ -259,6 +274,9 @@ def intact(run):
 WRONG_FOR_RUN = [
     (intact, "train.py --run-dir run", "run|--resume"),
     (remove("config.json"), "train.py --run-dir run", "config.json|--run-dir"),
+    (leave("evaluation.json"), "train.py --run-dir run", "evaluation.json|--run-dir"),
+    (leave("trajectory.npz"), "train.py --run-dir run", "trajectory.npz|--run-dir"),
+    (leave("tensorboard"), "train.py --run-dir run", "tensorboard|--run-dir"),
     (intact, "train.py --resume --run-dir run --seed 4", "--seed was 0"),
     (intact, "train.py --resume --run-dir run --steps 3", "6 steps already|--steps"),
     (intact, "train.py --resume --run-dir run --preset mnist", "--preset was digits"),
@@ -294,6 +312,9 @@ WRONG_FOR_RUN = [
     (intact, "sample.py run --steps 20 --sampler dpm", "--steps 20|at most 19"),
     (edit_config(conditional=True), "sample.py run --labels 11", "--labels|11|0 to 9"),
     (intact, "sample.py run --out a.jpeg", "a.jpeg|.png or .npz"),
+    (intact, "sample.py run --out .png", ".png is a suffix|images.png"),
+    (intact, "sample.py run --out new/.npz", "new/.npz is a suffix|images.npz"),
+    (intact, "sample.py run/model.keras --labels 1", "labels|num_classes|leave them out"),
     (intact, "sample.py run --out run", "run holds files already"),
     (intact, "sample.py run --out run/samples", "samples holds files already"),
     (intact, "sample.py run --out run/model.keras", "model.keras|.png or .npz"),

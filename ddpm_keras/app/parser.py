@@ -161,6 +161,8 @@ def _check_type(name, value, hint):
 def _unknown(argument, fields, program):
     """What to say of an argument that no field stands for."""
     names = [flag(each.name) for each in fields if not each.metadata["positional"]]
+    if argument.split("=")[0] in names:
+        return f"{argument} comes after --, where nothing is an option; write it before."
     close = difflib.get_close_matches(argument.split("=")[0], names, 1)
     cure = f"did you mean {close[0]}?" if close and argument[:2] == "--" else ""
     return f"unknown argument {argument}; {cure or f'see {program} --help.'}"

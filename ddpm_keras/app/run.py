@@ -216,7 +216,8 @@ class Run:
                 f"{self.path} holds a run already; add --resume to continue it, or name another "
                 "--run-dir."
             )
-        left = [self.checkpoints, self.snapshots, self.samples, self.model, self.history]
+        left = [self.checkpoints, self.snapshots, self.samples, self.tensorboard]
+        left += [self.model, self.history, self.trajectory, self.evaluation]
         for path in filter(Path.exists, left):
             raise UsageError(
                 f"{path} is there, of a run without its config.json; name another --run-dir."

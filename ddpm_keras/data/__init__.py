@@ -84,6 +84,11 @@ def load(
                 f"data_dir is where TensorFlow Datasets are kept, and {shown(request.name)} is none"
                 " of them: leave data_dir out."
             )
+        if request.on_unreadable != "refuse" and source is not folder:
+            raise ValueError(
+                f"on_unreadable='{request.on_unreadable}' is for a folder of image files, and "
+                f"{shown(request.name)} is none: leave it out."
+            )
         images = source.load(request)
     except (OSError, RecursionError) as error:
         raise ValueError(

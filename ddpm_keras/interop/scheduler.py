@@ -15,7 +15,6 @@ from . import checks
 from .checks import shown
 from .folders import find_scheduler, read_json
 
-_MAX_TIMESTEPS = 100_000
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v"}
 
 
@@ -125,7 +124,7 @@ def _betas(config):
     if config.get("trained_betas") is not None:
         return _trained_betas(config), "custom"
     timesteps = config.get("num_train_timesteps", 1000)
-    timesteps = checks.whole("num_train_timesteps", timesteps, 1, _MAX_TIMESTEPS)
+    timesteps = checks.whole("num_train_timesteps", timesteps, 1, noise.MOST_TIMESTEPS)
     defaults = _SCHEDULERS[config.get("_class_name", "DDPMScheduler")]
     start = checks.real("beta_start", config.get("beta_start", defaults.beta_start), 0, 1)
     end = checks.real("beta_end", config.get("beta_end", defaults.beta_end), 0, 1)
@@ -139,7 +138,7 @@ def _betas(config):
 
 
 def _trained_betas(config):
-    betas = checks.entries("trained_betas", config["trained_betas"], _MAX_TIMESTEPS)
+    betas = checks.entries("trained_betas", config["trained_betas"], noise.MOST_TIMESTEPS)
     timesteps = config.get("num_train_timesteps", len(betas))
     if timesteps != len(betas):
         raise ValueError(

@@ -75,6 +75,10 @@ def test_mnist5k_without_its_package_names_the_cure(monkeypatch):
         (dict(channels=2), "channels must be 1"),
         (dict(held_out=0), "held_out is a fraction"),
         (dict(held_out=1.0), "held_out is a fraction"),
+        (
+            dict(on_unreadable="skip"),
+            "on_unreadable='skip' is for a folder .* digits .* leave it out",
+        ),
         (dict(on_unreadable="ignore"), "on_unreadable 'ignore'; use one of refuse, skip"),
     ],
 )
