@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 from ddpm_keras.quality import FeatureStatistics, frechet_distance
 
@@ -88,3 +89,29 @@ def test_statistics_of_too_few_images_are_refused(rows):
         statistics.update(rows[:, :4])
     with pytest.raises(ValueError, match="NaN"):
         statistics.update(np.full((2, 5), np.nan))
+
+
+# What no features have: sigma, the number of images, and words of the message.
+NO_COVARIANCE = {
+    "negative": (-np.eye(3), 9, "negative eigenvalue"),
+    "standard deviations off the diagonal": (np.ones((3, 3)) - np.eye(3), 9, "negative eigenvalue"),
+    "one triangle": (np.triu(np.ones((3, 3))), 9, "not symmetric"),
+    "one image": (np.eye(3), 1, "of 1 images"),
+    "fewer than none": (np.eye(3), -5, "of -5 images"),
+}
+
+
+@pytest.mark.parametrize("case", NO_COVARIANCE)
+def test_statistics_that_no_features_have_are_refused(case, tmp_path):
+    sigma, number, words = NO_COVARIANCE[case]
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=np.zeros(3), sigma=sigma, num_images=number)
+    assert_refused(lambda: FeatureStatistics.load(path), [str(path), words])
+
+
+def test_statistics_of_few_images_in_single_precision_are_read(tmp_path):
+    """Their covariance has eigenvalues of zero, which rounding makes negative."""
+    rows = np.random.RandomState(0).randn(5, 40).astype(np.float32)
+    path = tmp_path / "statistics.npz"
+    np.savez(path, mu=rows.mean(axis=0), sigma=np.cov(rows.T).astype(np.float32))
+    assert FeatureStatistics.load(path).dim == 40

@@ -157,4 +157,18 @@ def _read(path):
         )
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError(f"{path} holds NaN or infinity: make the statistics again.")
+    if num_images is not None and num_images < 2:
+        raise ValueError(f"{path} is of {num_images} images: make the statistics of 2 or more.")
+    if not _is_covariance(covariance):
+        raise ValueError(
+            f"{path} has a sigma that is no covariance, since it is not symmetric or has a "
+            "negative eigenvalue: make the statistics again."
+        )
     return mean, covariance, num_images
+
+
+def _is_covariance(matrix, tolerance=1e-3):
+    """Whether a matrix (D, D) is symmetric without negative eigenvalues, but for rounding."""
+    slack = tolerance * np.abs(matrix).max(initial=0.0)
+    is_symmetric = np.abs(matrix - matrix.T).max(initial=0.0) <= slack
+    return is_symmetric and np.linalg.eigvalsh(matrix).min(initial=0.0) >= -slack
