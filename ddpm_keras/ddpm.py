@@ -16,8 +16,10 @@ from .ema.groups import like
 from .ema.steps import MovingStatistics
 from .inputs import ImageModel, as_numpy, containers, fits
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
+from .scalars import number, whole
 
 QUARTILES = 4
+_TIMESTEPS = 1000  # by default, as published
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -70,7 +72,7 @@ class DDPM(ImageModel):
         self,
         network,
         schedule="linear",
-        timesteps=1000,
+        timesteps=_TIMESTEPS,
         prediction="epsilon",
         weighting="simple",
         ema=WarmupDecay(0.9999),  # noqa: B008 - decays are immutable
@@ -82,14 +84,19 @@ class DDPM(ImageModel):
     ):
         super().__init__(network, ema, accumulation_steps, image_range, **kwargs)
         self.schedule = noise.get(schedule, timesteps)
+        if timesteps not in (_TIMESTEPS, self.schedule.timesteps):
+            raise ValueError(
+                f"timesteps is {timesteps}, but the schedule has {self.schedule.timesteps}: leave "
+                "timesteps out, or give the schedule by name."
+            )
         noise.check_prediction(prediction)
         noise.loss_weights(self.schedule, prediction, weighting, [0])  # refuses unknown weightings
-        if not 0.0 <= label_dropout < 1.0:
+        self.label_dropout = number(label_dropout, "label_dropout")
+        if not 0.0 <= self.label_dropout < 1.0:
             raise ValueError(f"label_dropout must be at least 0 and below 1, not {label_dropout}.")
         self.prediction = prediction
         self.weighting = weighting
-        self.label_dropout = float(label_dropout)
-        self.seed = int(seed)
+        self.seed = whole(seed, "seed")
         self.num_classes = getattr(network, "num_classes", None)
         self._grad_norm = keras.metrics.Mean("grad_norm")
         self._quartiles = [keras.metrics.Mean(f"loss_q{i + 1}") for i in range(QUARTILES)]
@@ -240,10 +247,7 @@ class DDPM(ImageModel):
         Raises:
             ValueError: images or labels are not what the model is trained on.
         """
-        if repeats < 1 or batch_size < 1:
-            raise ValueError(
-                f"repeats and batch_size must be at least 1, not {repeats} and {batch_size}."
-            )
+        repeats, batch_size = whole(repeats, "repeats", 1), whole(batch_size, "batch_size", 1)
         images, labels = self.evaluation_arrays(images, labels)
         values = self._tensors(weights)
         losses = []
@@ -315,7 +319,7 @@ class DDPM(ImageModel):
             guidance_scale: of classifier-free guidance (Ho & Salimans 2022): 1 is the conditional
                 model itself, more follows the class more closely.
             output: "uint8", or "float" for float32 in [-1, 1].
-            start: index of the first image, to draw a long series in parts.
+            start: index of the first image, at least 0, to draw a long series in parts.
             on_batch: called with the number of images just finished, for progress.
 
         Returns:
@@ -323,10 +327,10 @@ class DDPM(ImageModel):
         """
         if output not in ("uint8", "float"):
             raise ValueError(f'output is "uint8" or "float", not {output!r}.')
-        if num_images < 1 or batch_size < 1:
-            raise ValueError(
-                f"num_images and batch_size must be at least 1, not {num_images} and {batch_size}."
-            )
+        num_images = whole(num_images, "num_images", 1)
+        batch_size = whole(batch_size, "batch_size", 1)
+        seed, start = whole(seed, "seed"), whole(start, "start", 0)
+        guidance_scale = number(guidance_scale, "guidance_scale")
         labels = self._sample_labels(start, num_images, labels, guidance_scale)
         sampler = samplers.get(sampler, self.schedule)
         guided = guidance_scale != 1.0

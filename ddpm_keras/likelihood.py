@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from . import choices, noise, samplers
 from .inputs import Inputs, as_numpy
+from .scalars import count, flag
 
 _HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
 _OFF_LEVEL = 0.1  # of the distance between two levels: float16 rounds by .06
@@ -55,8 +56,7 @@ def bits_per_dim(
     Reference:
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models", sections 2-3.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+    batch_size, clip = count(batch_size, "batch_size"), flag(clip, "clip")
     images = _on_levels(images, image_range)
     log_variance = _model_log_variance(schedule, variance)
     prior, terms = [], []

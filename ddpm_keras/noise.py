@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from .choices import PREDICTIONS, SCHEDULES, WEIGHTINGS, check
+from .scalars import number
 
 MOST_TIMESTEPS = 100_000  # whose tables are made at once, and stay small
 MAX_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: no singularity at the end of the process
+_LEAST_SIGNAL = float(np.finfo(np.float32).tiny) ** 2  # the samplers divide by its root in float32
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -30,7 +32,8 @@ class NoiseSchedule:
         posterior_mean_coef_x_t, of q(x_{t-1} | x_t, x_start) (Ho et al. 2020, eq. 6-7).
 
     Raises:
-        ValueError: `betas` is not a non-empty vector, or leaves (0, 1).
+        ValueError: `betas` is not a non-empty vector, leaves (0, 1), or leaves no signal in the
+            end.
 
     Example:
 
@@ -40,13 +43,14 @@ class NoiseSchedule:
     """
 
     def __init__(self, betas, name="custom"):
-        betas = np.array(betas, np.float64)
+        betas = _as_numbers(betas)
         if betas.ndim != 1 or betas.size < 1:
             raise ValueError(
                 f"betas has shape {betas.shape}; give a vector with one beta per timestep."
             )
-        if not np.all((betas > 0) & (betas < 1)):
-            first = int(np.argmin((betas > 0) & (betas < 1)))
+        inside = (1.0 - betas < 1) & (betas < 1)  # a beta below rounding is no noise either
+        if not np.all(inside):
+            first = int(np.argmin(inside))
             raise ValueError(
                 f"betas[{first}] is {betas[first]}; every beta must lie strictly between 0 and 1."
             )
@@ -55,6 +59,11 @@ class NoiseSchedule:
         self.timesteps = len(betas)
         self.alphas = 1.0 - betas
         self.alphas_cumprod = np.cumprod(self.alphas)
+        if self.alphas_cumprod[-1] < _LEAST_SIGNAL:
+            raise ValueError(
+                f"The betas leave a signal of {self.alphas_cumprod[-1]:g} after {len(betas)} "
+                "timesteps, from which nothing can be sampled: use smaller betas or fewer."
+            )
         self.alphas_cumprod_prev = np.append(1.0, self.alphas_cumprod[:-1])
         noise_level, previous_level = 1.0 - self.alphas_cumprod, 1.0 - self.alphas_cumprod_prev
         self.snr = self.alphas_cumprod / noise_level
@@ -246,8 +255,19 @@ def _from_alphas_cumprod(curve, name):
 
 
 def _checked(timesteps):
-    if not 1 <= timesteps <= MOST_TIMESTEPS or timesteps != int(timesteps):
+    if not 1 <= number(timesteps, "timesteps") <= MOST_TIMESTEPS or timesteps != int(timesteps):
         raise ValueError(
             f"timesteps is {timesteps}; use a whole number from 1 to {MOST_TIMESTEPS}."
         )
     return int(timesteps)
+
+
+def _as_numbers(betas):
+    """betas as float64; refused if they are no numbers."""
+    try:
+        return np.array(betas, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"betas is a {type(betas).__name__} that holds no plain numbers: give a vector of "
+            "floats, one beta per timestep."
+        ) from None

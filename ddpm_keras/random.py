@@ -6,6 +6,8 @@ The bits are the same on every device, in every TensorFlow and for every batch s
 import numpy as np
 import tensorflow as tf
 
+from .scalars import whole
+
 
 def image_seeds(seed, start, count):
     """The seeds of images `start`, ..., `start + count - 1` of the series `seed`.
@@ -19,7 +21,7 @@ def image_seeds(seed, start, count):
         int32 of shape (count, 2), to pass as the `seed` of a sampler and to `initial_noise`.
     """
     if not tf.is_tensor(seed):
-        seed = tf.constant((int(seed) + 2**31) % 2**32 - 2**31, tf.int32)
+        seed = tf.constant((whole(seed, "seed") + 2**31) % 2**32 - 2**31, tf.int32)
     index = tf.cast(start, tf.int32) + tf.range(tf.cast(count, tf.int32))
     return tf.stack([tf.repeat(tf.cast(seed, tf.int32), count), index], axis=1)
 

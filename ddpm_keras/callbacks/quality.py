@@ -9,6 +9,7 @@ from tqdm import tqdm
 from .. import names, samplers
 from ..quality import FeatureStatistics, extract_features, get_extractor, kernel_distance
 from ..quality.frechet import GaussianReference
+from ..scalars import count, whole
 
 _KID_SUBSETS = 20  # each of half the images; enough for a curve
 _TIMED_STEPS = 2
@@ -50,19 +51,18 @@ class QualityMonitor(keras.callbacks.Callback):
         self, extractor, real, num_images=1000, every=1, sampler=None, seed=0, batch_size=64
     ):
         super().__init__()
-        if num_images < 4 or len(real) < 4 or every < 1:
+        self.num_images, self.every = count(num_images, "num_images"), count(every, "every")
+        self.seed = whole(seed, "seed", 0)
+        self.batch_size = min(count(batch_size, "batch_size"), self.num_images)
+        if num_images < 4 or len(real) < 4:
             raise ValueError(
-                "Quality needs at least 4 generated and 4 real images and every >= 1; got "
-                f"num_images={num_images}, {len(real)} real images and every={every}."
+                "Quality needs at least 4 generated and 4 real images; got "
+                f"num_images={num_images} and {len(real)} real images."
             )
         self.extractor = get_extractor(extractor)
         self.real = real
-        self.num_images = num_images
-        self.every = every
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
-        self.seed = seed
-        self.batch_size = min(batch_size, num_images)
         self._reference = None
 
     def on_train_begin(self, logs=None):

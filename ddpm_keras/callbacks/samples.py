@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from .. import images, names, samplers
+from ..scalars import count, whole
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -26,11 +27,11 @@ class SampleGrid(keras.callbacks.Callback):
     def __init__(self, directory, num_images=64, sampler=None, every=1, seed=0, log_dir=None):
         super().__init__()
         self.directory = Path(directory)
-        self.num_images = num_images
+        self.num_images = count(num_images, "num_images")
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
-        self.every = every
-        self.seed = seed
+        self.every = count(every, "every")
+        self.seed = whole(seed, "seed")
         self.log_dir = log_dir
 
     def on_epoch_end(self, epoch, logs=None):

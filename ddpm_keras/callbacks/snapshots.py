@@ -8,6 +8,7 @@ import numpy as np
 
 from ..ema import snapshots
 from ..ema.steps import steps_left
+from ..scalars import count
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -46,11 +47,9 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
 
     def __init__(self, directory, sigma_rels=(0.05, 0.10), every=None, dtype="float32"):
         super().__init__()
-        if every is not None and every < 1:
-            raise ValueError(f"every must be at least 1 optimizer step; got {every}.")
         self.directory = os.fspath(directory)
         self.sigma_rels = tuple(sigma_rels)
-        self.every = every
+        self.every = None if every is None else count(every, "every")
         self.dtype = dtype
 
     def set_model(self, model):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from .. import files, names
 from ..ema.groups import tf_variable
+from ..scalars import count, whole
 
 SKETCH = 256  # numbers a weight set
 
@@ -42,8 +43,8 @@ class Trajectory(keras.callbacks.Callback):
     def __init__(self, path, every=10, seed=0):
         super().__init__()
         self.path = path
-        self.every = every
-        self.seed = seed
+        self.every = count(every, "every")
+        self.seed = whole(seed, "seed", 0)
         self.records = None
 
     def on_train_begin(self, logs=None):

@@ -3,6 +3,7 @@
 import keras
 
 from .. import names
+from ..scalars import count
 
 
 class ValidationLoss(keras.callbacks.Callback):
@@ -24,9 +25,9 @@ class ValidationLoss(keras.callbacks.Callback):
         super().__init__()
         self.images = images
         self.labels = labels
-        self.repeats = repeats
-        self.batch_size = batch_size
-        self.every = every
+        self.repeats = count(repeats, "repeats")
+        self.batch_size = count(batch_size, "batch_size")
+        self.every = count(every, "every")
 
     def on_train_begin(self, logs=None):
         self.model.evaluation_arrays(self.images, self.labels)  # refused now, not after an epoch

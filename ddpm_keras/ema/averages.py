@@ -18,7 +18,8 @@ import tensorflow as tf
 from keras.src.saving.keras_saveable import KerasSaveable
 
 from .. import names
-from .decays import PowerFunctionDecay, as_decay, count, named_decays
+from ..scalars import count, flag
+from .decays import PowerFunctionDecay, as_decay, named_decays
 from .groups import (
     can_be_averaged,
     in_groups,
@@ -70,9 +71,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         self._decays = named_decays(decays)
         self._names = tuple(self._decays)
         self.update_every = count(update_every, "update_every")
-        if not isinstance(average_statistics, (bool, np.bool_)):
-            raise ValueError(f"average_statistics is True or False; got {average_statistics!r}.")
-        self.average_statistics = bool(average_statistics)
+        self.average_statistics = flag(average_statistics, "average_statistics")
         self._set_snapshot_widths(snapshot_widths)
 
     def _set_snapshot_widths(self, widths):

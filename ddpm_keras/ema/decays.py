@@ -9,6 +9,7 @@ import tensorflow as tf
 from .. import names
 from ..choices import EMA_RULES
 from ..configured import Configured
+from ..scalars import count, number
 
 tnp = tf.experimental.numpy
 
@@ -62,24 +63,6 @@ class Decay(Configured):
         rates = self.rate(np.arange(steps))
         with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf, exp -> 0
             return float(np.exp(np.sum(np.log1p(-rates))))
-
-
-def number(value, name):
-    """A float, refused by the name of its argument if it is no finite number."""
-    try:
-        result = float("nan") if isinstance(value, (bool, str)) else float(value)
-    except (TypeError, ValueError):
-        result = float("nan")
-    if not np.isfinite(result):
-        raise ValueError(f"{name} must be a finite number; got {value!r}.")
-    return result
-
-
-def count(value, name):
-    """An int of at least 1, refused by the name of its argument if it is not a whole number."""
-    if isinstance(value, (bool, np.bool_)) or not np.equal(number(value, name) % 1, 0) or value < 1:
-        raise ValueError(f"{name} must be a whole number, at least 1; got {value!r}.")
-    return int(value)
 
 
 def _check_beta(beta, name="beta"):

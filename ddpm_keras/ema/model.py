@@ -9,9 +9,9 @@ from keras.src.utils import io_utils
 
 from .. import names
 from ..files import atomic_path
+from ..scalars import count
 from .arguments import by_name
 from .averages import EMA
-from .decays import count
 from .groups import like, tf_variable
 from .steps import (
     FirstLost,

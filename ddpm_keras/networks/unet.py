@@ -6,6 +6,7 @@ In the CIFAR-10 configuration (the defaults, at 32x32x3) it has exactly 35,746,3
 import keras
 from keras import ops
 
+from ..scalars import count, number
 from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense
 
 
@@ -53,27 +54,29 @@ class UNet(keras.Model):
         out_channels=None,
         name="unet",
         dtype=None,
-        **kwargs,
+        trainable=True,
     ):
         check_channels_last()
-        image_shape = tuple(int(size) for size in image_shape)
-        attention_resolutions = tuple(attention_resolutions)
-        _check_shape(image_shape, channel_multipliers, attention_resolutions)
+        image_shape = _checked_shape(image_shape)
+        channel_multipliers = _entries(channel_multipliers, "channel_multipliers")
+        attention_resolutions = _entries(attention_resolutions, "attention_resolutions")
+        _check_levels(image_shape, channel_multipliers, attention_resolutions)
+        num_classes = None if num_classes is None else count(num_classes, "num_classes")
         config = {
             "image_shape": image_shape,
-            "base_channels": base_channels,
-            "channel_multipliers": tuple(channel_multipliers),
-            "num_res_blocks": num_res_blocks,
+            "base_channels": count(base_channels, "base_channels"),
+            "channel_multipliers": channel_multipliers,
+            "num_res_blocks": count(num_res_blocks, "num_res_blocks"),
             "attention_resolutions": attention_resolutions,
-            "dropout": dropout,
+            "dropout": _checked_rate(dropout),
             "num_classes": num_classes,
-            "groups": groups,
-            "norm_epsilon": norm_epsilon,
-            "out_channels": out_channels,
+            "groups": count(groups, "groups"),
+            "norm_epsilon": number(norm_epsilon, "norm_epsilon"),
+            "out_channels": None if out_channels is None else count(out_channels, "out_channels"),
         }
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         inputs, outputs = _build_graph(policy=policy, **config)
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name, trainable=trainable)
         self.image_shape = image_shape
         self.num_classes = num_classes
         self._config = config
@@ -101,12 +104,39 @@ def check_channels_last():
         )
 
 
-def _check_shape(image_shape, channel_multipliers, attention_resolutions):
-    """Refuses sizes that do not fit together, naming the nearest that do."""
-    if len(image_shape) != 3 or min(image_shape) < 1:
+def _checked_shape(image_shape):
+    """(height, width, channels) as ints."""
+    sizes = image_shape if isinstance(image_shape, (tuple, list)) else ()
+    try:
+        height, width, channels = (count(size, "a size") for size in sizes)
+    except ValueError:
         raise ValueError(
-            f"image_shape must be (height, width, channels), all positive, not {image_shape}."
-        )
+            f"image_shape must be (height, width, channels), all positive, not {image_shape!r}."
+        ) from None
+    return height, width, channels
+
+
+def _entries(values, name):
+    """A tuple of positive numbers."""
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name} must be a sequence such as (1, 2); got {values!r}.")
+    values = tuple(values)
+    if any(number(value, name) <= 0 for value in values):
+        raise ValueError(f"{name} must be positive; got {values!r}.")
+    return values
+
+
+def _checked_rate(dropout):
+    dropout = number(dropout, "dropout")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be at least 0 and below 1; got {dropout:g}.")
+    return dropout
+
+
+def _check_levels(image_shape, channel_multipliers, attention_resolutions):
+    """Refuses sizes that do not fit together, naming the nearest that do."""
+    if not channel_multipliers:
+        raise ValueError("channel_multipliers is empty: give one entry a level, such as (1, 2).")
     factor = 2 ** (len(channel_multipliers) - 1)
     for size in image_shape[:2]:
         if size % factor:

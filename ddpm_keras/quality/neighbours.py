@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..scalars import count
 from .matrices import BLOCK, check_pair
 
 
@@ -27,8 +28,7 @@ def precision_recall(real, generated, k=3):
         - Kynkäänniemi et al.: Improved precision and recall metric for assessing generative models
           (2019), equations 1 and 2.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1; got {k}.")
+    k = count(k, "k")
     real, generated = check_pair(real, generated, min_rows=k + 1)
     real_radii, generated_radii = _radii(real, k), _radii(generated, k)
     real_inside = np.zeros(len(real), bool)

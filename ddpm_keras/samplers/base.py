@@ -19,6 +19,7 @@ import tensorflow as tf
 from ..choices import SPACINGS, check
 from ..configured import Configured
 from ..random import as_image_seeds, step_noise
+from ..scalars import flag
 
 _COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
 
@@ -34,7 +35,7 @@ class Sampler(Configured):
     """
 
     def __init__(self, clip):
-        self.clip = bool(clip)
+        self.clip = flag(clip, "clip")
 
     def timesteps(self, schedule):
         """The timesteps that are visited, descending, int64 of shape (steps,)."""
@@ -132,13 +133,6 @@ def sampling_timesteps(timesteps, steps, spacing):
     if spacing == "trailing":
         return np.round(timesteps - np.arange(steps) * (timesteps / steps)).astype(np.int64) - 1
     return np.round(np.linspace(0, timesteps - 1, steps)).astype(np.int64)[::-1]
-
-
-def checked_steps(steps):
-    """`steps` as an int; refused where it is not a whole number of at least 1."""
-    if steps != int(steps) or steps < 1:
-        raise ValueError(f"steps is {steps}; use a whole number of at least 1.")
-    return int(steps)
 
 
 def checked_spacing(spacing):

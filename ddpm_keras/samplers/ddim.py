@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from .base import Sampler, checked_spacing, checked_steps, sampling_timesteps
+from ..scalars import count, number
+from .base import Sampler, checked_spacing, sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDIMSampler")
@@ -26,10 +27,10 @@ class DDIM(Sampler):
 
     def __init__(self, steps=50, eta=0.0, spacing="leading", clip=True):
         super().__init__(clip)
-        if not 0.0 <= eta <= 1.0:
+        self.eta = number(eta, "eta")
+        if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {eta}; use a number from 0 (deterministic) to 1.")
-        self.steps = checked_steps(steps)
-        self.eta = float(eta)
+        self.steps = count(steps, "steps")
         self.spacing = checked_spacing(spacing)
 
     def timesteps(self, schedule):

@@ -5,7 +5,8 @@ import numpy as np
 
 from ..choices import VARIANCES, check
 from ..noise import NoiseSchedule
-from .base import Sampler, checked_spacing, checked_steps, sampling_timesteps
+from ..scalars import count
+from .base import Sampler, checked_spacing, sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDPMSampler")
@@ -32,7 +33,7 @@ class DDPM(Sampler):
         super().__init__(clip)
         check("variance", variance, VARIANCES)
         self.variance = variance
-        self.steps = None if steps is None else checked_steps(steps)
+        self.steps = None if steps is None else count(steps, "steps")
         self.spacing = checked_spacing(spacing)
 
     def timesteps(self, schedule):

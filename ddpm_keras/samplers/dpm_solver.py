@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from .base import Sampler, checked_spacing, checked_steps, sampling_timesteps
+from ..scalars import count
+from .base import Sampler, checked_spacing, sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DPMSolverSampler")
@@ -25,10 +26,10 @@ class DPMSolver(Sampler):
 
     def __init__(self, steps=20, order=2, spacing="linspace", clip=False):
         super().__init__(clip)
-        if order not in (1, 2):
+        self.order = count(order, "order")
+        if self.order > 2:
             raise ValueError(f"order is {order}; use 1 or 2.")
-        self.steps = checked_steps(steps)
-        self.order = int(order)
+        self.steps = count(steps, "steps")
         self.spacing = checked_spacing(spacing)
 
     def timesteps(self, schedule):
