@@ -202,8 +202,8 @@ def test_get_returns_a_schedule_unchanged():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: noise.linear(0), "at least 1"),
-        (lambda: noise.cosine(-3), "at least 1"),
+        (lambda: noise.linear(0), "from 1 to"),
+        (lambda: noise.cosine(-3), "from 1 to"),
         (lambda: noise.sigmoid(2.5), "whole number"),
         (lambda: noise.NoiseSchedule([0.1, 1.0]), r"betas\[1\] is 1.0"),
         (lambda: noise.NoiseSchedule([0.0, 0.5]), r"betas\[0\] is 0.0"),
