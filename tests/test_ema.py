@@ -13,6 +13,7 @@ from refusals import assert_refused
 from ddpm_keras.ema import (
     EMA,
     ConstantDecay,
+    Decay,
     EMAModel,
     LinearRampDecay,
     PowerFunctionDecay,
@@ -84,8 +85,9 @@ def test_warmups_reach_their_decay_where_published():
 @pytest.mark.parametrize("name", DECAYS)
 def test_decay_serialises(name):
     decay = DECAYS[name]
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decay))
-    assert again == decay and hash(again) == hash(decay) and again.name == decay.name
+    config = keras.saving.serialize_keras_object(decay)
+    for again in (keras.saving.deserialize_keras_object(config), EMA({"a": config}).decays["a"]):
+        assert again == decay and hash(again) == hash(decay) and again.name == decay.name
     assert decay != ConstantDecay(0.5)
 
 
@@ -137,6 +139,17 @@ def test_decays_are_called_by_their_rule_and_shown_with_their_arguments():
     assert repr(PowerWarmupDecay(0.9)) == (
         f"PowerWarmupDecay(beta=0.9, inv_gamma=1.0, power={2 / 3!r})"
     )
+
+
+class Frozen(Decay):
+    """An average that never moves."""
+
+    def rate(self, n):
+        return np.zeros(np.shape(n))
+
+
+def test_the_window_of_an_average_that_never_moves_is_infinite():
+    assert Frozen().effective_window(3) == np.inf and Frozen().initial_share(100) == 1.0
 
 
 def test_windows_and_ages_of_averages():
@@ -223,6 +236,24 @@ WRONG = [
     (lambda: EMA(0.9, update_every=0), ["update_every must be", "at least 1", "got 0"]),
     (lambda: EMAModel(small_network(), accumulation_steps=0), ["accumulation_steps", "got 0"]),
 ]
+
+
+NO_NUMBERS = [
+    ("beta", lambda value: ConstantDecay(value)),
+    ("inv_gamma", lambda value: PowerWarmupDecay(0.9, inv_gamma=value)),
+    ("power", lambda value: PowerWarmupDecay(0.9, power=value)),
+    ("start", lambda value: LinearRampDecay(value, 0.9, 10)),
+    ("end", lambda value: LinearRampDecay(0.9, value, 10)),
+    ("sigma_rel", lambda value: PowerFunctionDecay(value)),
+]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "0.9", None])
+@pytest.mark.parametrize(("name", "make"), NO_NUMBERS)
+def test_what_is_no_number_is_refused_by_the_name_of_its_argument(name, make, value):
+    text = f"^{name} must be a finite number; got {value!r}.$"
+    with pytest.raises(ValueError, match=text):
+        make(value)
 
 
 @pytest.mark.parametrize(("make", "words"), WRONG)

@@ -162,6 +162,46 @@ def test_wrong_values_are_refused_with_the_cure(check, argv, words):
         check(argv)
 
 
+HELP = {
+    train_options: "usage: train.py [options] Train DDPM and its averages; see README.md. ",
+    sample_options: "usage: sample.py [options] Draw images from a model. ",
+    evaluate_options: "usage: evaluate.py [options] Measure every weight set of runs. ",
+    report_options: "usage: report.py [options] Write the reports of runs again. ",
+}
+
+
+@pytest.mark.parametrize("options", HELP)
+def test_help_says_what_a_command_does(options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        options(["--help"])
+    assert stop.value.code == 0
+    assert " ".join(capsys.readouterr().out.split()).startswith(HELP[options])
+
+
+@pytest.mark.parametrize(
+    ("argv", "steps"),
+    [
+        ([], 50),
+        (["--timesteps", "30"], 30),
+        (["--timesteps", "30", "--sampling-steps", "10"], 10),
+        (["--timesteps", "30", "--sampler", "dpm"], 29),
+    ],
+)
+def test_sampling_steps_that_are_not_given_are_those_there_are(argv, steps):
+    assert train_options(argv)[0].sampling_steps == steps
+
+
+def test_options_that_contradict_each_other_are_refused_in_a_new_run_alone():
+    argv = ["--timesteps", "30", "--sampling-steps", "40"]
+    assert_refused(lambda: train_options(argv), ["--sampling-steps", "40", "30"], UsageError)
+    assert train_options([*argv, "--resume"])[0].sampling_steps == 40
+
+
+def test_names_of_runs_are_short_and_never_empty():
+    assert run_name("/data/" + "n" * 150) == "n" * 100
+    assert run_name("/") == "run"
+
+
 def test_a_report_is_of_runs():
     assert report_options(["runs/a", "runs/b"]).runs == ("runs/a", "runs/b")
     assert_refused(lambda: report_options([]), ["name run directories to report on"], UsageError)

@@ -26,6 +26,7 @@ def make():
             steps: tuple[int, ...] = option((1, 2), "in turn", at_least=0, distinct=True)
             names: tuple[str, ...] = option((), "none or more", optional=True)
             long_name: int = option(0, "has no bound")
+            once: int = option(1, "has a default of 1")
 
         return Options
 
@@ -61,6 +62,24 @@ def test_what_is_given_is_returned_and_nothing_else(argv, expected, read):
     found = read(*argv)
     assert found == expected
     assert [type(value) for value in found.values()] == [type(v) for v in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["a", "b"], {"places": ("a", "b")}),
+        (["--", "a", "-b"], {"places": ("a", "-b")}),
+        (["a", "--", "-b"], {"places": ("a", "-b")}),
+        ([], {}),
+    ],
+)
+def test_several_may_be_given_by_place(argv, expected):
+    @dataclasses.dataclass
+    class Options:
+        places: tuple[str, ...] = option((), "where", positional=True)
+
+    found = parse(Options, argv, "evaluate", "What it does.")
+    assert {name: value for name, value in found.items() if value} == expected
 
 
 WRONG = [
@@ -114,7 +133,7 @@ def test_help_shows_sections_defaults_and_metavars(read, capsys):
         "--rate FLOAT a step (default: 0.5)",
         "--shown, --no-shown show it --steps",
         "INT ...] in turn (default: 1 2)",
-        "--long-name INT has no bound",
+        "--long-name INT has no bound --once INT has a default of 1 (default: 1)",
     ):
         assert part in text, text
     assert "has no bound (default" not in text and "where (default" not in text

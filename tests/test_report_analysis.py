@@ -1,5 +1,7 @@
 """Analysis of run directories against NumPy, SciPy and numbers worked out by hand."""
 
+import types
+
 import numpy as np
 import pytest
 from report_runs import make_run, write_evaluation
@@ -52,6 +54,31 @@ def test_principal_plane_recovers_a_planar_path():
     found = np.linalg.norm(points["raw"][:, None] - points["raw"][None], axis=-1)
     np.testing.assert_allclose(found, distances, atol=1e-9)
     np.testing.assert_allclose(points["ema_0.9"], points["raw"][::-1], atol=1e-9)
+
+
+def test_a_path_that_stands_still_explains_nothing():
+    sketches = {"raw": np.ones((5, 256)), "ema_0.9": np.zeros((5, 256))}
+    points, explained = analysis.principal_plane(sketches)
+    assert explained == (0.0, 0.0)
+    np.testing.assert_allclose(points["raw"], 0, atol=1e-12)
+
+
+def test_stability_of_the_loss_is_over_20_rows():
+    loss = 1 + 0.1 * np.sin(np.arange(60.0))
+    loss[30] = 9.0
+    record = types.SimpleNamespace(curve={"loss": (10 * np.arange(1, 61), loss)}.get)
+    variances = [np.var(loss[i : i + 20], ddof=1) for i in range(41)]
+    assert analysis.loss_stability(record) == {
+        "window": 20,
+        "rows": 60,
+        "variance": pytest.approx(np.median(variances)),
+        "last_variance": pytest.approx(variances[-1]),
+        "spikes": 1,
+        "spike_steps": [310],
+    }
+    short = types.SimpleNamespace(curve={"loss": ([10], np.ones(1))}.get)
+    found = analysis.loss_stability(short)
+    assert (found["variance"], found["last_variance"], found["rows"]) == (None, None, 1)
 
 
 def test_record_reads_a_run(tmp_path):
@@ -122,6 +149,13 @@ def test_groups_are_runs_alike_but_for_the_seed(tmp_path):
         "ema_schedule=warmup": 2,
     }
     assert list(analysis.groups(records[:3])) == ["all runs"]
+
+
+def test_groups_are_called_by_all_that_differs(tmp_path):
+    settings = [{"ema": [0.9, 0.99], "learning_rate": 0.1}, {"ema": [0.5], "learning_rate": 0.2}]
+    paths = [make_run(tmp_path / str(i), **each) for i, each in enumerate(settings)]
+    labels = list(analysis.groups([analysis.RunRecord(Run(path)) for path in paths]))
+    assert labels == ["ema=0.9 0.99, learning_rate=0.1", "ema=0.5, learning_rate=0.2"]
 
 
 def test_across_seeds_pairs_raw_with_each_average(tmp_path):

@@ -1,5 +1,6 @@
 """What `train.py` is told reaches the model, the stream of images and the callbacks."""
 
+import logging
 import types
 
 import keras
@@ -120,6 +121,7 @@ def test_the_stream_is_that_of_the_seed_the_step_and_the_flips(digits, condition
     arguments = "--steps 11 --epoch-steps 4 --batch-size 16 --seed 5 --flip"
     options = options_of(arguments + " --conditional" * conditional)
     training.fit(options, digits, model, 2, ["the observers"])
+    assert logging.getLogger("ddpm_keras").level == logging.NOTSET  # as it was
     labels = digits.train_labels if conditional else None
     for (stream, call), start, (first, last, length) in zip(
         calls, (2, 4, 8), ((0, 1, 2), (1, 2, 4), (2, 3, 3)), strict=True

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -143,3 +144,15 @@ def is_chief():
             'TF_CONFIG must be like {"cluster": {"worker": ["host:port", ...]}, '
             '"task": {"type": "worker", "index": 0}}.'
         ) from None
+
+
+@contextlib.contextmanager
+def log_kept_back(name):
+    """Keeps all but errors off the log of this name, where the rest is printed already."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

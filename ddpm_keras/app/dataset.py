@@ -1,14 +1,12 @@
 """The images of a training and of a run: loaded, described, recognised when they come back."""
 
-import contextlib
-import logging
 import os
 from pathlib import Path
 
 from .. import data
 from ..data.words import few, shown
 from ..errors import UsageError
-from . import progress
+from . import console, progress
 
 MOST_CLASSES = 12  # whose counts are printed
 # What the library's messages call the options of the commands.
@@ -39,7 +37,7 @@ def load(options, name=None, data_dir=None):
             bar.close()
 
     try:
-        with _notes_kept_back():
+        with console.log_kept_back("ddpm_keras.data"):
             return data.load(
                 name or options.dataset,
                 image_size=options.image_size or None,
@@ -52,18 +50,6 @@ def load(options, name=None, data_dir=None):
         for word, flag in _FLAGS.items():
             text = text.replace(word, flag)
         raise UsageError(text) from None
-
-
-@contextlib.contextmanager
-def _notes_kept_back():
-    """Keeps notes off the log, since `lines` has them."""
-    logger = logging.getLogger("ddpm_keras.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def record(images, options):

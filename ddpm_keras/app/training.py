@@ -1,6 +1,5 @@
 """The steps of `train.py`: data, model, the loop, and what a run leaves behind."""
 
-import logging
 import platform
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from ..ddpm import DDPM
 from ..errors import UsageError
 from ..networks import UNet
 from ..version import __version__
-from . import dataset, invocation
+from . import console, dataset, invocation
 from .recorders import Checkpoints, HistoryLog, Progress
 from .run import Run
 
@@ -171,25 +170,25 @@ def observers(run, options, images):
 
 def fit(options, images, model, done, observers):
     """Trains from step `done` to the end, in the sight of these callbacks."""
-    logging.getLogger("ddpm_keras").setLevel(logging.ERROR)  # `announce` has said it
     try:
-        for first, last, length in segments(done, options.steps, options.epoch_steps):
-            model.fit(
-                data.training_stream(
-                    images.train,
-                    images.train_labels if options.conditional else None,
-                    batch_size=options.batch_size,
-                    seed=options.seed,
-                    start_step=step(model),
-                    flip=options.flip,
-                ),
-                initial_epoch=first,
-                epochs=last,
-                steps_per_epoch=length,
-                callbacks=observers,
-                shuffle=False,  # the stream is in its own order
-                verbose=0,
-            )
+        with console.log_kept_back("ddpm_keras"):  # `announce` has said it
+            for first, last, length in segments(done, options.steps, options.epoch_steps):
+                model.fit(
+                    data.training_stream(
+                        images.train,
+                        images.train_labels if options.conditional else None,
+                        batch_size=options.batch_size,
+                        seed=options.seed,
+                        start_step=step(model),
+                        flip=options.flip,
+                    ),
+                    initial_epoch=first,
+                    epochs=last,
+                    steps_per_epoch=length,
+                    callbacks=observers,
+                    shuffle=False,  # the stream is in its own order
+                    verbose=0,
+                )
     except KeyboardInterrupt:
         for each in observers:
             if hasattr(each, "flush"):  # it holds rows back
