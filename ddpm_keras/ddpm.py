@@ -8,13 +8,13 @@ import functools
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.losses.loss import scale_loss_for_distribution, unscale_loss_for_distribution
 
 from . import noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import like
 from .ema.steps import MovingStatistics
 from .inputs import ImageModel, as_numpy, containers, fits
+from .keras_internals import scale_loss_for_distribution, unscale_loss_for_distribution
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 from .scalars import number, whole
 
@@ -137,7 +137,7 @@ class DDPM(ImageModel):
         batch["weight"] = _times(batch["weight"], weights)
         loss, per_image, gradients = self._gradients(self._loss_of_noised, batch)
         count = tf.shape(images)[0]
-        self._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
+        self.loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
         self._track_quartiles(per_image, batch["t"])
         norm = self._apply_step(gradients, loss, statistics)
         finite = tf.math.is_finite(norm)  # the norm of a step that is not made counts nothing
@@ -208,13 +208,13 @@ class DDPM(ImageModel):
         """The loss of the weight set `evaluation_weights` on the same noise at every call."""
         images, labels, weights = self.inputs_taken.unpack(data)
         count = tf.shape(images)[0]
-        start = tf.cast(self._loss_tracker.count.value, tf.int32)  # images seen since the reset
+        start = tf.cast(self.loss_tracker.count.value, tf.int32)  # images seen since the reset
         with self.weight_scope(self.evaluation_weights):
             per_image, t = self._fixed_losses(images, labels, start)
         per_image = _times(per_image, weights)
-        self._loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)
+        self.loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)
         self._track_quartiles(per_image, t)
-        return {m.name: m.result() for m in (self._loss_tracker, *self._quartiles)}
+        return {m.name: m.result() for m in (self.loss_tracker, *self._quartiles)}
 
     def _fixed_losses(self, images, labels, start):
         """Losses of images number `start`, `start` + 1, ..., each on its own noise and timestep.

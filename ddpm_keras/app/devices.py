@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from ..choices import PRECISIONS, STRATEGIES
+from ..keras_internals import layers_of
 from ..networks import UNet
 from ..networks.layers import TimestepEmbedding
 
@@ -46,14 +47,14 @@ def compute_in(name, network):
             f"--precision is for a UNet, and this is a {type(network).__name__}; leave it out."
         )
     policy = keras.DTypePolicy(precision(name))
-    for layer in network._flatten_layers(include_self=False):
+    for layer in layers_of(network)[1:]:
         if not isinstance(layer, TimestepEmbedding):  # t up to 1000 has more digits than bfloat16
             layer.dtype_policy = policy
 
 
 def computes_in(network):
     """The dtype that most of a network computes in: "float32", "bfloat16" or "float16"."""
-    found = {layer.compute_dtype for layer in network._flatten_layers()}
+    found = {layer.compute_dtype for layer in layers_of(network)}
     return next((dtype for dtype in ("float16", "bfloat16") if dtype in found), "float32")
 
 

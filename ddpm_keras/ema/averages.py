@@ -15,9 +15,9 @@ import warnings
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.saving.keras_saveable import KerasSaveable
 
 from .. import names
+from ..keras_internals import Saveable, maybe_merge_call
 from ..scalars import count, flag
 from .decays import PowerFunctionDecay, as_decay, named_decays
 from .groups import (
@@ -36,7 +36,7 @@ MAX_INITIAL_SHARE = 0.05
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
-class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
+class EMA(Saveable):
     """Any number of moving averages of one set of weights, updated in the graph.
 
     Trainable weights are averaged; all others (integer counters, tables, the moving statistics of
@@ -117,9 +117,6 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
     @classmethod
     def from_config(cls, config):
         return cls(**config)
-
-    def _obj_type(self):
-        return "Loss"  # Keras knows only its own kinds; this one has no state it would save twice
 
     # Names and rules.
 
@@ -241,16 +238,11 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         self._sources = tuple(variables)
         self._position = {id(v): i for i, v in enumerate(variables)}
         with tf.init_scope(), strategy_of(variables[0]).scope():
-            self._steps = self._track("steps", new_variable(0, "ema_steps", "int64"))
+            self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
             starts = np.zeros(len(self._rules), np.int64)
-            self._starts = self._track("starts", new_variable(starts, "ema_starts", "int64"))
+            self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
         self.built = True
         self._add_thawed()
-
-    def _track(self, name, variable):
-        """Lets tf.train.Checkpoint find the variable; Keras saves through save_own_variables."""
-        self._track_trackable(variable, name, overwrite=True)
-        return variable
 
     def _add_thawed(self):
         self._add_averages(
@@ -270,7 +262,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
                 weights, number = group.weights_now(), len(self._groups)
                 for key in self._keys:
                     average = new_variable(weights, f"ema_{key}_{number}")
-                    group.averages.append(self._track(f"{key}_{number}", average))
+                    group.averages.append(self.track(f"{key}_{number}", average))
                 self._groups.append(group)
 
     def _difference(self, variables):
@@ -411,7 +403,7 @@ class EMA(KerasSaveable, tf.__internal__.tracking.Trackable):
         weights = [group.weights_now() for group in self._groups]
         usable = [tf.convert_to_tensor(stepped), *map(can_be_averaged, weights)]
         # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
-        tf.__internal__.distribute.interim.maybe_merge_call(
+        maybe_merge_call(
             self._count_and_move,
             strategy_of(self._sources[0]),
             tf.reduce_all(tf.stack(usable)),

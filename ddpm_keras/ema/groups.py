@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .. import keras_internals
+
 # Weights are averaged in groups of about this many numbers (16 MiB): one group for a small network,
 # and no large temporary arrays for a big one.
 GROUP_SIZE = 2**22
@@ -39,8 +41,7 @@ def is_float(variable):
 
 def strategy_of(variable):
     """The strategy a variable was created under, so that its average is created under it too."""
-    strategy = getattr(tf_variable(variable), "_distribute_strategy", None)
-    return strategy or tf.distribute.get_strategy()
+    return keras_internals.strategy_of(tf_variable(variable))
 
 
 def new_variable(value, name, dtype="float32"):

@@ -3,12 +3,10 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import tree
-from keras.src.losses.loss import unscale_loss_for_distribution
-from keras.src.utils import io_utils
 
 from .. import names
 from ..files import atomic_path
+from ..keras_internals import Trainer, print_message, unscale_loss_for_distribution
 from ..scalars import count
 from .arguments import by_name
 from .averages import EMA
@@ -28,7 +26,7 @@ from .weight_sets import WeightSet, check_finite
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
-class EMAModel(keras.Model):
+class EMAModel(Trainer):
     """Trains a network and keeps moving averages of its weights.
 
     It is compiled, fitted, saved and loaded like any `keras.Model`, with the loss and metrics of
@@ -127,7 +125,7 @@ class EMAModel(keras.Model):
     def evaluate(self, *args, **kwargs):
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""
         given = by_name(keras.Model.evaluate, self, args, kwargs)
-        if not given.get("_use_cached_eval_dataset"):  # or `fit` has said it
+        if not self.is_validation_of_fit(given):  # or `fit` has said it
             self._say_weights("Evaluation", given)
         return super().evaluate(**given)
 
@@ -141,7 +139,7 @@ class EMAModel(keras.Model):
         """Says which weights are used where there is a choice, if Keras would show progress too."""
         if given.get("verbose", "auto") and len(self.weight_sets) > 1:
             name = self.resolve(self._evaluation_weights)
-            io_utils.print_msg(f"{what} with {name}, as evaluation_weights of the model says.")
+            print_message(f"{what} with {name}, as evaluation_weights of the model says.")
 
     def _build_network(self, x):
         """Builds the network on the first rows: averages copy weights before the step is traced."""
@@ -323,47 +321,13 @@ class EMAModel(keras.Model):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
-        if not _of_several_workers(self.distribute_strategy):
-            return super().make_train_function(force)
-        if self.steps_per_execution > 1:
-            raise ValueError(
-                "Several workers take one step at a time: leave out "
-                f"steps_per_execution={self.steps_per_execution}."
-            )
-        self.train_function = self._step_of_workers()
-        return self.train_function
-
-    # Under MultiWorkerMirroredStrategy `fit` of Keras 3.15 fails in two places, replaced here: it
-    # gives the batch of all workers to an eager call, and takes the mean of scalars over an axis.
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = self.distribute_strategy
-        if not _of_several_workers(strategy):
-            return super()._maybe_symbolic_build(iterator, data_batch)
-        if iterator is not None:
-            _, _, batches = next(iter(iterator))
-            data_batch = _of_first_replica(strategy, next(batches))
-        with strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
-
-    def _step_of_workers(self):
-        strategy = self.distribute_strategy
-
-        def step_of_all(data):
-            return _of_first_replica(strategy, strategy.run(self.train_step, args=(data,)))
-
-        step = tf.function(self._asserted(step_of_all), autograph=False, reduce_retracing=True)
-        return lambda iterator: step(next(iterator))  # metrics are the same in every replica
-
-    def _asserted(self, step):
-        """A function of a batch of all replicas, made to fail before a batch that is wrong."""
-        return step  # any batch may be right: a subclass knows
+        return super().make_train_function(force)
 
     def train_step(self, data):
         statistics = MovingStatistics(self.network)
         loss, y_pred, gradients = self._gradients(self._loss_of_batch, data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._loss_tracker.update_state(
+        self.loss_tracker.update_state(
             unscale_loss_for_distribution(loss), sample_weight=_batch_size(x)
         )
         self._apply_step(gradients, loss, statistics)
@@ -372,9 +336,7 @@ class EMAModel(keras.Model):
     def _loss_of_batch(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self(x, training=True)
-        loss = self._compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
-        )
+        loss = self.loss_of(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
         return loss, y_pred
 
     def _gradients(self, loss_of_batch, data):
@@ -522,18 +484,6 @@ def _check_trains_as_usual(network, name):
             f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
             "use: keep that model and call ema.update in its train_step, with ema = EMA(...)."
         )
-
-
-def _of_several_workers(strategy):
-    multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    return multi_worker and strategy.extended._in_multi_worker_mode()
-
-
-def _of_first_replica(strategy, values):
-    def local(value):
-        return strategy.experimental_local_results(value)[0]
-
-    return tree.map_structure(local, values)
 
 
 def _as_list(callbacks):

@@ -9,6 +9,7 @@ import logging
 import keras
 import tensorflow as tf
 
+from ..keras_internals import maybe_merge_call, non_trainable_variables
 from .groups import is_float, new_variable, tf_variable
 
 logger = logging.getLogger("ddpm_keras")
@@ -87,9 +88,7 @@ def apply_if_finite(optimizer, gradients, variables, finite):
         tf.cond(finite, step, lambda: None)
 
     # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
-    tf.__internal__.distribute.interim.maybe_merge_call(
-        apply_in_replicas, tf.distribute.get_strategy(), finite, list(gradients)
-    )
+    maybe_merge_call(apply_in_replicas, tf.distribute.get_strategy(), finite, list(gradients))
 
 
 def _spoilt_unless(finite, gradients):
@@ -112,10 +111,7 @@ class MovingStatistics:
 
     def __init__(self, network):
         self.variables = [
-            variable
-            for layer in network._flatten_layers()
-            for variable in layer._non_trainable_variables
-            if is_float(variable)
+            variable for variable in non_trainable_variables(network) if is_float(variable)
         ]
         self.values = [tf.identity(tf_variable(variable)) for variable in self.variables]
 

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from ..keras_internals import averages_of_optimizer
 from .groups import is_float, label, tf_variable
 
 
@@ -72,11 +73,6 @@ def optimizer_average(optimizer, variables):
             f"window is {optimizer.gradient_accumulation_steps} times shorter than it should be.",
             stacklevel=2,
         )
-    averages = optimizer._model_variables_moving_average
-    by_variable = {
-        id(variable): average
-        for variable, average in zip(optimizer._trainable_variables, averages, strict=True)
-        if average is not None
-    }
+    by_variable = {id(variable): average for variable, average in averages_of_optimizer(optimizer)}
     values = [np.asarray(by_variable.get(id(v), v), v.dtype) for v in variables]
     return WeightSet("optimizer", values)

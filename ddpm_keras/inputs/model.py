@@ -43,7 +43,6 @@ class ImageModel(EMAModel):
         check_channels_last()
         super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
         self.image_range = check_image_range(image_range)
-        self._asserting = False
 
     def get_config(self):
         return super().get_config() | {"image_range": list(self.image_range)}
@@ -118,7 +117,7 @@ class ImageModel(EMAModel):
             ValueError: what is given is not images (and labels) that this model takes.
         """
         given = by_name(keras.Model.evaluate, self, args, kwargs)
-        if not given.get("_use_cached_eval_dataset"):  # then `fit` has prepared it
+        if not self.is_validation_of_fit(given):  # then `fit` has prepared it
             self._prepare(given)
         with self._one_line():
             return super().evaluate(**given)
@@ -162,19 +161,7 @@ class ImageModel(EMAModel):
 
     # The checks of each batch.
 
-    def _make_function(self, step_function):
-        self._asserting = True  # for training and evaluation; what is predicted from is noise
-        try:
-            return super()._make_function(step_function)
-        finally:
-            self._asserting = False
-
-    def _autoconvert_optionals(self, step_function):
-        """Here Keras hands a batch to the compiled step: outside of XLA, which drops assertions."""
-        step = super()._autoconvert_optionals(step_function)
-        return self._asserted(step) if self._asserting else step
-
-    def _asserted(self, step):
+    def checked(self, step):
         strategy = self.distribute_strategy
         whole = tf.function(step, experimental_attributes=_NOT_INLINED, autograph=False)
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ... import keras_internals
 from .base import FeatureExtractor
 
 WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -90,12 +91,10 @@ def _network(size, weights):
 
 def _fetch():
     """Path of the ImageNet weights in Keras' cache; fetched whole, and checked, where missing."""
-    from keras.src.applications import inception_v3
-
     try:
         return keras.utils.get_file(
             WEIGHTS_FILE,
-            inception_v3.WEIGHTS_PATH_NO_TOP,
+            keras_internals.INCEPTION_V3_WEIGHTS,
             cache_subdir="models",
             file_hash="bcbd6486424b2319ff4ef7d526e38f63",
         )

@@ -1,0 +1,171 @@
+"""All that this package uses of Keras and TensorFlow beyond what they document, in one place.
+
+Each name is looked up when the package is imported, so that another version that lacks one is told
+by an `ImportError` and not by a training that goes wrong. `Trainer` gives what a subclass of
+`keras.Model` may rely on names of its own.
+"""
+
+import keras
+import tensorflow as tf
+from keras import tree
+
+TESTED = "Keras 3.12 to 3.15 with TensorFlow 2.20 and 2.21"
+
+
+def _find(root, path):
+    """The object at a dotted path below `root`.
+
+    Raises:
+        ImportError: there is none, naming the versions that have it.
+    """
+    found = root
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise ImportError(
+                f"Keras {keras.__version__} with TensorFlow {tf.__version__} has no "
+                f"{root.__name__}.{path}: ddpm_keras is tested with {TESTED}; install one of them."
+            ) from None
+    return found
+
+
+scale_loss_for_distribution = _find(keras, "src.losses.loss.scale_loss_for_distribution")
+unscale_loss_for_distribution = _find(keras, "src.losses.loss.unscale_loss_for_distribution")
+print_message = _find(keras, "src.utils.io_utils.print_msg")
+maybe_merge_call = _find(tf, "__internal__.distribute.interim.maybe_merge_call")
+INCEPTION_V3_WEIGHTS = _find(keras, "src.applications.inception_v3.WEIGHTS_PATH_NO_TOP")
+_KerasSaveable = _find(keras, "src.saving.keras_saveable.KerasSaveable")
+_Trackable = _find(tf, "__internal__.tracking.Trackable")
+
+# Overridden or called below: if Keras dropped one, what overrides it would just not be called.
+for _name in (
+    "_autoconvert_optionals",
+    "_compute_loss",
+    "_flatten_layers",
+    "_make_function",
+    "_maybe_symbolic_build",
+    "_symbolic_build",
+):
+    _find(keras.Model, _name)
+
+
+class Saveable(_KerasSaveable, _Trackable):
+    """An attribute of a Keras model whose state is saved with it, by Keras and by TensorFlow."""
+
+    def _obj_type(self):
+        return "Loss"  # Keras knows only its own kinds; this one has no state it would save twice
+
+    def track(self, name, variable):
+        """Lets tf.train.Checkpoint find the variable; Keras saves through save_own_variables."""
+        self._track_trackable(variable, name, overwrite=True)
+        return variable
+
+
+class Trainer(keras.Model):
+    """A `keras.Model` that also trains under MultiWorkerMirroredStrategy, with checks of batches.
+
+    There `fit` of Keras 3.15 fails in two places, which are replaced here: it gives the batch of
+    all workers to an eager call, and takes the mean of scalars over an axis.
+    """
+
+    _checks_batches = False
+
+    @property
+    def loss_tracker(self):
+        """The metric that holds the mean loss."""
+        return self._loss_tracker
+
+    def loss_of(self, **kwargs):
+        """The compiled loss and those that the layers add; arguments as of `compute_loss`."""
+        return self._compute_loss(**kwargs)
+
+    def checked(self, step):
+        """A function of the batch of all replicas that may refuse it before `step` sees it.
+
+        Kept out of what XLA compiles, which drops assertions.
+        """
+        return step
+
+    @staticmethod
+    def is_validation_of_fit(given):
+        """Whether arguments of `evaluate` are those with which `fit` validates."""
+        return bool(given.get("_use_cached_eval_dataset"))
+
+    def make_train_function(self, force=False):
+        if not in_multi_worker_mode(self.distribute_strategy):
+            return super().make_train_function(force)
+        if self.steps_per_execution > 1:
+            raise ValueError(
+                "Several workers take one step at a time: leave out "
+                f"steps_per_execution={self.steps_per_execution}."
+            )
+        self.train_function = self._step_of_workers()
+        return self.train_function
+
+    def _step_of_workers(self):
+        strategy = self.distribute_strategy
+
+        def step_of_all(data):
+            return _of_first_replica(strategy, strategy.run(self.train_step, args=(data,)))
+
+        step = tf.function(self.checked(step_of_all), autograph=False, reduce_retracing=True)
+        return lambda iterator: step(next(iterator))  # metrics are the same in every replica
+
+    def _make_function(self, step_function):
+        self._checks_batches = True  # in training and evaluation: predictions are not made by it
+        try:
+            return super()._make_function(step_function)
+        finally:
+            self._checks_batches = False
+
+    def _autoconvert_optionals(self, step_function):
+        # Here Keras hands a batch to the compiled step.
+        step = super()._autoconvert_optionals(step_function)
+        return self.checked(step) if self._checks_batches else step
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        strategy = self.distribute_strategy
+        if not in_multi_worker_mode(strategy):
+            return super()._maybe_symbolic_build(iterator, data_batch)
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = _of_first_replica(strategy, next(batches))
+        with strategy.scope():
+            self._symbolic_build(data_batch=data_batch)
+
+
+def in_multi_worker_mode(strategy):
+    """Whether several processes train together under this strategy."""
+    multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return multi_worker and strategy.extended._in_multi_worker_mode()
+
+
+def _of_first_replica(strategy, values):
+    def local(value):
+        return strategy.experimental_local_results(value)[0]
+
+    return tree.map_structure(local, values)
+
+
+def strategy_of(variable):
+    """The strategy that a `tf.Variable` was created under."""
+    return getattr(variable, "_distribute_strategy", None) or tf.distribute.get_strategy()
+
+
+def layers_of(model):
+    """A model, then all layers below it, however deep."""
+    return list(model._flatten_layers())
+
+
+def non_trainable_variables(network):
+    """Those that the layers of a network were made with: not the weights of frozen layers."""
+    return [v for layer in layers_of(network) for v in layer._non_trainable_variables]
+
+
+def averages_of_optimizer(optimizer):
+    """(variable, its average) of a built optimizer with `use_ema=True`, for each that has one."""
+    pairs = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return [(variable, average) for variable, average in pairs if average is not None]
