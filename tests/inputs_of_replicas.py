@@ -4,14 +4,28 @@ Prints for each container: the line of the refusal; the steps made before it and
 are finite; and the steps of images that are right.
 """
 
+import time
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from ddpm_keras import DDPM
+from ddpm_keras.inputs import checks
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+prompt = checks._assert
+
+
+def late(what, condition, *found):
+    """An assertion that takes its time: a step that did not wait for it would be made."""
+    condition = tf.py_function(lambda c: time.sleep(0.3) or c, [condition], tf.bool)
+    return prompt(what, tf.ensure_shape(condition, ()), *found)
+
+
+checks._assert = late
 
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")

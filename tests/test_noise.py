@@ -207,6 +207,7 @@ def test_get_returns_a_schedule_unchanged():
         (lambda: noise.sigmoid(2.5), "whole number"),
         (lambda: noise.NoiseSchedule([0.1, 1.0]), r"betas\[1\] is 1.0"),
         (lambda: noise.NoiseSchedule([0.0, 0.5]), r"betas\[0\] is 0.0"),
+        (lambda: noise.NoiseSchedule([0.1, 0.0]), r"betas\[1\] is 0.0"),
         (lambda: noise.NoiseSchedule([0.1, float("nan")]), r"betas\[1\] is nan"),
         (lambda: noise.NoiseSchedule([]), "one beta per timestep"),
         (lambda: noise.NoiseSchedule([[0.1]]), "one beta per timestep"),

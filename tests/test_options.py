@@ -162,6 +162,13 @@ def test_wrong_values_are_refused_with_the_cure(check, argv, words):
         check(argv)
 
 
+@pytest.mark.parametrize(("argv", "size"), [([], 0), (["--image-size", "28"], 28)])
+def test_the_preset_goes_by_the_data_set_and_the_size_of_its_images(argv, size, monkeypatch):
+    asked = {("somewhere", size): "mnist"}
+    monkeypatch.setattr("ddpm_keras.app.options.preset_of", lambda *given: asked[given])
+    assert train_options(["--dataset", "somewhere", *argv])[0].preset == "mnist"
+
+
 HELP = {
     train_options: "usage: train.py [options] Train DDPM and its averages; see README.md. ",
     sample_options: "usage: sample.py [options] Draw images from a model. ",

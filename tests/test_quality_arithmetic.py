@@ -227,8 +227,36 @@ def test_degenerate_features_are_refused_with_the_reason(function, case):
             function(*pair)
 
 
+@pytest.mark.parametrize("function", [frechet_distance, kernel_distance, precision_recall])
+def test_the_set_that_is_wrong_is_named(function):
+    good, bad = gaussian(9, 4, 0), np.full((9, 4), np.inf)
+    for name, pair in (("real", (bad, good)), ("generated", (good, bad))):
+        with pytest.raises(ValueError, match=f"^`{name}` has NaN or infinite features, .* row 0"):
+            function(*pair)
+
+
+def test_few_rows_of_many_features_need_no_large_matrix(monkeypatch):
+    real, generated = rectified(20, 80, 0), rectified(30, 80, 1)
+    expected = frechet_distance(FeatureStatistics.of(real), FeatureStatistics.of(generated))
+    monkeypatch.setattr("ddpm_keras.quality.frechet.GaussianReference", None)
+    assert frechet_distance(real, generated) == pytest.approx(expected, rel=1e-6)
+
+
+def test_float32_features_far_from_zero_are_compared_in_float64():
+    x, y = (np.float32(gaussian(60, 3, seed) + 3000) for seed in (0, 1))
+    in_float64 = [np.float64(z) for z in (x, y)]
+    assert precision_recall(x, y) == precision_recall(*in_float64)
+    assert kernel_distance(x, y, 3, 20) == kernel_distance(*in_float64, 3, 20)
+    assert frechet_distance(x, y) == frechet_distance(*in_float64)
+
+
 def test_a_constant_column_is_refused_in_matrices_only():
     x, y = gaussian(9, 4, 0), gaussian(9, 4, 1)
+    for value in (5.0, -5.0, 0.0):
+        x[:, 1] = value
+        with pytest.raises(ValueError, match="^`real` has 1 constant columns of 4, first column 1"):
+            frechet_distance(x, y)
+    x = gaussian(9, 4, 0)
     x[:, 2] = 5
     with pytest.raises(ValueError, match="constant columns of 4, first column 2 with 5"):
         frechet_distance(x, y)

@@ -102,6 +102,7 @@ def test_record_of_a_bare_run(tmp_path):
     assert record.evaluation is None and record.verdict.outcome == "undecided"
     assert analysis.by_validation_loss(record) == {}
     assert analysis.loss_stability(record)["variance"] is None
+    assert record.measured() == {} and record.measured("kid") == {}
 
 
 def test_pictures_are_thinned_evenly_with_both_ends(tmp_path):
@@ -168,6 +169,21 @@ def test_across_seeds_pairs_raw_with_each_average(tmp_path):
         analysis.interval(best),
         analysis.interval(np.subtract(raw, best)),
     )
+
+
+def test_runs_of_one_average_are_paired_too():
+    numbers = [{"raw": 3.0, "ema_0.9": 2.0}, {"raw": 5.0, "ema_0.9": 4.5}, {"raw": 4.0}]
+    table = analysis.across_seeds(numbers, lambda each: each)
+    assert table["raw"] == (analysis.interval([3.0, 5.0, 4.0]), None)
+    assert table["ema_0.9"] == (analysis.interval([2.0, 4.5]), analysis.interval([1.0, 0.5]))
+
+
+def test_the_confidence_of_an_interval_can_be_chosen():
+    first, second = np.array([3.0, 5.0, 4.0]), np.array([2.0, 4.5, 3.9])
+    found = analysis.interval_of_differences(first, second, 0.8)
+    low, high = stats.ttest_rel(first, second).confidence_interval(0.8)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert analysis.interval(first - second, 0.8) == found != analysis.interval(first - second)
 
 
 def test_posthoc_optimum_is_the_vertex():

@@ -171,8 +171,7 @@ class ImageModel(EMAModel):
                 waits += self.inputs_taken.assertions(*unpacked(replica))
             if tf.executing_eagerly():
                 return step(data)
-            with tf.control_dependencies(waits):
-                return whole(data)
+            return whole(_delayed(data, waits))
 
         return asserted_step
 
@@ -202,3 +201,20 @@ def _of_each_replica(strategy, data):
         tree.pack_sequence_as(data, [parts[i % len(parts)] for parts in local])
         for i in range(count)
     ]
+
+
+def _delayed(data, waits):
+    """A batch that is there only when some operations of the graph are done.
+
+    The batch has to wait, not the function that it is given to: a call inside of
+    `tf.control_dependencies` leaves the waiting to its inputs where one of them is new, and those
+    that stand for variables do not wait.
+    """
+
+    def delayed(leaf):
+        if leaf is None:
+            return None
+        with tf.device(leaf.device or None), tf.control_dependencies(waits):
+            return tf.identity(leaf)
+
+    return tf.nest.map_structure(delayed, data, expand_composites=True)
