@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .. import names, samplers
+from ..inputs import Inputs, as_numpy
 from ..quality import FeatureStatistics, extract_features, get_extractor, kernel_distance
 from ..quality.frechet import GaussianReference
 from ..scalars import count, whole
@@ -27,7 +28,8 @@ class QualityMonitor(keras.callbacks.Callback):
     Args:
         extractor: a `quality.FeatureExtractor`, or a name or file as for
             `quality.get_extractor`.
-        real: real images, uint8 `(N, height, width, channels)`; or their features `(N, dim)`.
+        real: an array of real images `(N, height, width, channels)`, uint8 or float in the model's
+            `image_range`; or of their features `(N, dim)`.
         num_images: images drawn with each weight set, at least 4.
         every: epochs between evaluations, at least 1.
         sampler: a sampler or its name; DDIM with 50 steps by default.
@@ -35,7 +37,7 @@ class QualityMonitor(keras.callbacks.Callback):
         batch_size: images drawn at a time.
 
     Raises:
-        ValueError: if there are too few images.
+        ValueError: if `real` is no such array, or there are too few images.
 
     Example:
 
@@ -51,6 +53,11 @@ class QualityMonitor(keras.callbacks.Callback):
         self, extractor, real, num_images=1000, every=1, sampler=None, seed=0, batch_size=64
     ):
         super().__init__()
+        if not hasattr(real, "shape") or len(real.shape) not in (2, 4):
+            raise ValueError(
+                "real must be an array of images (N, height, width, channels) or of their features "
+                f"(N, dim), not a {type(real).__name__} of shape {getattr(real, 'shape', None)}."
+            )
         self.num_images, self.every = count(num_images, "num_images"), count(every, "every")
         self.seed = whole(seed, "seed", 0)
         self.batch_size = min(count(batch_size, "batch_size"), self.num_images)
@@ -68,7 +75,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         if self._reference is None:
             if np.ndim(self.real) == 4:
-                self.real = extract_features(self.extractor, self.real)
+                self.real = extract_features(self.extractor, self._real_images())
             self._reference = GaussianReference(FeatureStatistics.of(self.real))
         epochs = self.params["epochs"]
         seconds = self.seconds_per_evaluation()
@@ -78,6 +85,13 @@ class QualityMonitor(keras.callbacks.Callback):
             f"{self.num_images:,} images every {self.every} epochs take about "
             f"{_duration(seconds)}, up to {times} times: {_duration(times * seconds)}."
         )
+
+    def _real_images(self):
+        """The real images, checked: uint8, or float in [-1, 1]."""
+        inputs = Inputs(image_range=self.model.image_range)  # their size is the extractor's matter
+        inputs.check_arrays(self.real)
+        real = as_numpy(self.real)
+        return real if real.dtype == np.uint8 else np.clip(np.array(inputs.scaled(real)), -1, 1)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
