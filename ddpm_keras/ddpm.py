@@ -97,6 +97,8 @@ class DDPM(ImageModel):
         self.prediction = prediction
         self.weighting = weighting
         self.seed = whole(seed, "seed")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed must be an integer of 64 bits; got {seed}.")
         self.num_classes = getattr(network, "num_classes", None)
         self._grad_norm = keras.metrics.Mean("grad_norm")
         self._quartiles = [keras.metrics.Mean(f"loss_q{i + 1}") for i in range(QUARTILES)]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from . import choices, noise, samplers
 from .inputs import Inputs, as_numpy
+from .samplers.base import check_schedule, predicted
 from .scalars import count, flag
 
 _HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
@@ -57,6 +58,7 @@ def bits_per_dim(
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models", sections 2-3.
     """
     batch_size, clip = count(batch_size, "batch_size"), flag(clip, "clip")
+    check_schedule(schedule)
     images = _on_levels(images, image_range)
     log_variance = _model_log_variance(schedule, variance)
     prior, terms = [], []
@@ -67,6 +69,9 @@ def bits_per_dim(
         terms.append(_terms(predict, x_start, schedule, log_variance, clip, seeds))
     prior, terms = np.concatenate(prior), np.concatenate(terms)
     per_image = prior + terms.sum(axis=1)
+    if not np.isfinite(per_image).all():
+        wrong = int(np.argmin(np.isfinite(per_image)))
+        raise ValueError(f"predict gave a number that is not finite for image {wrong}.")
     return {
         "total": float(per_image.mean()),
         "standard_error": float(per_image.std() / math.sqrt(max(1, len(per_image) - 1))),
@@ -175,16 +180,17 @@ def _terms(predict, x_start, schedule, log_variance, clip, seeds):
         t = tf.fill([len(x_start)], step)
         drawn = samplers.step_noise(seeds, step, x_start.shape[1:])
         x = noise.q_sample(schedule, images, t, drawn)
-        predicted = noise.to_x_start(schedule, "epsilon", tf.cast(predict(x, t), tf.float32), x, t)
-        predicted = np.float64(tf.clip_by_value(predicted, -1.0, 1.0) if clip else predicted)
-        error[:, step] = np.mean(_flat(predicted - x_start) ** 2, axis=1)
+        epsilon = predicted(predict, x, t)
+        found = noise.to_x_start(schedule, "epsilon", epsilon, x, t)
+        found = np.float64(tf.clip_by_value(found, -1.0, 1.0) if clip else found)
+        error[:, step] = np.mean(_flat(found - x_start) ** 2, axis=1)
     # The two means differ by the x_start in them alone, eq. 7.
     nats = gaussian_kl(
         schedule.posterior_mean_coef_x_start**2 * error,
         schedule.posterior_log_variance_clipped,
         log_variance,
     )
-    decoder = discretized_log_likelihood(x_start, predicted, log_variance[0])  # of t = 0, the last
+    decoder = discretized_log_likelihood(x_start, found, log_variance[0])  # of t = 0, the last
     nats[:, 0] = -np.mean(_flat(decoder), axis=1)
     return nats / math.log(2.0)
 

@@ -48,7 +48,11 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
     def __init__(self, directory, sigma_rels=(0.05, 0.10), every=None, dtype="float32"):
         super().__init__()
         self.directory = os.fspath(directory)
-        self.sigma_rels = tuple(sigma_rels)
+        self.sigma_rels = tuple(sigma_rels) if np.ndim(sigma_rels) else (sigma_rels,)
+        if not self.sigma_rels:
+            raise ValueError(
+                "sigma_rels is empty: give the relative widths to keep, as (0.05, 0.1)."
+            )
         self.every = None if every is None else count(every, "every")
         self.dtype = dtype
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..scalars import count, number, whole
 from .frechet import GaussianReference
 from .matrices import check_features, check_pair, check_same_width
 from .record import Difference
@@ -37,7 +38,8 @@ def paired_difference(real, first, second, num_resamples=1000, confidence=0.95, 
         - Efron, Tibshirani: An introduction to the bootstrap (1993), chapters 13 and 22 (the
           linear approximation of a bootstrap by influence).
     """
-    if not 0 < confidence < 1:
+    num_resamples, seed = count(num_resamples, "num_resamples"), whole(seed, "seed", 0)
+    if not 0 < number(confidence, "confidence") < 1:
         raise ValueError(f"confidence must lie between 0 and 1, such as 0.95; got {confidence}.")
     first, second = check_pair(first, second)
     if len(first) != len(second):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..scalars import whole
 from .matrices import blocks, check_no_constant_column, check_pair, check_same_width
 from .statistics import FeatureStatistics
 
@@ -138,8 +139,8 @@ def frechet_distance_infinity(real, generated, num_sizes=15, num_groups=10, seed
           which leaves the bias of a finite reference.
     """
     real, generated = check_pair(real, generated)
-    if num_sizes < 3 or num_groups < 2:
-        raise ValueError("num_sizes must be at least 3 and num_groups at least 2.")
+    num_sizes, num_groups = whole(num_sizes, "num_sizes", 3), whole(num_groups, "num_groups", 2)
+    seed = whole(seed, "seed", 0)
     smallest = min(len(real), len(generated))
     if smallest < 8 * num_groups:
         raise ValueError(f"{smallest} rows are too few; at least {8 * num_groups} are needed.")

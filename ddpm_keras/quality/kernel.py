@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..scalars import count, whole
 from .matrices import check_pair
 
 
@@ -30,10 +31,11 @@ def kernel_distance(real, generated, num_subsets=100, subset_size=1000, seed=0):
         - Bińkowski et al.: Demystifying MMD GANs (2018), section 4.
     """
     real, generated = check_pair(real, generated)
-    if num_subsets < 1 or subset_size < 2:
-        raise ValueError(
-            f"num_subsets must be >= 1 and subset_size >= 2; got {num_subsets} and {subset_size}."
-        )
+    num_subsets, subset_size = (
+        count(num_subsets, "num_subsets"),
+        whole(subset_size, "subset_size", 2),
+    )
+    seed = whole(seed, "seed", 0)
     size = min(subset_size, len(real), len(generated))
     random = np.random.RandomState(seed)
     distances = np.empty(num_subsets)

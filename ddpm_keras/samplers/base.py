@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ..choices import SPACINGS, check
 from ..configured import Configured
+from ..noise import NoiseSchedule
 from ..random import as_image_seeds, step_noise
 from ..scalars import flag
 
@@ -68,8 +69,12 @@ class Sampler(Configured):
 
         Returns:
             Images, float32, shaped like `noise`; data in [-1, 1] gives values about there.
+
+        Raises:
+            ValueError: `noise`, `schedule` or what `predict` gives is not of its kind.
         """
-        noise = tf.convert_to_tensor(noise, tf.float32)
+        check_schedule(schedule)
+        noise = _checked_noise(noise)
         timesteps, table = self._table(schedule)
         steps = len(timesteps)
         # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
@@ -80,7 +85,7 @@ class Sampler(Configured):
 
         def step(k, x, previous_x_start):
             c = dict(zip(_COLUMNS, tf.unstack(tf.gather(table, k)), strict=True))
-            epsilon = tf.cast(predict(x, tf.repeat(timesteps[k], batch)), tf.float32)
+            epsilon = predicted(predict, x, tf.repeat(timesteps[k], batch))
             x_start = (x - c["rate"] * epsilon) / c["signal"]
             if self.clip:
                 x_start = tf.clip_by_value(x_start, -1.0, 1.0)
@@ -139,3 +144,33 @@ def checked_spacing(spacing):
     """`spacing`; refused where it is not among `SPACINGS`."""
     check("spacing", spacing, SPACINGS)
     return spacing
+
+
+def predicted(predict, x, t):
+    """What a predictor gives for x, float32; refused where its shape would be broadcast."""
+    epsilon = tf.cast(predict(x, t), tf.float32)
+    if not epsilon.shape.is_compatible_with(x.shape):
+        raise ValueError(
+            f"predict(x, t) gave shape {tuple(epsilon.shape)} for x of shape {tuple(x.shape)}: "
+            "give the noise in each image, shaped like x."
+        )
+    return epsilon
+
+
+def check_schedule(schedule):
+    """Refuses what is no `NoiseSchedule`."""
+    if not isinstance(schedule, NoiseSchedule):
+        raise ValueError(
+            f"schedule must be the NoiseSchedule of the predictor, such as noise.linear(1000); got "
+            f"{schedule!r:.80}."
+        )
+
+
+def _checked_noise(noise):
+    noise = tf.convert_to_tensor(noise)
+    if not noise.dtype.is_floating:
+        raise ValueError(
+            f"noise must be standard normal floats, not {noise.dtype.name}: draw it by "
+            "samplers.initial_noise."
+        )
+    return tf.cast(noise, tf.float32)

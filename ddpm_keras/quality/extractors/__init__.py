@@ -16,6 +16,11 @@ def get_extractor(extractor):
         ValueError: an unknown name, or weights that are not there or do not fit.
     """
     if not isinstance(extractor, (str, Path)):
+        if not callable(extractor):
+            raise ValueError(
+                "extractor must be a quality.FeatureExtractor or a name, one of "
+                f"{', '.join(EXTRACTORS)}; got {extractor!r:.80}."
+            )
         return extractor
     if extractor == "classifier":
         raise ValueError(

@@ -1,0 +1,92 @@
+"""What callables and numbers given to the library's functions may be, beside those of models."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from refusals import assert_refused
+
+from ddpm_keras import DDPM, UNet, likelihood, noise, quality, samplers
+from ddpm_keras.callbacks import PowerFunctionSnapshots
+
+SCHEDULE = noise.linear(20)
+NOISE = np.zeros((2, 4, 4, 1), np.float32)
+IMAGES = np.zeros((2, 4, 4, 1), np.uint8)
+ROWS = np.random.default_rng(0).normal(size=(40, 3))
+
+
+def zeros(x, t):
+    return tf.zeros_like(x)
+
+
+def tiny():
+    return UNet((4, 4, 1), 32, (1,), attention_resolutions=())
+
+
+def ddim(predict=zeros, noise=NOISE, schedule=SCHEDULE):
+    return samplers.DDIM(3)(predict, noise, schedule)
+
+
+def bits(predict=zeros, schedule=SCHEDULE):
+    return likelihood.bits_per_dim(predict, IMAGES, schedule)
+
+
+WRONG = {
+    "one image's noise for all": (lambda: ddim(lambda x, t: x[:1]), ["predict", "shaped like x"]),
+    "a channel too many": (
+        lambda: ddim(lambda x, t: tf.repeat(x, 2, axis=-1)),
+        ["(2, 4, 4, 2)", "(2, 4, 4, 1)"],
+    ),
+    "a number for each image": (lambda: ddim(lambda x, t: x[:, 0, 0, 0]), ["predict", "(2,)"]),
+    "noise in bytes": (lambda: ddim(noise=IMAGES), ["noise", "uint8", "initial_noise"]),
+    "a schedule by name alone": (lambda: ddim(schedule="linear"), ["schedule", "noise.linear"]),
+    "bits of one image's noise": (lambda: bits(lambda x, t: x[:1]), ["predict", "shaped like x"]),
+    "bits of NaN": (lambda: bits(lambda x, t: x * np.nan), ["predict", "not finite", "image 0"]),
+    "bits by a schedule's name": (lambda: bits(schedule="linear"), ["schedule", "noise.linear"]),
+    "no extractor": (lambda: quality.get_extractor(None), ["extractor", "inception", "None"]),
+    "a number for an extractor": (lambda: quality.get_extractor(5), ["extractor", "5"]),
+    "half a subset": (
+        lambda: quality.kernel_distance(ROWS, ROWS, num_subsets=1.5),
+        ["num_subsets", "1.5"],
+    ),
+    "subsets of one image": (
+        lambda: quality.kernel_distance(ROWS, ROWS, subset_size=1),
+        ["subset_size", "at least 2"],
+    ),
+    "a fraction as a seed of KID": (
+        lambda: quality.kernel_distance(ROWS, ROWS, seed=1.5),
+        ["seed", "1.5"],
+    ),
+    "a fraction as a seed of FD infinity": (
+        lambda: quality.frechet_distance_infinity(ROWS, ROWS, num_groups=2, seed=1.5),
+        ["seed", "1.5"],
+    ),
+    "two sizes for a line": (
+        lambda: quality.frechet_distance_infinity(ROWS, ROWS, num_sizes=2),
+        ["num_sizes", "at least 3"],
+    ),
+    "no resample": (
+        lambda: quality.paired_difference(ROWS, ROWS, ROWS, num_resamples=0),
+        ["num_resamples", "at least 1"],
+    ),
+    "confidence in words": (
+        lambda: quality.paired_difference(ROWS, ROWS, ROWS, confidence="high"),
+        ["confidence", "high"],
+    ),
+    "a seed of 65 bits": (lambda: DDPM(tiny(), seed=2**63), ["seed", "64 bits"]),
+    "no width": (lambda: PowerFunctionSnapshots("x", sigma_rels=()), ["sigma_rels", "empty"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_refused_by_name_in_one_line(case):
+    call, words = WRONG[case]
+    assert_refused(call, words)
+
+
+def test_one_width_is_a_width():
+    assert PowerFunctionSnapshots("x", sigma_rels=0.05).sigma_rels == (0.05,)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_noise_of_any_precision_is_taken(dtype):
+    assert ddim(noise=NOISE.astype(dtype)).dtype == tf.float32
