@@ -147,3 +147,21 @@ def test_the_network_to_ship_holds_the_last_average(digits, tmp_path):
     ):
         np.testing.assert_array_equal(shipped, average)
         assert (np.asarray(shipped) != np.asarray(raw)).any() or not shipped.trainable
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--steps", "100", "--quality-every", "0"], [["--warmup-steps", "0.001"]]),
+        (["--steps", "101", "--warmup-steps", "100", "--quality-every", "0"], []),
+        (["--steps", "750", "--quality-every", "4"], [["--quality-every", "4 epochs", "has 3"]]),
+        (["--steps", "751", "--quality-every", "4"], []),
+        (["--steps", "100"], [["--warmup-steps"], ["--quality-every"]]),
+    ],
+    ids=str,
+)
+def test_what_a_short_run_never_comes_to_is_said(arguments, words):
+    options, _ = train_options(arguments)
+    lines = training.too_short(options)
+    assert len(lines) == len(words)
+    assert all(word in line for line, each in zip(lines, words, strict=True) for word in each)

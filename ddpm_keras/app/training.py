@@ -143,11 +143,29 @@ def announce(run, options, images, model, done):
     )
     for line in model.ema.describe(options.steps, per_epoch):
         print(f"  {line}")
-    for line in model.ema.warnings(options.steps):
+    for line in (*model.ema.warnings(options.steps), *too_short(options)):
         print(f"Warning: {line}")
     if done:
         print(f"Continuing at step {done:,}.")
     sys.stdout.flush()
+
+
+def too_short(options):
+    """What a run of so few steps never comes to: a list of lines."""
+    lines = []
+    if options.warmup_steps >= options.steps:
+        lines.append(
+            f"the learning rate rises for {options.warmup_steps:,} steps, so it is not at "
+            f"{options.learning_rate:g} before all {options.steps:,} are over; give a smaller "
+            "--warmup-steps."
+        )
+    epochs = -(-options.steps // options.epoch_steps)
+    if options.quality_every > epochs:
+        lines.append(
+            f"quality is measured every {options.quality_every} epochs, and the run has {epochs}; "
+            "give a smaller --quality-every or --epoch-steps, or --quality-every 0."
+        )
+    return lines
 
 
 def observers(run, options, images):
