@@ -308,8 +308,8 @@ def test_the_fewest_rows_are_enough():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_sizes": 2}, "num_sizes must be at least 3"),
-        ({"num_groups": 1}, "num_groups at least 2"),
+        ({"num_sizes": 2}, "num_sizes must be a whole number, at least 3"),
+        ({"num_groups": 1}, "num_groups must be a whole number, at least 2"),
         ({"num_groups": 16}, "120 rows are too few; at least 128"),
     ],
 )
