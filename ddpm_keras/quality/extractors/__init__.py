@@ -16,11 +16,7 @@ def get_extractor(extractor):
         ValueError: an unknown name, or weights that are not there or do not fit.
     """
     if not isinstance(extractor, (str, Path)):
-        if not callable(extractor):
-            raise ValueError(
-                "extractor must be a quality.FeatureExtractor or a name, one of "
-                f"{', '.join(EXTRACTORS)}; got {extractor!r:.80}."
-            )
+        _check_is_extractor(extractor)
         return extractor
     if extractor == "classifier":
         raise ValueError(
@@ -32,3 +28,11 @@ def get_extractor(extractor):
 
         return FIDInceptionFeatures(extractor)
     return EXTRACTORS.find(extractor)()
+
+
+def _check_is_extractor(extractor):
+    if not (callable(extractor) and hasattr(extractor, "fingerprint")):
+        raise ValueError(
+            "extractor must be a quality.FeatureExtractor or a name, one of "
+            f"{', '.join(EXTRACTORS)}; got {extractor!r:.80}."
+        )
