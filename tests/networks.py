@@ -1,7 +1,9 @@
-"""A network small enough to be traced in a second."""
+"""Networks and models small enough to be traced in a second."""
 
 import keras
+import numpy as np
 
+from ddpm_keras import DDPM, UNet
 from ddpm_keras.networks.layers import TimestepEmbedding
 
 
@@ -12,3 +14,15 @@ def small_network():
     h = keras.layers.Conv2D(4, 3, padding="same")(x) + time[:, None, None, :]
     h = keras.layers.Dropout(0.2)(keras.ops.silu(h))
     return keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(h))
+
+
+def conditional_model():
+    """A `DDPM` of three classes whose weights are nowhere 0, with two averages that differ."""
+    options = {"num_res_blocks": 1, "attention_resolutions": (), "num_classes": 3, "groups": 4}
+    keras.utils.set_random_seed(0)
+    model = DDPM(UNet((8, 8, 1), 8, (1,), **options), timesteps=60, ema=(0.5, 0.9))
+    random = np.random.default_rng(0)
+    for weight in model.network.weights:
+        weight.assign(random.normal(0, 0.2, weight.shape))
+    model.ema.update(model.network.weights)
+    return model

@@ -1,10 +1,10 @@
 """The parts of an evaluation: what is drawn, measured against, compared and printed."""
 
-import keras
 import numpy as np
 import pytest
+from networks import conditional_model
 
-from ddpm_keras import DDPM, UNet, quality, samplers
+from ddpm_keras import quality, samplers
 from ddpm_keras.app import evaluation
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.quality import bootstrap
@@ -22,14 +22,7 @@ class Means(quality.FeatureExtractor):
 @pytest.fixture(scope="module")
 def model():
     """Three classes, weights that are nowhere 0, two averages that differ."""
-    options = {"num_res_blocks": 1, "attention_resolutions": (), "num_classes": 3, "groups": 4}
-    keras.utils.set_random_seed(0)
-    model = DDPM(UNet((8, 8, 1), 8, (1,), **options), timesteps=60, ema=(0.5, 0.9))
-    random = np.random.default_rng(0)
-    for weight in model.network.weights:
-        weight.assign(random.normal(0, 0.2, weight.shape))
-    model.ema.update(model.network.weights)
-    return model
+    return conditional_model()
 
 
 def test_images_are_drawn_as_the_options_say(model, tmp_path):

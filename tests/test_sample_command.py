@@ -2,9 +2,9 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
+from networks import conditional_model
 from PIL import Image
 from refusals import call_command
 
@@ -14,13 +14,7 @@ from ddpm_keras import DDPM, UNet, images, interop, samplers
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """(model, path): three classes, weights that are nowhere 0, two averages that differ."""
-    options = {"num_res_blocks": 1, "attention_resolutions": (), "num_classes": 3, "groups": 4}
-    keras.utils.set_random_seed(0)
-    model = DDPM(UNet((8, 8, 1), 8, (1,), **options), timesteps=60, ema=(0.5, 0.9))
-    random = np.random.default_rng(0)
-    for weight in model.network.weights:
-        weight.assign(random.normal(0, 0.2, weight.shape))
-    model.ema.update(model.network.weights)
+    model = conditional_model()
     path = tmp_path_factory.mktemp("model") / "model.keras"
     model.save(path)
     return model, path

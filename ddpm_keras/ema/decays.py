@@ -41,7 +41,7 @@ class Decay(Configured):
 
     def rate(self, n):
         """1 - beta_n, float64, same shape as `n`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define rate(n) = 1 - beta_n.")
 
     def __call__(self, n):
         """beta_n, float64, same shape as `n`."""

@@ -14,9 +14,8 @@ from .groups import is_float, new_variable, tf_variable
 
 logger = logging.getLogger("ddpm_keras")
 
-LOOK_EVERY = (
-    100  # batches between two looks for a step that was not made: a look waits for the step
-)
+# Batches between two looks for a step that was not made: a look waits for the step.
+LOOK_EVERY = 100
 
 
 def innermost(optimizer):

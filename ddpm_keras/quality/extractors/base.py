@@ -73,7 +73,8 @@ class FeatureExtractor:
         return images
 
     def _features(self, batch):
-        raise NotImplementedError
+        """Features of a checked batch, uint8 (B, H, W, C): float32 (B, dim)."""
+        raise NotImplementedError(f"{type(self).__name__} must define _features(batch).")
 
 
 def to_uint8(images):
