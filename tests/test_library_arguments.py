@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import small_network
 from refusals import assert_refused
 
-from ddpm_keras import DDPM, UNet, likelihood, noise, quality, samplers
+from ddpm_keras import DDPM, EMA, UNet, data, likelihood, noise, quality, samplers
 from ddpm_keras.callbacks import PowerFunctionSnapshots
 
 SCHEDULE = noise.linear(20)
@@ -16,6 +17,17 @@ ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
 def zeros(x, t):
     return tf.zeros_like(x)
+
+
+def trained(images=None, **options):
+    images = np.zeros((2, 8, 8, 1), np.uint8) if images is None else images
+    model = DDPM(small_network(), ema=0.5)
+    model.compile("sgd")
+    return model.fit(images, verbose=0, **options)
+
+
+def stream(**options):
+    return data.training_stream(IMAGES, **options)
 
 
 def tiny():
@@ -73,6 +85,24 @@ WRONG = {
         ["confidence", "high"],
     ),
     "a seed of 65 bits": (lambda: DDPM(tiny(), seed=2**63), ["seed", "64 bits"]),
+    "no images a batch": (lambda: trained(batch_size=0), ["batch_size", "at least 1"]),
+    "half an image a batch": (lambda: trained(batch_size=2.5), ["batch_size", "2.5"]),
+    "less than no epoch": (lambda: trained(epochs=-1), ["epochs", "-1"]),
+    "more than all for validation": (lambda: trained(validation_split=1.5), ["validation_split"]),
+    "a mask": (
+        lambda: trained(np.ma.masked_equal(np.zeros((2, 8, 8, 1), np.uint8), 0)),
+        ["masked array", "filled"],
+    ),
+    "a range in letters": (lambda: DDPM(small_network(), image_range="01"), ["image_range", "01"]),
+    "averages in no order": (lambda: EMA({0.9, 0.99}), ["set", "tuple"]),
+    "a stream that flips in words": (lambda: stream(flip="yes"), ["flip", "yes"]),
+    "a stream of half images": (lambda: stream(batch_size=2.5), ["batch_size", "2.5"]),
+    "a stream from before its start": (lambda: stream(start_step=-1), ["start_step", "-1"]),
+    "a stream of half a seed": (lambda: stream(seed=1.5), ["seed", "1.5"]),
+    "a stream of labels between classes": (
+        lambda: stream(labels=np.array([0.7, 1.7])),
+        ["labels", "integers", "float64"],
+    ),
     "no width": (lambda: PowerFunctionSnapshots("x", sigma_rels=()), ["sigma_rels", "empty"]),
 }
 

@@ -1,5 +1,9 @@
 """An endless stream of batches that are a pure function of the seed and the step."""
 
+import numpy as np
+
+from ..scalars import count, flag, whole
+
 
 def training_stream(
     images, labels=None, batch_size=128, seed=0, start_step=0, steps=None, flip=False
@@ -29,11 +33,16 @@ def training_stream(
     """
     import tensorflow as tf
 
+    batch_size, flip = count(batch_size, "batch_size"), flag(flip, "flip")
+    seed, start_step = whole(seed, "seed"), whole(start_step, "start_step", 0)
+    steps = None if steps is None else whole(steps, "steps", 0)
     num_images = len(images)
-    if num_images == 0 or batch_size < 1:
+    if num_images == 0:
+        raise ValueError("A stream needs at least one image; got none.")
+    if labels is not None and np.asarray(labels).dtype.kind not in "iu":
         raise ValueError(
-            f"A stream needs at least one image and batch_size >= 1; got {num_images} images and "
-            f"batch_size={batch_size}."
+            f"labels must be integers, not {np.asarray(labels).dtype}: give the number of each "
+            "image's class."
         )
     if labels is not None and len(labels) != num_images:
         raise ValueError(f"{num_images} images but {len(labels)} labels: give one label an image.")

@@ -296,6 +296,11 @@ def named_decays(decays):
     if isinstance(decays, dict):
         called, rules = map(str, decays), map(as_decay, decays.values())
     else:
+        if isinstance(decays, (set, frozenset)):
+            raise ValueError(
+                "decays is a set, which has no order, and the last average is the one that is "
+                "used: give a tuple or a list."
+            )
         if isinstance(decays, str) or not np.iterable(decays):
             decays = (decays,)
         rules = [as_decay(decay) for decay in decays]

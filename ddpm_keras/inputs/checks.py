@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..scalars import number
+
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _COMMON_RANGES = ((0, 1), (-1, 1), (0, 255))  # the narrowest first
@@ -328,7 +330,7 @@ def check_image_range(image_range):
         ValueError: they are not two finite numbers, the lower one first.
     """
     try:
-        low, high = map(float, image_range)
+        low, high = (number(bound, "image_range") for bound in image_range)
     except (TypeError, ValueError):
         low = high = math.nan
     if not (low < high and math.isfinite(high - low)):
@@ -380,6 +382,11 @@ def _check_is_tensor(values, what, expected):
         raise InputError(
             f"The {what} come as a {kind} of {len(values)} parts: give {expected}, for example by "
             "np.stack."
+        )
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(
+            f"The {what} come as a masked array, whose mask means nothing here: "
+            f"give {expected} by values.filled(...)."
         )
     if "Ragged" in kind or "Sparse" in kind or hasattr(values, "tocsr"):
         raise InputError(f"The {what} come as a {kind}: give {expected}, dense and of one size.")

@@ -15,12 +15,16 @@ from keras import tree
 from ..ema import EMAModel
 from ..ema.arguments import by_name
 from ..networks.unet import check_channels_last
+from ..scalars import number, whole
 from . import containers
 from .checks import Inputs, check_image_range, unpacked
 
 # A step that is inlined begins before what it shall wait for is done.
 _NOT_INLINED = {"_noinline": True}
 _PARTS = ("x", "y", "sample_weight")
+
+# Arguments of `fit` and `evaluate` that Keras takes below these, and makes nothing of.
+_LEAST = {"batch_size": 1, "validation_batch_size": 1, "epochs": 0, "initial_epoch": 0}
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -95,6 +99,7 @@ class ImageModel(EMAModel):
             ValueError: what is given is not images (and labels) that this model takes.
         """
         given = by_name(keras.Model.fit, self, args, kwargs)
+        _check_numbers(given)
         self._prepare(given)
         if given.get("class_weight") is not None:
             given["x"], given["class_weight"] = containers.class_weights(
@@ -117,6 +122,7 @@ class ImageModel(EMAModel):
             ValueError: what is given is not images (and labels) that this model takes.
         """
         given = by_name(keras.Model.evaluate, self, args, kwargs)
+        _check_numbers(given)
         if not self.is_validation_of_fit(given):  # then `fit` has prepared it
             self._prepare(given)
         with self._one_line():
@@ -218,3 +224,14 @@ def _delayed(data, waits):
             return tf.identity(leaf)
 
     return tf.nest.map_structure(delayed, data, expand_composites=True)
+
+
+def _check_numbers(given):
+    """Refuses numbers of images, epochs and shares that Keras would take and make nothing of."""
+    for name, least in _LEAST.items():
+        if given.get(name) is not None:
+            whole(given[name], name, least)
+    if not 0 <= number(given.get("validation_split", 0.0) or 0.0, "validation_split") < 1:
+        raise ValueError(
+            f"validation_split must be at least 0 and below 1; got {given['validation_split']}."
+        )
