@@ -5,7 +5,6 @@ Importing the package registers its classes with Keras, so `keras.saving.load_mo
 `--help` answers before TensorFlow is loaded.
 """
 
-import importlib
 import os
 import signal
 import sys
@@ -56,15 +55,7 @@ if TYPE_CHECKING or not _is_command:
     from .ema import EMA, EMAModel, posthoc
     from .networks import UNet
 else:
-    _HOMES = {
-        "DDPM": ".ddpm",
-        "EMA": ".ema",
-        "EMAModel": ".ema",
-        "UNet": ".networks",
-        "posthoc": ".ema",
-    }
+    from . import lazy as _lazy
 
-    def __getattr__(name):
-        if name in _HOMES:
-            return getattr(importlib.import_module(_HOMES[name], __name__), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _homes = {"DDPM": ".ddpm", "EMA": ".ema", "EMAModel": ".ema"}
+    __getattr__ = _lazy.attributes(__name__, _homes | {"UNet": ".networks", "posthoc": ".ema"})

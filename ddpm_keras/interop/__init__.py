@@ -4,8 +4,9 @@ Which folder is meant (`find_unet`, `find_scheduler`) is told without TensorFlow
 network loads it.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from .. import lazy
 
 if TYPE_CHECKING:  # read by editors; the functions are imported when they are first used
     from .diffusers import load_diffusers, save_diffusers
@@ -14,13 +15,13 @@ if TYPE_CHECKING:  # read by editors; the functions are imported when they are f
     from .unet_config import diffusers_config, unet_arguments
 
 _PLACES = {
-    "diffusers_config": "unet_config",
-    "find_scheduler": "folders",
-    "find_unet": "folders",
-    "load_diffusers": "diffusers",
-    "load_diffusers_schedule": "scheduler",
-    "save_diffusers": "diffusers",
-    "unet_arguments": "unet_config",
+    "diffusers_config": ".unet_config",
+    "find_scheduler": ".folders",
+    "find_unet": ".folders",
+    "load_diffusers": ".diffusers",
+    "load_diffusers_schedule": ".scheduler",
+    "save_diffusers": ".diffusers",
+    "unet_arguments": ".unet_config",
 }
 
 __all__ = [
@@ -34,10 +35,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name in _PLACES:
-        return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attributes(__name__, _PLACES)
 
 
 def __dir__():

@@ -4,9 +4,9 @@ The arithmetic works on feature matrices and needs NumPy only; the extractors, w
 features, load TensorFlow when they are first used.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
+from .. import lazy
 from .bootstrap import paired_difference
 from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
 from .extractors import get_extractor
@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # read by editors; the classes are imported when they are fir
     from .extractors.inception import InceptionFeatures
 
 _EXTRACTORS = {
-    "ClassifierFeatures": "classifier",
-    "FIDInceptionFeatures": "fid_inception",
-    "InceptionFeatures": "inception",
+    "ClassifierFeatures": ".extractors.classifier",
+    "FIDInceptionFeatures": ".extractors.fid_inception",
+    "InceptionFeatures": ".extractors.inception",
 }
 
 __all__ = [
@@ -57,7 +57,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
-    if name in _EXTRACTORS:
-        return getattr(importlib.import_module(f".extractors.{_EXTRACTORS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attributes(__name__, _EXTRACTORS)
