@@ -179,6 +179,8 @@ FAULTS = [Fault(*fault) for fault in (
 
 def main(words):
     chosen = [f for f in FAULTS if all(word in f"{f.name} {f.path}" for word in words)]
+    if not chosen:
+        sys.exit(f"No fault has {' and '.join(words)} in its name or file.")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for name in COPIED:
