@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from . import files
+from .scalars import count
 
 _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
 
@@ -23,17 +24,12 @@ def grid(images, columns=None, size=400, gap=1):
     Returns:
         A `PIL.Image` in RGB.
     """
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"A grid needs uint8 images (N, height, width, channels), not {images.dtype} of shape "
-            f"{images.shape}."
-        )
+    images = _checked(images)
     if images.shape[-1] != 3:
         images = np.repeat(images[..., :1], 3, axis=-1)
-    count, height, width, _ = images.shape
-    columns = columns or math.ceil(math.sqrt(count))
-    rows = math.ceil(count / columns)
+    number, height, width, _ = images.shape
+    columns = math.ceil(math.sqrt(number)) if columns is None else count(columns, "columns")
+    rows = math.ceil(number / columns)
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
     for index, image in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
@@ -73,6 +69,17 @@ def save(picture, path):
         picture.save(temporary)
 
 
+def _checked(images):
+    """Images as an array; refused where they are no uint8 (N, height, width, channels)."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise ValueError(
+            f"Images must be uint8 (N, height, width, channels), not {images.dtype} of shape "
+            f"{images.shape}."
+        )
+    return images
+
+
 def check_target(path):
     """Refuses what `write` could not write to; nothing is left behind.
 
@@ -107,11 +114,16 @@ def write(images, path):
         path: a name ending in .png or .npz, or a folder, which gets 000000.png, 000001.png ...
 
     Raises:
-        ValueError: the path ends in another suffix, or something else is there.
+        ValueError: these are no such images, the path ends in another suffix, or something else is
+            there.
         OSError: it cannot be written to.
     """
     check_target(path)
-    path = Path(path)
+    path, images = Path(path), _checked(images)
+    if images.shape[-1] not in (1, 3) and not path.suffix:
+        raise ValueError(
+            f"Images of {images.shape[-1]} channels are no pictures: write 1 or 3, or an .npz."
+        )
     if path.suffix == ".png":
         return save(grid(images), path)
     if path.suffix == ".npz":

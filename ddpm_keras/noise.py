@@ -148,12 +148,14 @@ def q_sample(schedule, x_start, t, noise):
         t: Timesteps in 0..T-1, int, shape (batch,).
         noise: Standard normal, shaped like `x_start`.
     """
+    _check_alike(x_start, noise)
     signal, rate = _rates(schedule, t, x_start)
     return signal * x_start + rate * noise
 
 
 def velocity(schedule, x_start, t, noise):
     """v = sqrt(a_t) noise - sqrt(1 - a_t) x_start (Salimans & Ho 2022, appendix D)."""
+    _check_alike(x_start, noise)
     signal, rate = _rates(schedule, t, x_start)
     return signal * noise - rate * x_start
 
@@ -169,6 +171,7 @@ def to_x_start(schedule, prediction, output, x, t):
         t: Timesteps, int, shape (batch,).
     """
     check_prediction(prediction)
+    _check_alike(x, output)
     signal, rate = _rates(schedule, t, x)
     if prediction == "epsilon":
         return (x - rate * output) / signal
@@ -180,6 +183,7 @@ def to_x_start(schedule, prediction, output, x, t):
 def to_epsilon(schedule, prediction, output, x, t):
     """The noise a network's output stands for; arguments as in `to_x_start`."""
     check_prediction(prediction)
+    _check_alike(x, output)
     signal, rate = _rates(schedule, t, x)
     if prediction == "sample":
         return (x - signal * output) / rate
@@ -271,3 +275,10 @@ def _as_numbers(betas):
             f"betas is a {type(betas).__name__} that holds no plain numbers: give a vector of "
             "floats, one beta per timestep."
         ) from None
+
+
+def _check_alike(images, others):
+    """Refuses two arrays or tensors that would be broadcast, as far as their shapes are known."""
+    shapes = [tf.TensorShape(getattr(each, "shape", np.shape(each))) for each in (images, others)]
+    if not shapes[0].is_compatible_with(shapes[1]):
+        raise ValueError(f"Images and noise must have one shape; got {shapes[0]} and {shapes[1]}.")

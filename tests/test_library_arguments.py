@@ -6,8 +6,9 @@ import tensorflow as tf
 from networks import small_network
 from refusals import assert_refused
 
-from ddpm_keras import DDPM, EMA, UNet, data, likelihood, noise, quality, samplers
+from ddpm_keras import DDPM, EMA, UNet, data, images, likelihood, noise, posthoc, quality, samplers
 from ddpm_keras.callbacks import PowerFunctionSnapshots
+from ddpm_keras.ema import LinearRampDecay
 
 SCHEDULE = noise.linear(20)
 NOISE = np.zeros((2, 4, 4, 1), np.float32)
@@ -102,6 +103,35 @@ WRONG = {
     "a stream of labels between classes": (
         lambda: stream(labels=np.array([0.7, 1.7])),
         ["labels", "integers", "float64"],
+    ),
+    "a ramp that falls": (lambda: LinearRampDecay(0.9, 0.5, 10), ["start", "end", "rises"]),
+    "features with a mask": (
+        lambda: quality.frechet_distance(np.ma.masked_greater(ROWS, 0), ROWS),
+        ["real", "masked"],
+    ),
+    "a grid of no column": (lambda: images.grid(IMAGES, columns=0), ["columns", "at least 1"]),
+    "pictures of floats": (lambda: images.write(NOISE, "x"), ["uint8", "float32"]),
+    "pictures of two channels": (
+        lambda: images.write(np.repeat(IMAGES, 2, -1), "x"),
+        ["2 channels", ".npz"],
+    ),
+    "arrays of five axes": (lambda: images.write(IMAGES[None], "x.npz"), ["(1, 2, 4, 4, 1)"]),
+    "snapshots of bytes": (lambda: PowerFunctionSnapshots("x", dtype="int8"), ["dtype", "int8"]),
+    "too wide a width": (
+        lambda: PowerFunctionSnapshots("x", sigma_rels=(0.5,)),
+        ["0.2887", "0.5"],
+    ),
+    "half a step": (
+        lambda: posthoc.synthesize("x", sigma_rel=0.1, step=0.5),
+        ["step", "whole number", "0.5"],
+    ),
+    "noise of other channels": (
+        lambda: noise.q_sample(SCHEDULE, NOISE, [1, 2], np.repeat(NOISE, 3, -1)),
+        ["one shape", "(2, 4, 4, 3)"],
+    ),
+    "an output of other channels": (
+        lambda: noise.to_x_start(SCHEDULE, "v", np.repeat(NOISE, 3, -1), NOISE, [1, 2]),
+        ["one shape", "(2, 4, 4, 3)"],
     ),
     "no width": (lambda: PowerFunctionSnapshots("x", sigma_rels=()), ["sigma_rels", "empty"]),
 }

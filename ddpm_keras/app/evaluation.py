@@ -202,6 +202,8 @@ def read_model(path, cure):
         UsageError: it cannot be read; the line ends with the `cure`.
     """
     try:
+        if not zipfile.is_zipfile(path):  # which Keras calls a file that is not there
+            raise ValueError("it is cut short or no .keras file")
         return keras.saving.load_model(path)
     except Exception as error:  # damaged files are refused in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__

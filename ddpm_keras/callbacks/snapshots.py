@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from ..ema import snapshots
+from ..ema.decays import power_function_gamma
 from ..ema.steps import steps_left
 from ..scalars import count
 
@@ -53,8 +54,10 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             raise ValueError(
                 "sigma_rels is empty: give the relative widths to keep, as (0.05, 0.1)."
             )
+        for width in self.sigma_rels:
+            power_function_gamma(width)  # refuses what is no width
         self.every = None if every is None else count(every, "every")
-        self.dtype = dtype
+        self.dtype = snapshots.check_dtype(dtype)
 
     def set_model(self, model):
         super().set_model(model)

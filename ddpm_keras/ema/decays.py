@@ -159,6 +159,10 @@ class LinearRampDecay(Decay):
         self.start = _check_beta(start, "start")
         self.end = _check_beta(end, "end")
         self.steps = count(steps, "steps")
+        if self.start > self.end:
+            raise ValueError(
+                f"start must be at most end, since the ramp rises; got {start} and {end}."
+            )
 
     def rate(self, n):
         xp, n = _float64(n)

@@ -24,6 +24,7 @@ import logging
 import numpy as np
 
 from .. import names
+from ..scalars import count
 from .decays import as_decay, power_function_gamma
 from .snapshots import averages, list_snapshots, read_arrays
 from .weight_sets import WeightSet
@@ -147,6 +148,7 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
     images = model.sample(16, weights=weights)
     ```
     """
+    step = None if step is None else count(step, "step")
     snapshots = run_or_snapshots
     if not isinstance(snapshots, (list, tuple)):
         snapshots = list_snapshots(getattr(run_or_snapshots, "directory", run_or_snapshots))

@@ -36,8 +36,7 @@ def write_snapshot(directory, ema, dtype="float32"):
     Returns:
         The `Snapshot` written.
     """
-    if dtype not in ("float32", "float16"):
-        raise ValueError(f"Snapshots are stored in 'float32' or 'float16'; got {dtype!r}.")
+    check_dtype(dtype)
     step = ema.last_move
     widths = ema.snapshot_widths if step else ()
     arrays, averaged = {}, set(ema.averaged_positions)
@@ -54,6 +53,13 @@ def write_snapshot(directory, ema, dtype="float32"):
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
     return Snapshot(path, step, tuple(widths), dtype)
+
+
+def check_dtype(dtype):
+    """`dtype`; refused where it is no dtype of snapshots."""
+    if dtype not in ("float32", "float16"):
+        raise ValueError(f"dtype of snapshots must be 'float32' or 'float16'; got {dtype!r}.")
+    return dtype
 
 
 def _stored(value, dtype):

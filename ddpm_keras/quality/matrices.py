@@ -23,6 +23,8 @@ def check_features(features, name, min_rows=2):
             f"`{name}` must be a feature matrix (images, features); got shape {features.shape}. "
             "Pass images through an extractor first."
         )
+    if isinstance(features, np.ma.MaskedArray):
+        raise ValueError(f"`{name}` is a masked array, and the mask means nothing: give the rows.")
     if features.dtype.kind not in "fiu":
         raise ValueError(f"`{name}` must hold real numbers; got dtype {features.dtype}.")
     if len(features) < min_rows:
