@@ -53,7 +53,7 @@ def test_grid_refuses_what_are_no_images(shape):
 
 
 def test_grid_refuses_floats():
-    with pytest.raises(ValueError, match="needs uint8 images .* not float64 of shape"):
+    with pytest.raises(ValueError, match="must be uint8 .* not float64 of shape"):
         images.grid(np.zeros((2, 4, 4, 1)))
 
 
