@@ -16,7 +16,7 @@ os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before Te
 from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app import cache, consistency, console, invocation  # noqa: E402
 from ddpm_keras.app.options import evaluate_options  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 
 def main(argv):
@@ -30,12 +30,12 @@ def main(argv):
     if options.images:
         return compare_folders(options)
     from ddpm_keras import report
-    from ddpm_keras.app import evaluation
+    from ddpm_keras.app import measuring, table
 
     for run in runs:
         with console.input_errors():
-            evaluations = evaluation.evaluate_run(run, options, invocation.command_again(argv))
-        print(f"\n{run.path}\n{evaluation.table(evaluations)}")
+            evaluations = measuring.evaluate_run(run, options, invocation.command_again(argv))
+        print(f"\n{run.path}\n{table.text(evaluations)}")
         print(f"Report: {report.write(run)}")
     if len(runs) > 1:
         print(f"Comparison: {report.write_comparison(runs)}")
@@ -44,10 +44,10 @@ def main(argv):
 
 def compare_folders(options):
     """Prints the distance of one folder of images from another."""
-    from ddpm_keras.app import evaluation
+    from ddpm_keras.app import measuring, table
 
     with console.input_errors():
-        print(evaluation.rows(evaluation.evaluate_folders(options)))
+        print(table.rows(measuring.evaluate_folders(options)))
     return 0
 
 

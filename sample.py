@@ -18,7 +18,7 @@ os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before Te
 from ddpm_keras import interop  # noqa: E402
 from ddpm_keras.app import consistency, console, invocation  # noqa: E402
 from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
 
@@ -77,14 +77,14 @@ def check(options):
 def load(options):
     """The model to draw from; a bare UNet becomes one with raw weights only."""
     from ddpm_keras import DDPM
-    from ddpm_keras.app import evaluation
+    from ddpm_keras.app import models
 
     if options.from_diffusers:
         return load_diffusers(options.from_diffusers, options.weights)
     path = Path(options.source)
     if path.is_dir():
-        return evaluation.load_model(Run.open(path))
-    model = evaluation.read_model(path, "give another, or make it again")
+        return models.load_model(Run.open(path))
+    model = models.read_model(path, "give another, or make it again")
     return model if isinstance(model, DDPM) else bare(path, model)
 
 

@@ -65,18 +65,18 @@ def main(argv):
 
     if options.evaluate:
         from ddpm_keras import report
-        from ddpm_keras.app import evaluation
+        from ddpm_keras.app import measuring, table
 
         try:
             again = invocation.command_again(argv)
-            evaluations = evaluation.evaluate_run(run, None, again, model, data)
+            evaluations = measuring.evaluate_run(run, None, again, model, data)
         except KeyboardInterrupt:
             print(
                 "\nInterrupted; the model is saved. To go on:\n  "
                 + invocation.command("evaluate", run.path)
             )
             return console.INTERRUPTED
-        print(evaluation.table(evaluations))
+        print(table.text(evaluations))
         report.write(run)
     print(training.next_steps(run))
     return 0
@@ -84,7 +84,7 @@ def main(argv):
 
 def choose_run(options, given, chief):
     """The run directory, and the options that hold in it: its own ones when it is continued."""
-    from ddpm_keras.app.run import Run, fresh_path, newest
+    from ddpm_keras.app.run_directory import Run, fresh_path, newest
 
     if options.resume:
         run = Run.open(options.run_dir or newest("runs"))

@@ -33,7 +33,7 @@ import keras  # noqa: E402
 
 from ddpm_keras import data  # noqa: E402
 from ddpm_keras.app import dataset, training  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 LIMIT = 0.02
 

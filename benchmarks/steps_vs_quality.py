@@ -24,8 +24,8 @@ from ddpm_keras.app import console  # noqa: E402
 
 console.load_tensorflow()
 from ddpm_keras import data, files, quality, samplers  # noqa: E402
-from ddpm_keras.app import evaluation  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app import models, references  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 SAMPLERS = (
     samplers.DDPM(),
@@ -50,12 +50,12 @@ def main():
         train = [sys.executable, str(ROOT / "train.py"), "--no-evaluate", "--run-dir", options.run]
         subprocess.run(train, check=True)
     run = Run.open(options.run)
-    model = evaluation.load_model(run)
+    model = models.load_model(run)
     images = data.load("digits")
     if run.config["data"]["fingerprint"] != images.fingerprint:
         sys.exit(f"{options.run} was not trained on the digits; give another --run.")
-    extractor = evaluation.choose_extractor("classifier", images)
-    real = evaluation.real_features(extractor, images)
+    extractor = references.choose_extractor("classifier", images)
+    real = references.real_features(extractor, images)
 
     rows = []
     for weights in map(model.resolve, options.weights):

@@ -28,7 +28,7 @@ import figures  # noqa: E402
 from ddpm_keras import files, names  # noqa: E402
 from ddpm_keras.app import training  # noqa: E402
 from ddpm_keras.app.options import TrainOptions  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.quality import verdict  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ddpm_keras import DDPM, callbacks, images, samplers
 from ddpm_keras.app.recorders import Checkpoints, HistoryLog
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 
 CONFIG = {
     "seed": 3,

@@ -82,10 +82,10 @@ def test_the_network_alone_draws_what_the_run_draws(call, tiny_run, tmp_path):
 
 
 def test_precision_is_that_of_the_computation(tiny_run):
-    from ddpm_keras.app import devices, evaluation
-    from ddpm_keras.app.run import Run
+    from ddpm_keras.app import devices, models
+    from ddpm_keras.app.run_directory import Run
 
-    model = evaluation.load_model(Run(tiny_run))
+    model = models.load_model(Run(tiny_run))
     before = model.get_weights()
     whole = model.sample(2, output="float")
     devices.compute_in("bfloat16", model.network)

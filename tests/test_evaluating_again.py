@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from ddpm_keras import DDPM, UNet, choices, quality
-from ddpm_keras.app import evaluation
+from ddpm_keras import DDPM, UNet, choices, quality, samplers
+from ddpm_keras.app import measuring, table
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import verdict
 
 
@@ -46,7 +46,7 @@ def measure(model, digits, tmp_path, monkeypatch):
         options = EvaluateOptions(
             weights=weights, extractor="means", **{"num_images": 40, "steps": 3} | options
         )
-        evaluation.evaluate_run(run, options, "python evaluate.py", model, few)
+        measuring.evaluate_run(run, options, "python evaluate.py", model, few)
         return run.read_evaluations()
 
     return measure
@@ -73,7 +73,7 @@ def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digit
     found = measure("run").current
     real = Means()(digits.train[:60])
     drawn = {
-        name: Means()(model.sample(40, name, sampler=evaluation.samplers.DDIM(3)))
+        name: Means()(model.sample(40, name, sampler=samplers.DDIM(3)))
         for name in model.weight_sets
     }
     for name in ("ema_0.5", "ema_0.9"):
@@ -92,7 +92,7 @@ def test_another_way_stands_apart_and_coming_back_goes_on(measure):
     assert list(other.current.weights) == ["ema_0.5"]
     assert [list(each.weights) for each in other.apart] == [["raw", "ema_0.5"]]
     assert "kept apart: raw, ema_0.5 (Fréchet distance, row and column means, 40 images" in (
-        evaluation.table(other)
+        table.text(other)
     )
     assert verdict.of_run(other)[1] == other.apart[0]
     back = measure("run", "ema_0.9")

@@ -5,7 +5,7 @@ import pytest
 from networks import conditional_model
 
 from ddpm_keras import quality, samplers
-from ddpm_keras.app import evaluation
+from ddpm_keras.app import drawing, measuring, references, table
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.quality import bootstrap
 
@@ -29,7 +29,7 @@ def test_images_are_drawn_as_the_options_say(model, tmp_path):
     options = EvaluateOptions(
         num_images=5, sampler="ddpm", steps=3, seed=4, guidance=2.0, batch_size=2
     )
-    draw = evaluation.Drawing(model, TrainOptions(), options)
+    draw = drawing.Drawing(model, TrainOptions(), options)
     found = draw.features(Means(), "ema_0.5", tmp_path / "features")
     arguments = {"sampler": samplers.DDPM(steps=3), "seed": 4, "guidance_scale": 2.0}
     arguments["weights"] = "ema_0.5"
@@ -43,9 +43,9 @@ def test_images_are_drawn_as_the_options_say(model, tmp_path):
 
 def test_what_the_options_leave_open_is_that_of_the_training(model):
     trained = TrainOptions(num_images=7, sampler="dpm", sampling_steps=9)
-    draw = evaluation.Drawing(model, trained, EvaluateOptions())
+    draw = drawing.Drawing(model, trained, EvaluateOptions())
     assert (draw.num_images, draw.sampler) == (7, samplers.DPMSolver(steps=9))
-    longest = evaluation.Drawing(model, TrainOptions(sampling_steps=1000), EvaluateOptions())
+    longest = drawing.Drawing(model, TrainOptions(sampling_steps=1000), EvaluateOptions())
     assert longest.sampler == samplers.DDIM(steps=60)
 
 
@@ -57,17 +57,17 @@ def test_what_the_options_leave_open_is_that_of_the_training(model):
     ],
 )
 def test_weight_sets_are_those_asked_for_in_their_order(model, asked, names):
-    chosen = evaluation.chosen_weights(None, model, EvaluateOptions(weights=asked))
+    chosen = drawing.chosen_weights(None, model, EvaluateOptions(weights=asked))
     assert list(chosen.items()) == [(name, name) for name in names]
 
 
 def test_the_reference_is_the_part_that_is_named(tmp_path):
     random = np.random.default_rng(0)
     real = {name: random.normal(size=(9, 4)) for name in ("train", "held_out")}
-    assert evaluation.choose_reference("train", real) is real["train"]
-    assert evaluation.choose_reference("held-out", real) is real["held_out"]
+    assert references.choose_reference("train", real) is real["train"]
+    assert references.choose_reference("held-out", real) is real["held_out"]
     quality.FeatureStatistics.of(real["held_out"]).save(tmp_path / "a.npz")
-    loaded = evaluation.choose_reference(str(tmp_path / "a.npz"), real)
+    loaded = references.choose_reference(str(tmp_path / "a.npz"), real)
     np.testing.assert_allclose(loaded.mean, real["held_out"].mean(axis=0))
 
 
@@ -84,7 +84,7 @@ def test_differences_are_of_each_average_to_the_raw_weights():
         for name, features in rows.items()
     }
     influences = {name: bootstrap.influence(reference, each) for name, each in rows.items()}
-    found = evaluation.differences(weights, influences)
+    found = measuring.differences(weights, influences)
     assert list(found) == ["ema_0.9", "ema_0.99"]
     for name, difference in found.items():
         expected = quality.paired_difference(reference, rows[name], rows["raw"])
@@ -92,14 +92,14 @@ def test_differences_are_of_each_average_to_the_raw_weights():
             (expected.estimate, expected.low, expected.high)
         )
     assert found["ema_0.99"].high < found["ema_0.9"].low < found["ema_0.9"].high < 0
-    assert evaluation.differences(weights, {"ema_0.9": influences["ema_0.9"]}) == {}
+    assert measuring.differences(weights, {"ema_0.9": influences["ema_0.9"]}) == {}
 
 
 def test_the_table_has_each_number_under_its_heading():
     measured = {"num_images": 1437, "extractor": "row means"}
     whole = {"frechet_held_out": 2.345, "kid": 0.00123, "kid_std": 0.00045}
     whole |= {"precision": 0.678, "recall": 0.543, "bits_per_dim": 3.21, "bits_per_dim_error": 0.04}
-    text = evaluation.rows(
+    text = table.rows(
         quality.Evaluation(
             weights={
                 "raw": quality.Measurement(frechet=10.128, **whole, **measured),

@@ -10,7 +10,7 @@ import pytest
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, UNet, callbacks, choices, ema, noise, quality, samplers
-from ddpm_keras.app import evaluation, parser, presets, training
+from ddpm_keras.app import parser, presets, references, training
 from ddpm_keras.app.options import evaluate_options, sample_options, train_options
 from ddpm_keras.errors import UsageError
 
@@ -102,7 +102,7 @@ def test_an_extractor(model, added, digits):
     real = extractor(digits.train[:100])
     by_name = quality.evaluate_images("pixels", digits.train[100:200], real)
     assert by_name == quality.evaluate_images(extractor, digits.train[100:200], real)
-    assert evaluation.choose_extractor(evaluate(["--extractor", "pixels"]).extractor, digits)
+    assert references.choose_extractor(evaluate(["--extractor", "pixels"]).extractor, digits)
 
 
 def evaluate(argv):

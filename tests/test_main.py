@@ -144,7 +144,7 @@ def test_printed_commands_can_be_typed_as_they_stand(called, monkeypatch):
 
 def test_a_report_names_the_commands_as_the_run_was_called(tmp_path):
     from ddpm_keras import report
-    from ddpm_keras.app.run import Run
+    from ddpm_keras.app.run_directory import Run
     from ddpm_keras.files import write_json
 
     for trained, command in (

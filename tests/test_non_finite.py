@@ -13,7 +13,7 @@ from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, callbacks
 from ddpm_keras.app.recorders import Checkpoints
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.ema import EMAModel, WarmupDecay, WeightSet
 
 ROWS, BATCH = 48, 16

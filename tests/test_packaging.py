@@ -56,11 +56,11 @@ def test_import_registers_the_classes_whatever_the_order():
 
 
 def test_readme_shows_what_the_demo_printed():
-    from ddpm_keras.app import evaluation
-    from ddpm_keras.app.run import Run
+    from ddpm_keras.app import table
+    from ddpm_keras.app.run_directory import Run
 
     evaluations = Run(ROOT / "docs" / "demo").read_evaluations()
-    assert evaluation.table(evaluations) in (ROOT / "README.md").read_text()
+    assert table.text(evaluations) in (ROOT / "README.md").read_text()
     weights = evaluations.current.weights
     assert weights["raw"].frechet > 2 * weights["ema_0.999"].frechet
 

@@ -7,7 +7,7 @@ import pytest
 from report_runs import make_run, write_evaluation
 from scipy import stats
 
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.report import analysis
 
 TRACKED = ("raw", "ema_0.99", "ema_0.999")

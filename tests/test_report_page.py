@@ -16,7 +16,7 @@ from PIL import Image
 from report_runs import make_run, write_evaluation
 
 from ddpm_keras import report
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference
 from ddpm_keras.report import analysis, figures, page
 

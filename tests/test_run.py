@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ddpm_keras import files
-from ddpm_keras.app.run import Run, fresh_path, newest
+from ddpm_keras.app.run_directory import Run, fresh_path, newest
 from ddpm_keras.errors import UsageError
 
 

@@ -93,13 +93,13 @@ def test_evaluate_again_with_other_images(finished):
 
 def test_evaluate_against_held_out_images_and_statistics(finished):
     from ddpm_keras import data, quality
-    from ddpm_keras.app import evaluation
+    from ddpm_keras.app import references
 
     folder, _ = finished
     path = folder / "runs" / "digits"
     os.environ["DDPM_KERAS_CACHE"] = str(folder / "cache")
     try:
-        extractor = evaluation.choose_extractor("auto", data.load("digits"))
+        extractor = references.choose_extractor("auto", data.load("digits"))
     finally:
         del os.environ["DDPM_KERAS_CACHE"]
     statistics = quality.FeatureStatistics.of(extractor(data.load("digits").held_out))
@@ -128,17 +128,17 @@ def test_evaluate_two_folders(digits, tmp_path):
 
 def test_a_classifier_of_a_folder_learns_from_images_that_fit_in_memory(digits, tmp_path):
     from ddpm_keras import images, quality
-    from ddpm_keras.app import evaluation
+    from ddpm_keras.app import measuring
 
     images.write(digits.train[:20], tmp_path / "folder")
     folder = quality.ImageFolder(tmp_path / "folder")
     size = folder[:1][0].nbytes
-    chosen = evaluation.some_images(folder, 7 * size)
+    chosen = measuring.some_images(folder, 7 * size)
     np.testing.assert_array_equal(chosen, np.stack(folder[::3]))
-    assert len(evaluation.some_images(folder)) == 20
+    assert len(measuring.some_images(folder)) == 20
     images.write(np.zeros((1, 9, 9, 1), np.uint8), tmp_path / "folder" / "other")
     with pytest.raises(ValueError, match="differ in size.*--extractor inception"):
-        evaluation.some_images(quality.ImageFolder(tmp_path / "folder"))
+        measuring.some_images(quality.ImageFolder(tmp_path / "folder"))
 
 
 def peak_memory(script, *arguments, cwd):
@@ -182,7 +182,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path):
     for name in whole.weight_sets:
         for a, b in zip(whole.weight_values(name), parts.weight_values(name), strict=True):
             np.testing.assert_array_equal(np.array(a), np.array(b))
-    from ddpm_keras.app.run import Run
+    from ddpm_keras.app.run_directory import Run
 
     for name in ("whole", "parts"):  # nothing recorded before the interrupt is missing
         rows = Run(tmp_path / name).read_history()

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "studies"))
 import study  # noqa: E402
 
 from ddpm_keras import names  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.report import analysis  # noqa: E402
 
 DECAYS = {"ema_step": 0.9975, "ema_warmup_0.999": 0.99, "ema_constant_0.9999": 0.9999}

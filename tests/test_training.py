@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from ddpm_keras import data, quality, samplers
-from ddpm_keras.app import evaluation, training
+from ddpm_keras.app import references, training
 from ddpm_keras.app.options import train_options
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 
 TINY = ["--base-channels", "32", "--channel-multipliers", "1", "--attention-resolutions"]
 
@@ -67,7 +67,7 @@ class Means(quality.FeatureExtractor):
 
 def callbacks_of(arguments, images, monkeypatch):
     """dict of name of the class -> callback, in their order."""
-    monkeypatch.setattr(evaluation, "choose_extractor", lambda name, images: Means())
+    monkeypatch.setattr(references, "choose_extractor", lambda name, images: Means())
     observers = training.observers(Run("nowhere"), options_of(arguments), images)
     return {type(each).__name__: each for each in observers}
 

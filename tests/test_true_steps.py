@@ -11,7 +11,7 @@ from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, callbacks
 from ddpm_keras.app import recorders
-from ddpm_keras.app.run import Run
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.ema import EMAModel
 from ddpm_keras.ema.snapshots import list_snapshots
 

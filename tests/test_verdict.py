@@ -8,8 +8,8 @@ import pytest
 from refusals import assert_refused
 from report_runs import make_run, write_evaluation
 
-from ddpm_keras.app import evaluation
-from ddpm_keras.app.run import Run
+from ddpm_keras.app import table
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference, Evaluation, Measurement, Reference, verdict
 from ddpm_keras.report import analysis, page
 
@@ -72,15 +72,15 @@ def test_terminal_report_comparison_and_study_say_the_same(folder, name):
     run = Run(folder)
     record = analysis.RunRecord(run)
     sentence = record.verdict.sentence
-    terminal, report = evaluation.table(run.read_evaluations()), page._summary(record)
-    table = analysis.quality_across_seeds([record])
+    terminal, report = table.text(run.read_evaluations()), page._summary(record)
+    over_seeds = analysis.quality_across_seeds([record])
     assert record.verdict.outcome == expected
     assert sentence in report["evidence"] and report["use"].endswith(f"--weights {use}")
     assert sentence in terminal or "raw" not in distances
-    assert analysis.verdict_across_seeds(table) == record.verdict
+    assert analysis.verdict_across_seeds(over_seeds) == record.verdict
     assert page._comparison_summary([record]) == [f"all runs (1 run): {sentence}"]
-    if record.verdict.average in table and "raw" in distances:
-        rows = study.rows_of(table, distances)
+    if record.verdict.average in over_seeds and "raw" in distances:
+        rows = study.rows_of(over_seeds, distances)
         assert analysis.outcome(rows[record.verdict.average]["gain"]) == expected
     said = {
         "better": "Use the averaged weights",
@@ -138,11 +138,11 @@ def test_the_newest_evaluation_that_can_tell_is_judged(folder):
     add(run, Evaluation({AVERAGE: few}, whole.reference, whole.metric, step=400))
     record = analysis.RunRecord(run)
     assert (record.verdict.outcome, record.evaluation) == ("better", whole)
-    terminal, report = evaluation.table(run.read_evaluations()), page._summary(record)
+    terminal, report = table.text(run.read_evaluations()), page._summary(record)
     assert f"Of {whole.way}: {record.verdict.sentence}" in terminal
     assert f"kept apart: raw, {AVERAGE} ({whole.way})" in terminal
     assert record.verdict.sentence in report["evidence"] and "1,437" in report["evidence"]
-    tables = [table["name"] for table in page._evaluation_tables(record)]
+    tables = [each["name"] for each in page._evaluation_tables(record)]
     assert tables == ["quality", "quality_2"]
     again = dict(whole.weights)[AVERAGE]
     add(run, Evaluation({"ema_0.99": again}, whole.reference, whole.metric, step=400))

@@ -1,5 +1,6 @@
 """Progress bars with rate and time left; in a log file, a line every half minute."""
 
+import contextlib
 import sys
 import time
 
@@ -48,3 +49,10 @@ def bar(description, total, unit="images", scale=1, initial=0):
         "[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
         delay=0.5,  # what is done at once needs no bar
     )
+
+
+@contextlib.contextmanager
+def counted(description, total):
+    """A `bar` as a context that gives a function of (done, total), as the library reports."""
+    with bar(description, total) as shown:
+        yield lambda done, total: shown.update(done - shown.n)

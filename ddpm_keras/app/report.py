@@ -13,7 +13,7 @@ os.environ["DDPM_KERAS_LAZY"] = "1"  # no TensorFlow is needed
 
 from ddpm_keras.app import console  # noqa: E402
 from ddpm_keras.app.options import report_options  # noqa: E402
-from ddpm_keras.app.run import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 
 def main(argv):

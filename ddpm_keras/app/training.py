@@ -17,7 +17,7 @@ from ..networks import UNet
 from ..version import __version__
 from . import console, dataset, invocation
 from .recorders import Checkpoints, HistoryLog, Progress
-from .run import Run
+from .run_directory import Run
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
 SNAPSHOT_WIDTHS = (0.05, 0.10)
@@ -236,11 +236,11 @@ def _quality_monitor(options, images):
     """The monitor of quality in training, where one is wanted."""
     if not options.quality_every:
         return []
-    from . import evaluation
+    from . import references
 
     return [
         callbacks.QualityMonitor(
-            evaluation.choose_extractor("auto", images),
+            references.choose_extractor("auto", images),
             images.train,
             options.quality_images,
             options.quality_every,

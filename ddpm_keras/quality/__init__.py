@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from .. import lazy
 from .bootstrap import paired_difference
-from .evaluation import evaluate_features, evaluate_images, extract_features, reference_path
 from .extractors import get_extractor
 from .extractors.base import FeatureExtractor
+from .features import extract_features, reference_path
 from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
+from .metrics import evaluate_features, evaluate_images
 from .neighbours import precision_recall
 from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
 from .statistics import FeatureStatistics

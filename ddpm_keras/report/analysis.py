@@ -84,7 +84,7 @@ class RunRecord:
     """What a run directory holds, read once.
 
     Args:
-        run: an `app.run.Run`; all but its config.json may be missing.
+        run: an `app.run_directory.Run`; all but its config.json may be missing.
 
     Attributes:
         run, path, name: the run, its directory, and the directory's name.

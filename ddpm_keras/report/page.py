@@ -48,7 +48,7 @@ def write(run):
     """Writes the report of a run.
 
     Args:
-        run: an `app.run.Run` with a config.json. Whatever else it holds (history.csv,
+        run: an `app.run_directory.Run` with a config.json. Whatever else it holds (history.csv,
             evaluation.json, samples/, trajectory.npz) is reported; what is missing is left out.
 
     Returns:
@@ -83,7 +83,7 @@ def write_comparison(runs, out=None):
     """Writes a page that compares runs: seeds together, settings side by side.
 
     Args:
-        runs: at least two `app.run.Run`s.
+        runs: at least two `app.run_directory.Run`s.
         out: path of the page; None is `comparison.html` beside the first run. Figures and CSV go
             to a folder beside it that has its name without suffix.
 

@@ -1,0 +1,69 @@
+"""What generated images are measured with and against: the extractor, and the real images."""
+
+from pathlib import Path
+
+from .. import choices, files, quality
+from ..errors import UsageError
+from . import cache, progress
+from .options import run_name
+
+
+def choose_extractor(name, images):
+    """The feature network for `--extractor`.
+
+    "auto" is a classifier trained on the images themselves, which needs no download. It is trained
+    once for a data set and kept in the cache; a damaged one is trained again.
+    """
+    if name not in ("auto", "classifier"):
+        return named_extractor(name)
+    path = cache.folder() / f"classifier-{run_name(images.name)}-{images.fingerprint[:16]}.npz"
+    try:
+        return quality.ClassifierFeatures.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        why = "once" if isinstance(error, FileNotFoundError) else f"since {path} is damaged"
+    print(f"Training a classifier of {images.name}, {why} ...", flush=True)
+    extractor = quality.ClassifierFeatures.train(
+        images.train, images.train_labels, dataset=images.name
+    )
+    with files.atomic_path(path) as temporary:
+        extractor.save(temporary)
+    return quality.ClassifierFeatures.load(path)
+
+
+def named_extractor(name):
+    """An extractor whose weights are known beforehand: Inception, or a file of the FID network."""
+    try:
+        return quality.get_extractor(name)
+    except ValueError as error:
+        raise UsageError(f"--extractor {name}: {error}") from error
+
+
+def choose_reference(name, real):
+    """What `--reference` names: features of the train or held-out images, or a statistics file."""
+    if name in choices.REFERENCES:
+        return real[name.replace("-", "_")]
+    if not Path(name).is_file():
+        known = ", ".join(choices.REFERENCES)
+        raise UsageError(f"--reference {name}: give {known}, or an .npz of mu and sigma.")
+    statistics = quality.FeatureStatistics.load(name)
+    if statistics.dim != real["train"].shape[1]:
+        raise UsageError(
+            f"--reference {name} is of {statistics.dim} features, the extractor gives "
+            f"{real['train'].shape[1]}; choose the --extractor that it was made with."
+        )
+    return statistics
+
+
+def real_features(extractor, images):
+    """Features of the training and of the held-out images, from the cache where it has them."""
+    result = {}
+    for split in ("train", "held_out"):
+        identity = {"dataset": images.name, "split": split, "fingerprint": images.fingerprint}
+        path = quality.reference_path(cache.folder(), extractor, **identity)
+        with progress.counted(
+            f"features of {split.replace('_', '-')}", len(getattr(images, split))
+        ) as bar:
+            result[split] = quality.extract_features(
+                extractor, getattr(images, split), path=path, progress=bar, identity=identity
+            )
+    return result
