@@ -7,7 +7,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image
 
 from ddpm_keras import names
-from ddpm_keras.report import figures
+from ddpm_keras.report import figures, picture
 
 
 def draw(study):
@@ -69,7 +69,7 @@ def _quality(study):
     """Bars; points on a logarithmic axis, where the length of a bar would mean nothing."""
     names, points = list(study["quality"]), [row["value"] for row in study["quality"].values()]
     means, whiskers = [point.mean for point in points], _whiskers(points)
-    colours = [figures.style(study["tracked"], name)["color"] for name in names]
+    colours = [picture.style(study["tracked"], name)["color"] for name in names]
     figure, axis = _axis(1.2 + 0.32 * len(names))
     if _wide(means):
         axis.errorbar(means, names, xerr=whiskers, fmt="none", ecolor="black", capsize=4)
@@ -104,7 +104,7 @@ def _curves(study, what, label):
         if not all(len(steps) for steps, _ in found):
             continue
         steps, values = found[0][0], np.stack([values for _, values in found])
-        look = figures.style(study["tracked"], name)
+        look = picture.style(study["tracked"], name)
         axis.plot(steps, values.mean(axis=0), markersize=4, linewidth=1.6, **look)
         axis.fill_between(
             steps, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.15
@@ -132,7 +132,7 @@ def _posthoc(study):
         curve["widths"], means, _whiskers(points), fmt="o-", capsize=4, label="synthesised"
     )
     for name in (names.RAW, study["best"]):
-        look = figures.style(study["tracked"], name)
+        look = picture.style(study["tracked"], name)
         level = study["quality"][name]["value"].mean
         axis.axhline(level, color=look["color"], linestyle="--", linewidth=1.2, label=name)
     axis.set(xlabel="relative width of the average (sigma_rel)", ylabel="lower is better")
@@ -148,7 +148,7 @@ def _initial_share(study):
     figure, axis = _axis()
     steps = np.unique(np.linspace(0, study["options"].steps, 101).round().astype(int))
     for name, decay in study["decays"].items():
-        look = figures.style(study["tracked"], name) | {"marker": None}
+        look = picture.style(study["tracked"], name) | {"marker": None}
         axis.plot(steps, [decay.initial_share(int(step)) for step in steps], **look)
     axis.set(xlabel="optimizer step", ylabel="share of the initial weights", ylim=(-0.02, 1.02))
     axis.legend(frameon=False, fontsize="small")

@@ -18,7 +18,7 @@ from report_runs import make_run, write_evaluation
 from ddpm_keras import report
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference
-from ddpm_keras.report import analysis, figures, page
+from ddpm_keras.report import analysis, figures, picture, words
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def record_of(path):
 
 def summary(path):
     """The summary alone, without the time that figures take."""
-    return page._summary(record_of(path))
+    return words.summary(record_of(path))
 
 
 # What a page says
@@ -154,7 +154,7 @@ def test_one_run_is_no_comparison(tmp_path, run):
     + [(123456.7, "123,457"), (float("nan"), "nan"), ("text", "text"), (-0.5, "-0.5")],
 )
 def test_numbers_read_well(value, text):
-    assert page.number(value) == text
+    assert words.number(value) == text
 
 
 # What it holds
@@ -220,9 +220,9 @@ def test_figures_tell_their_numbers_in_words(run):
 
 def test_a_weight_set_looks_the_same_everywhere():
     sets = ("raw", "ema_0.9", "ema_0.99", "ema_0.999")
-    looks = [figures.style(sets, name) for name in sets]
+    looks = [picture.style(sets, name) for name in sets]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 4
-    assert figures.style(sets[:3], "ema_0.99") == looks[2]
+    assert picture.style(sets[:3], "ema_0.99") == looks[2]
 
 
 def test_comparison_gives_intervals_by_group(compared):

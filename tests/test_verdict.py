@@ -11,7 +11,7 @@ from report_runs import make_run, write_evaluation
 from ddpm_keras.app import table
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference, Evaluation, Measurement, Reference, verdict
-from ddpm_keras.report import analysis, page
+from ddpm_keras.report import analysis, tables, words
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "studies"))
 
@@ -72,13 +72,13 @@ def test_terminal_report_comparison_and_study_say_the_same(folder, name):
     run = Run(folder)
     record = analysis.RunRecord(run)
     sentence = record.verdict.sentence
-    terminal, report = table.text(run.read_evaluations()), page._summary(record)
+    terminal, report = table.text(run.read_evaluations()), words.summary(record)
     over_seeds = analysis.quality_across_seeds([record])
     assert record.verdict.outcome == expected
     assert sentence in report["evidence"] and report["use"].endswith(f"--weights {use}")
     assert sentence in terminal or "raw" not in distances
     assert analysis.verdict_across_seeds(over_seeds) == record.verdict
-    assert page._comparison_summary([record]) == [f"all runs (1 run): {sentence}"]
+    assert words.comparison_summary([record]) == [f"all runs (1 run): {sentence}"]
     if record.verdict.average in over_seeds and "raw" in distances:
         rows = study.rows_of(over_seeds, distances)
         assert analysis.outcome(rows[record.verdict.average]["gain"]) == expected
@@ -88,8 +88,8 @@ def test_terminal_report_comparison_and_study_say_the_same(folder, name):
         "within chance": "within chance",
         "undecided": "",
     }
-    for outcome, words in said.items():
-        assert outcome == "undecided" or (words in report["advice"]) == (outcome == expected)
+    for outcome, said_words in said.items():
+        assert outcome == "undecided" or (said_words in report["advice"]) == (outcome == expected)
     assert "has not been evaluated" not in " ".join(report.values())
 
 
@@ -112,7 +112,7 @@ def test_several_runs_are_judged_over_seeds(tmp_path):
     found = analysis.verdict_across_seeds(table)
     assert found.outcome == "better" == analysis.outcome(table[AVERAGE][1])
     assert found.difference.high == -table[AVERAGE][1].low < 0
-    assert found.sentence in page._comparison_summary(records)[0]
+    assert found.sentence in words.comparison_summary(records)[0]
 
 
 def test_runs_that_were_evaluated_in_different_ways_are_not_put_together(tmp_path):
@@ -122,7 +122,7 @@ def test_runs_that_were_evaluated_in_different_ways_are_not_put_together(tmp_pat
     dataclasses.replace(whole, weights=few).after(None).write(runs[0].evaluation)
     records = list(map(analysis.RunRecord, runs))
     assert analysis.quality_across_seeds(records) == {}
-    (line,) = page._comparison_summary(records)
+    (line,) = words.comparison_summary(records)
     assert line.startswith("all runs (2 runs): evaluated in different ways")
 
 
@@ -138,12 +138,11 @@ def test_the_newest_evaluation_that_can_tell_is_judged(folder):
     add(run, Evaluation({AVERAGE: few}, whole.reference, whole.metric, step=400))
     record = analysis.RunRecord(run)
     assert (record.verdict.outcome, record.evaluation) == ("better", whole)
-    terminal, report = table.text(run.read_evaluations()), page._summary(record)
+    terminal, report = table.text(run.read_evaluations()), words.summary(record)
     assert f"Of {whole.way}: {record.verdict.sentence}" in terminal
     assert f"kept apart: raw, {AVERAGE} ({whole.way})" in terminal
     assert record.verdict.sentence in report["evidence"] and "1,437" in report["evidence"]
-    tables = [each["name"] for each in page._evaluation_tables(record)]
-    assert tables == ["quality", "quality_2"]
+    assert [each["name"] for each in tables.of_run(record)] == ["quality", "quality_2"]
     again = dict(whole.weights)[AVERAGE]
     add(run, Evaluation({"ema_0.99": again}, whole.reference, whole.metric, step=400))
     assert set(analysis.RunRecord(run).evaluation.weights) == {"raw", AVERAGE, "ema_0.99"}

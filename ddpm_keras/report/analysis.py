@@ -213,6 +213,17 @@ def stability_table(record, what):
     return table
 
 
+def stability_across_seeds(records, what, key):
+    """`across_seeds` of one number of the curves' summaries, such as "best" of "val_loss"."""
+
+    def read(record):
+        summaries = stability_table(record, what)
+        numbers = {name: each.as_dict()[key] for name, each in summaries.items()}
+        return {name: value for name, value in numbers.items() if value is not None}
+
+    return across_seeds(records, read)
+
+
 def loss_stability(record, window=20):
     """Noise of the training loss: dict of the median windowed variance, spikes and rows."""
     steps, loss = record.curve("loss")

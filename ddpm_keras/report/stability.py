@@ -8,6 +8,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+# Headings of the numbers in tables, in reading order.
+COLUMNS = {
+    "final": "final",
+    "best": "best",
+    "best_step": "at step",
+    "variation": "variation",
+    "relative_variation": "relative variation",
+    "steps_to_10_percent": "steps to 10% of best",
+    "steps_to_2_percent": "steps to 2% of best",
+    "steps_to_best_raw": "steps to raw's best",
+    "share_above_raw": "share worse than raw",
+}
+
 # What the report shows when a reader asks what a number is: name -> (formula, meaning).
 DEFINITIONS = {
     "variance": (

@@ -1,0 +1,85 @@
+"""The figures of several runs: quality with intervals, paired gains, curves."""
+
+from . import analysis, picture
+
+
+def draw(records):
+    """Figures of several runs: quality with intervals, paired gains, validation loss."""
+    makers = (_grouped_quality, _paired_gains, _grouped_curves)
+    return [made for make in makers if (made := make(records)) is not None]
+
+
+def _grouped_quality(records):
+    return _bars(
+        records,
+        "comparison_quality",
+        "Quality of every weight set",
+        "Mean over runs that differ by the seed alone; whiskers are 95% t-intervals.",
+        lambda found, paired: found,
+    )
+
+
+def _paired_gains(records):
+    return _bars(
+        records,
+        "comparison_gain",
+        "Gain over the raw weights of the same run",
+        "Raw minus average, run by run; right of zero the average is better. Whiskers are 95% "
+        "t-intervals: where one does not touch zero, the gain is more than chance.",
+        lambda found, paired: paired,
+    )
+
+
+def _bars(records, name, title, note, pick):
+    rows = []
+    weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
+    for label, runs in analysis.groups(records).items():
+        for weights, pair in analysis.quality_across_seeds(runs).items():
+            if pick(*pair) is not None:
+                rows.append((f"{label}: {weights}", weights, pick(*pair)))
+    if not rows:
+        return None
+    figure, (axis,) = picture.axes(height=1.4 + 0.32 * len(rows))
+    for i, (_, weights, found) in enumerate(rows):
+        look = picture.style(weight_sets, weights)
+        low, high = (found.low, found.high) if found.low is not None else (found.mean,) * 2
+        whiskers = [[found.mean - low], [high - found.mean]]
+        axis.errorbar(
+            found.mean, i, xerr=whiskers, fmt=look["marker"], color=look["color"], capsize=4
+        )
+    axis.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    axis.invert_yaxis()
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_xlabel(records[0].metric)
+    text = "; ".join(f"{label} {found.mean:.4g}" for label, _, found in rows)
+    return picture.Picture(name, title, f"{title}: {text}.", note, figure)
+
+
+def _grouped_curves(records):
+    what = "quality" if any(record.curves("quality") for record in records) else "val_loss"
+    called = {"quality": records[0].monitored, "val_loss": "validation loss"}[what]
+    grouped = {label: runs for label, runs in analysis.groups(records).items()}
+    weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
+    if not any(record.curves(what) for record in records):
+        return None
+    figure, axes = picture.axes(len(grouped)) if len(grouped) <= 3 else picture.axes()
+    axes[0].set_ylabel("Fréchet distance" if what == "quality" else called)
+    for i, (label, runs) in enumerate(grouped.items()):
+        axis = axes[i % len(axes)]
+        labelled = set()
+        for record in runs:
+            for name, (steps, values) in record.curves(what).items():
+                look = picture.style(weight_sets, name) | {"marker": None}
+                look["label"] = None if name in labelled else look["label"]
+                labelled.add(name)
+                axis.plot(steps, values, linewidth=1, alpha=0.8, **look)
+        axis.set_xlabel("optimizer step")
+        axis.set_title(label if len(axes) == len(grouped) else "all runs", fontsize="medium")
+        axis.legend(frameon=False, fontsize="small")
+    return picture.Picture(
+        "comparison_curves",
+        "Quality during training" if what == "quality" else "Validation loss",
+        f"The {called}, of every weight set and run over the steps.",
+        f"One line for each run and weight set: {called}.",
+        figure,
+    )

@@ -1,0 +1,190 @@
+"""What a report says in words: the answer, its evidence and its reason, and what numbers mean."""
+
+import math
+import re
+
+import numpy as np
+
+from .. import names
+from ..quality import verdict
+from . import analysis, stability
+
+
+def number(value):
+    """A value as a reader wants it: four digits, thousands apart; nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def summary(record):
+    """The answer: dict of "advice", "evidence", "reason" and "use", each a sentence or two."""
+    if record.evaluation:
+        found = record.verdict
+        return {
+            "advice": _ADVICE[_case(found)].format(found.average or names.RAW),
+            "evidence": _evidence(record),
+            "reason": _reason(record) if found.difference else "",
+            "use": _use(record, found.weights),
+        }
+    losses = analysis.by_validation_loss(record)
+    evaluate = f"{_command(record, 'evaluate')} {record.path}"
+    if not losses:
+        return {
+            "advice": "Nothing has been measured yet.",
+            "evidence": f"Evaluate the weights: {evaluate}",
+            "reason": "",
+            "use": "",
+        }
+    best, raw = next(iter(losses)), losses.get(names.RAW)
+    beside = "" if raw is None else f"; the raw weights have {number(raw)}"
+    return {
+        "advice": f"By the validation loss alone, {best} is ahead.",
+        "evidence": f"Its validation loss at step {number(record.last_step)} is "
+        f"{number(losses[best])}{beside}. Sample quality has not been evaluated: {evaluate}",
+        "reason": "",
+        "use": _use(record, best),
+    }
+
+
+_ADVICE = {
+    verdict.BETTER: "Use the averaged weights {} rather than the raw ones.",
+    verdict.WORSE: "Use the raw weights: no average is better in this run.",
+    verdict.CHANCE: "Raw weights and averages are about equally good here: the difference between "
+    "raw and {}, the best average, is within chance.",
+    verdict.UNDECIDED: "Whether {} is better than the raw weights cannot be told: there is no "
+    "interval of the difference.",
+    "alone": "Only {} was evaluated in this way, so there is nothing to compare it with.",
+}
+
+
+def _case(found):
+    """Which advice a verdict calls for."""
+    return "alone" if None in (found.average, found.raw) else found.outcome
+
+
+def _evidence(record):
+    evaluation = record.evaluation
+    text = (
+        f"{record.metric}, of {number(evaluation.num_images)} generated images "
+        f"{to(evaluation.reference)} (lower is better): {record.verdict.sentence}"
+    )
+    floor = evaluation.reference.floor_frechet
+    if floor is not None:
+        text += f" Real images that were held out are at {number(floor)}."
+    return text
+
+
+def to(reference):
+    """What the distance is measured to, in words."""
+    real = {"train": "training images", "held-out": "held-out images"}
+    return f"to {real.get(reference.split, reference.split)}"
+
+
+def _reason(record):
+    if record.verdict.outcome == verdict.BETTER:
+        return (
+            "Training never settles: every step moves the weights by the noise of its batch. The "
+            "average of many steps has less of that noise, and is nearer to where training heads."
+        )
+    averages = [name for name in record.weight_sets if name != names.RAW]
+    late = {name: record.initial_share(name) for name in averages}
+    late = {name: share for name, share in late.items() if share is not None and share > 0.01}
+    if late:
+        name = max(late, key=late.get)
+        return (
+            f"The run is short for {name}: {late[name]:.0%} of it are still the weights before "
+            "training. A longer run, a smaller decay or a warm-up of the decay would help."
+        )
+    drop = _recent_drop(record)
+    if drop is not None and drop > 0.05:
+        return (
+            f"Training is still fast: the validation loss of the raw weights fell by {drop:.0%} in "
+            "the last quarter of the run, and an average lags behind. Averages gain in longer runs."
+        )
+    return (
+        "An average gains by the jitter of the raw weights, which a small or falling learning rate "
+        "leaves little of."
+    )
+
+
+def _recent_drop(record):
+    """Share by which the raw validation loss fell in the last quarter of the run, or None."""
+    steps, values = record.curve(names.column("val_loss", names.RAW))
+    if len(steps) < 2:
+        return None
+    before = np.interp(0.75 * steps[-1], steps, values)
+    return float(1 - values[-1] / before) if before > 0 else None
+
+
+def _use(record, name):
+    """How to get the advised weights: a command or, for synthesised ones, a call."""
+    if synthesised := names.synthesis(name):
+        argument, value = synthesised
+        return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
+    return f"{_command(record, 'sample')} {record.path} --weights {name}"
+
+
+def _command(record, job):
+    """How `job` is called where the run was trained: from a checkout, or installed."""
+    installed = re.match("(ddpm-keras|python -m ddpm_keras) ", record.config.get("command", ""))
+    return f"{installed[0]}{job}" if installed else f"python {job}.py"
+
+
+def comparison_summary(records):
+    """One sentence for each group of runs."""
+    lines = []
+    for label, runs in analysis.groups(records).items():
+        found = analysis.verdict_across_seeds(analysis.quality_across_seeds(runs))
+        if not analysis.measured_alike(runs):
+            lines.append(
+                f"{label} ({_count(runs)}): evaluated in different ways, so their numbers are not "
+                "put together; evaluate them alike."
+            )
+        if found.sentence:
+            lines.append(f"{label} ({_count(runs)}): {found.sentence}")
+    return lines or ["Sample quality has not been evaluated; the curves show the validation loss."]
+
+
+def _count(runs):
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
+def definitions(metric):
+    """What every number means: list of (term, formula, meaning)."""
+    names = stability.COLUMNS | {"variance": "variance", "spikes": "spikes"}
+    found = [(names[key], *text) for key, text in stability.DEFINITIONS.items()]
+    return [
+        (
+            "raw weights, average (EMA)",
+            "ema ← ema + (1 - beta) (raw - ema) after each step",
+            "The raw weights are those that training moves. An average follows them, forgetting "
+            "old weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000.",
+        ),
+        (
+            metric,
+            "|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)",
+            "Distance between the features of generated and of real images, by their means and "
+            "covariances. It depends on the feature network and the number of images: compare it "
+            "only with numbers of the same kind.",
+        ),
+        (
+            "KID",
+            "unbiased MMD² with the kernel (x·y / d + 1)³",
+            "Another distance between features, without bias by the number of images; it may be "
+            "negative. Its spread is the standard deviation over subsets.",
+        ),
+        (
+            "precision, recall",
+            "shares of points within the k-th neighbour radius of the other set, k = 3",
+            "Precision: how many generated images look real. Recall: how many real images the "
+            "generator could have made.",
+        ),
+        *found,
+    ]
