@@ -1,11 +1,18 @@
 """Shared by all tests: quiet TensorFlow, seeds set before each test, no plot windows."""
 
+import importlib.util
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
+
+# Processes that tests start import the package under test, wherever it is installed from.
+ROOT = pathlib.Path(importlib.util.find_spec("ddpm_keras").origin).parents[1]
+others = filter(None, [os.environ.get("PYTHONPATH")])
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *others])
 
 
 @pytest.fixture(autouse=True)

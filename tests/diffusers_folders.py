@@ -9,6 +9,7 @@ import safetensors.numpy
 from ddpm_keras import UNet, interop
 
 WEIGHTS = "diffusion_pytorch_model"
+FILE = f"{WEIGHTS}.safetensors"
 # google/ddpm-cifar10-32's settings, narrowed.
 CONFIG = {
     "_class_name": "UNet2DModel",
@@ -53,8 +54,19 @@ def narrow_unet(seed=0):
     return randomize(UNet(**interop.unet_arguments(CONFIG)), seed)
 
 
+def save_each(unets, folder):
+    """Saves networks by their names in `folder`."""
+    for name, unet in unets.items():
+        interop.save_diffusers(unet, folder / name)
+    return folder
+
+
 def read_state(folder):
-    return safetensors.numpy.load_file(folder / f"{WEIGHTS}.safetensors")
+    return safetensors.numpy.load_file(folder / FILE)
+
+
+def add_file(folder, name, state):
+    safetensors.numpy.save_file(state, folder / name)
 
 
 def write_json(path, value):

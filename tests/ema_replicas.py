@@ -1,6 +1,6 @@
 """Trains one model on one device and again on two replicas, and saves what came of it.
 
-Run by test_ema.py as a script, since logical devices exist only if set up before TensorFlow starts.
+Run by tests as a script, since logical devices exist only if set up before TensorFlow starts.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 

@@ -144,7 +144,7 @@ FAULTS = [Fault(*fault) for fault in (
     # averages
     ("ema means the first average", "ema/model.py",
      "return self.weight_sets[-1]", "return self.weight_sets[min(1, len(self.weight_sets) - 1)]",
-     "test_ema.py::test_weight_sets_and_their_names"),
+     "test_ema_model.py::test_weight_sets_and_their_names"),
     ("an average moves at every micro-batch", "ema/averages.py",
      "tf.cond(usable, lambda: self._count(strategy, weights), lambda: None)",
      "self._count(strategy, weights)",

@@ -277,5 +277,5 @@ def test_the_record_needs_no_tensorflow():
         "import ddpm_keras.choices\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
-    environment = os.environ | {"DDPM_KERAS_LAZY": "1", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"DDPM_KERAS_LAZY": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -29,7 +29,7 @@ def start():
 
         def start(script, folder, *arguments, task=None):
             folder.mkdir(exist_ok=True)
-            environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+            environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
             if task is not None:
                 environment["TF_CONFIG"] = task if isinstance(task, str) else json.dumps(task)
             process = subprocess.Popen(

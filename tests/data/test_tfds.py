@@ -1,5 +1,6 @@
 """TensorFlow Datasets on disk against the images they were made of."""
 
+import os
 import shutil
 import sys
 import warnings
@@ -245,6 +246,6 @@ def test_tfds_is_not_imported_for_other_sources(tmp_path):
         "import sys; from ddpm_keras import data; data.load('digits');"
         "sys.exit('tensorflow_datasets' in sys.modules or 'tensorflow' in sys.modules)"
     )
-    environment = {"DDPM_KERAS_LAZY": "1", "PATH": "", "PYTHONPATH": "."}
+    environment = {"DDPM_KERAS_LAZY": "1", "PATH": "", "PYTHONPATH": os.environ["PYTHONPATH"]}
     result = subprocess.run([sys.executable, "-c", program], env=environment, timeout=120)
     assert result.returncode == 0
