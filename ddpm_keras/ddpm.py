@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import noise, samplers
+from . import guidance, noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import like
 from .ema.steps import MovingStatistics
@@ -366,25 +366,32 @@ class DDPM(ImageModel):
             labels = np.full(num_images, labels)
         return self.inputs_taken.check_labels(labels, num_images, none_allowed=True)
 
-    def predict_epsilon(self, x, t, labels=None, guidance_scale=None):
+    def predict_epsilon(self, x, t, labels=None, guidance_scale=None, guide=None):
         """The noise in `x`, with the weights the network has now.
 
         Args:
             x: float32 (batch, height, width, channels).
             t: int32 (batch,).
             labels: int32 (batch,), for a conditional network.
-            guidance_scale: float scalar, or None for the conditional model itself.
+            guidance_scale: float scalar, or None for the model itself.
+            guide: the weight set to guide by, a name, a `WeightSet` or its values; None: the same
+                weights without label.
 
         Returns:
             float32, shaped like x.
         """
-        if guidance_scale is not None:
+        if guidance_scale is None:
+            output = self._output(x, t, labels, training=False)
+            return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+        if guide is None:
             none = tf.fill(tf.shape(labels), self.num_classes)
             twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
-            with_label, without = tf.split(self.predict_epsilon(*twice), 2)
-            return without + guidance_scale * (with_label - without)
-        output = self._output(x, t, labels, training=False)
-        return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+            good, worse = tf.split(self.predict_epsilon(*twice), 2)
+        else:
+            good = self.predict_epsilon(x, t, labels)
+            with self.weight_scope(guide):
+                worse = self.predict_epsilon(x, t, labels)
+        return guidance.extrapolated(good, worse, guidance_scale)
 
     def _tensors(self, weights):
         """The finite values of a weight set as tensors, aligned with `network.weights`."""
