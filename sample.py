@@ -115,7 +115,7 @@ def sampler(options, timesteps):
     """The sampler that the options name, of 50 steps where they name none and there are as many."""
     from ddpm_keras import samplers
 
-    steps = options.steps or min(50, consistency.most_steps(options.sampler, timesteps))
+    steps = options.steps or min(50, timesteps)
     return samplers.get(options.sampler, steps=steps)
 
 

@@ -11,7 +11,8 @@ import importlib
 
 PREDICTIONS = ("epsilon", "sample", "v")
 WEIGHTINGS = ("simple", "min_snr")
-SPACINGS = ("leading", "trailing", "linspace")  # which timesteps a sampler visits
+# Which timesteps a sampler visits.
+SPACINGS = ("trailing", "linspace", "leading", "leading_unchecked")
 VARIANCES = ("fixed_large", "fixed_small")  # of the reverse process
 REFERENCES = ("train", "held-out")  # or a file of statistics
 UNREADABLE = ("refuse", "skip")  # what to do with an image file that cannot be read

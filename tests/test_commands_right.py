@@ -45,7 +45,7 @@ SAMPLES = [
     (10, "--seed 4294967295 run --num 1_0 --out a.npz"),
     (2, "run/ --num 2 --out new/folders/a.npz"),
     (2, "./run/../run --num 2 --steps 20 --out a.npz"),
-    (2, "run --num 2 --steps 19 --sampler dpm --out a.npz"),
+    (2, "run --num 2 --steps 20 --sampler dpm --out a.npz"),
     (2, "run --num 2 --sampler ddpm --weights raw --out a.npz"),
     (1, "run --num 1 --guidance 1 --out é✓/ü.npz"),
     (1, f"run --num 1 --out {'n' * 240}.npz"),

@@ -191,7 +191,7 @@ def test_help_says_what_a_command_does(options, capsys):
         ([], 50),
         (["--timesteps", "30"], 30),
         (["--timesteps", "30", "--sampling-steps", "10"], 10),
-        (["--timesteps", "30", "--sampler", "dpm"], 29),
+        (["--timesteps", "30", "--sampler", "dpm"], 30),
     ],
 )
 def test_sampling_steps_that_are_not_given_are_those_there_are(argv, steps):

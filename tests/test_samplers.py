@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import gaussians
 import keras
@@ -14,13 +15,15 @@ from ddpm_keras import noise, samplers
 MEAN, DEVIATION = 0.2, 0.5
 GAUSSIAN = {"mean": MEAN, "deviation": DEVIATION}
 SCHEDULES = [noise.linear(1000), noise.cosine(1000)]
+GRIDS = ("trailing", "linspace", "leading_unchecked")
 EVERY_SAMPLER = [
     samplers.DDPM(steps=7),
     samplers.DDPM("fixed_small", steps=5, clip=False, spacing="trailing"),
     samplers.DDIM(steps=6),
     samplers.DDIM(steps=6, eta=0.7, spacing="linspace"),
+    samplers.DDIM(steps=5, recompute_epsilon=False),
     samplers.DPMSolver(steps=6),
-    samplers.DPMSolver(steps=6, order=1, spacing="leading", clip=True),
+    samplers.DPMSolver(steps=6, order=1, spacing="leading_unchecked", clip=True),
 ]
 
 
@@ -38,7 +41,7 @@ def start_noise(count=3, shape=(4, 2, 1), seed=0):
 @pytest.mark.parametrize(
     ("spacing", "expected"),
     [
-        ("leading", [852, 710, 568, 426, 284, 142, 0]),
+        ("leading_unchecked", [852, 710, 568, 426, 284, 142, 0]),
         ("trailing", [999, 856, 713, 570, 428, 285, 142]),
         ("linspace", [999, 832, 666, 500, 333, 166, 0]),
     ],
@@ -51,7 +54,7 @@ def test_ddim_grids(spacing, expected):
 @pytest.mark.parametrize(
     ("spacing", "expected"),
     [
-        ("leading", [800, 600, 400, 200]),
+        ("leading_unchecked", [800, 600, 400, 200]),
         ("trailing", [999, 749, 499, 249]),
         ("linspace", [999, 749, 500, 250]),
     ],
@@ -64,6 +67,49 @@ def test_dpm_solver_grids(spacing, expected):
 def test_ddpm_visits_every_timestep_by_default():
     found = samplers.DDPM().timesteps(noise.linear(12))
     np.testing.assert_array_equal(found, np.arange(12)[::-1])
+
+
+@pytest.mark.parametrize("kind", [samplers.DDIM, samplers.DPMSolver])
+@pytest.mark.parametrize("timesteps", [1, 2, 50, 99, 100, 1000])
+def test_a_leading_grid_that_begins_low_is_refused_with_the_nearest_that_does_not(kind, timesteps):
+    schedule = noise.linear(timesteps)
+    lowest = timesteps - max(1, timesteps // 20)
+    good = [
+        steps
+        for steps in range(1, timesteps + 1)
+        if kind(steps, spacing="leading_unchecked").timesteps(schedule)[0] >= lowest
+    ]
+    for steps in range(1, timesteps + 1, max(1, timesteps // 100)):
+        leading = kind(steps, spacing="leading")
+        if steps in good:
+            assert leading.timesteps(schedule)[0] >= lowest
+            continue
+        with pytest.raises(ValueError, match=f"steps={steps} .*trailing.*leading_unchecked") as no:
+            leading.timesteps(schedule)
+        nearest = int(re.search(r"use steps=(\d+),", str(no.value))[1])
+        assert nearest in good
+        assert abs(nearest - steps) == min(abs(other - steps) for other in good)
+
+
+@pytest.mark.parametrize("timesteps", [50, 99, 100, 1000, 4000])
+def test_every_number_of_steps_begins_in_noise(timesteps):
+    schedule, kinds = noise.linear(timesteps), (samplers.DDIM, samplers.DPMSolver, samplers.DDPM)
+    for steps in {1, 2, 3, 49, 50, timesteps // 2 + 1, timesteps - 1, timesteps}:
+        for kind in kinds:
+            for spacing in ("trailing", "linspace"):
+                grid = kind(steps=min(steps, timesteps), spacing=spacing).timesteps(schedule)
+                assert grid[0] == timesteps - 1 and grid[-1] >= 0 and np.all(np.diff(grid) < 0)
+            assert samplers.get(kind(steps=1), schedule).timesteps(schedule)[0] == timesteps - 1
+
+
+@pytest.mark.parametrize("kind", [samplers.DDIM, samplers.DDPM, samplers.DPMSolver])
+@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+def test_one_step_gives_the_image_that_is_seen_in_noise(kind, spacing):
+    schedule, x = noise.linear(1000), start_noise()
+    found = kind(steps=1, spacing=spacing, clip=False)(graph_predictor(schedule), x, schedule)
+    epsilon = graph_predictor(schedule)(x, [999] * 3)
+    expected = noise.to_x_start(schedule, "epsilon", epsilon, x, [999] * 3)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", EVERY_SAMPLER, ids=repr)
@@ -103,7 +149,7 @@ def test_ddpm_is_algorithm_2(schedule, variance, clip):
 
 def test_ddpm_with_fewer_steps_keeps_the_noise_levels_it_visits():
     schedule = noise.linear(1000)
-    sampler = samplers.DDPM("fixed_large", steps=10, clip=False)
+    sampler = samplers.DDPM("fixed_large", steps=10, clip=False, spacing="linspace")
     grid = sampler.timesteps(schedule)
     np.testing.assert_array_equal(grid, np.arange(0, 1000, 111)[::-1])
     coefficients = sampler.coefficients(schedule, grid)
@@ -149,11 +195,11 @@ def test_ddpm_samples_have_the_moments_of_its_gaussian_chain():
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", GRIDS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("steps", [7, 20])
-def test_ddim_follows_its_own_grid(schedule, spacing, eta, steps):
-    sampler = samplers.DDIM(steps, eta=eta, spacing=spacing)
+@pytest.mark.parametrize(("steps", "recompute"), [(7, True), (20, True), (20, False)])
+def test_ddim_follows_its_own_grid(schedule, spacing, eta, steps, recompute):
+    sampler = samplers.DDIM(steps, eta=eta, spacing=spacing, recompute_epsilon=recompute)
     seeds = samplers.image_seeds(2, 0, 3)
     x = 2.0 * np.float64(start_noise(seed=2))  # wide, so that clipping bites
     found = sampler(gaussian_predictor(schedule), x, schedule, seed=2)
@@ -163,6 +209,8 @@ def test_ddim_follows_its_own_grid(schedule, spacing, eta, steps):
         b = schedule.alphas_cumprod[grid[k + 1]] if k + 1 < steps else 1.0
         epsilon = gaussian_predictor(schedule)(x, [t] * 3)
         x_start = np.clip((x - np.sqrt(1 - a) * epsilon) / np.sqrt(a), -1, 1)
+        if recompute:
+            epsilon = (x - np.sqrt(a) * x_start) / np.sqrt(1 - a)
         sigma = eta * np.sqrt((1 - b) / (1 - a) * (1 - a / b))
         fresh = np.float64(samplers.step_noise(seeds, k + 1, (4, 2, 1)))
         x = np.sqrt(b) * x_start + np.sqrt(1 - b - sigma**2) * epsilon + sigma * fresh
@@ -199,7 +247,7 @@ def test_solver_error_shrinks_with_its_order():
     assert second[0] < ddim[0] and second[1] < 0.3 * ddim[1]
 
 
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", GRIDS)
 def test_first_order_solver_is_ddim_on_the_solvers_grid(spacing):
     schedule = noise.linear(1000)
     solver = samplers.DPMSolver(9, order=1, spacing=spacing)
@@ -374,9 +422,27 @@ def test_samplers_survive_a_configuration_file(sampler):
     assert eval(repr(sampler), vars(samplers)) == sampler
 
 
+def test_a_ddim_saved_before_epsilon_was_recomputed_is_what_it_was():
+    """Such a configuration has no `recompute_epsilon`, and its leading grid began anywhere."""
+    config = keras.saving.serialize_keras_object(samplers.DDIM(7, spacing="leading"))
+    del config["config"]["recompute_epsilon"]
+    expected = samplers.DDIM(7, spacing="leading_unchecked", recompute_epsilon=False)
+    assert samplers.get(config) == expected
+    del config["config"]["spacing"]
+    assert samplers.get(config) == expected
+    config["config"]["spacing"] = "trailing"
+    assert samplers.get(config) == samplers.DDIM(7, recompute_epsilon=False)
+
+
 DEFAULTS = {
-    "ddpm": {"variance": "fixed_large", "steps": None, "clip": True, "spacing": "linspace"},
-    "ddim": {"steps": 50, "eta": 0.0, "spacing": "leading", "clip": True},
+    "ddpm": {"variance": "fixed_large", "steps": None, "clip": True, "spacing": "trailing"},
+    "ddim": {
+        "steps": 50,
+        "eta": 0.0,
+        "spacing": "trailing",
+        "clip": True,
+        "recompute_epsilon": True,
+    },
     "dpm": {"steps": 20, "order": 2, "spacing": "linspace", "clip": False},
 }
 
@@ -388,7 +454,7 @@ def test_what_a_sampler_is_without_arguments(name):
 
 # Steps that a sampler by name takes by default on a schedule of so many timesteps.
 STEPS = [("ddim", 1000, 50), ("ddim", 50, 50), ("ddim", 49, 49), ("ddim", 1, 1)]
-STEPS += [("dpm", 1000, 20), ("dpm", 21, 20), ("dpm", 20, 19), ("dpm", 2, 1), ("ddpm", 9, None)]
+STEPS += [("dpm", 1000, 20), ("dpm", 21, 20), ("dpm", 19, 19), ("dpm", 1, 1), ("ddpm", 9, None)]
 
 
 @pytest.mark.parametrize(("name", "timesteps", "steps"), STEPS)
@@ -420,12 +486,12 @@ def test_get_by_name():
         (lambda: samplers.DDPM(steps=0), "at least 1"),
         (lambda: samplers.DDIM(steps=2.5), "whole number"),
         (lambda: samplers.DDIM(eta=2.0), "from 0"),
-        (lambda: samplers.DDIM(spacing="even"), "leading, trailing, linspace"),
+        (lambda: samplers.DDIM(spacing="even"), "trailing, linspace, leading, leading_unchecked"),
         (lambda: samplers.DPMSolver(order=3), "1 or 2"),
         (lambda: samplers.get("euler"), "ddpm, ddim, dpm"),
         (lambda: samplers.get("ddpm", eta=1.0), "takes no 'eta'"),
         (lambda: samplers.DDIM(60).timesteps(noise.linear(50)), "use fewer steps"),
-        (lambda: samplers.DPMSolver(50).timesteps(noise.linear(50)), "use fewer steps"),
+        (lambda: samplers.DPMSolver(51).timesteps(noise.linear(50)), "use fewer steps"),
         (
             lambda: samplers.DDPM(steps=2)(None, np.zeros((3, 2, 2, 1)), noise.linear(5), [1, 2]),
             "image_seeds",

@@ -38,7 +38,7 @@ def check_training(options, given):
         )
     if "quality_images" in given and not options.quality_every:
         raise UsageError("--quality-images means nothing with --quality-every 0; leave one out.")
-    check_steps("sampling_steps", options.sampling_steps, options.sampler, options.timesteps)
+    check_steps("sampling_steps", options.sampling_steps, options.timesteps)
     _check_data_options(options, given)
 
 
@@ -67,18 +67,11 @@ def _path(dataset):
     return "" if dataset in BUILT_IN else os.path.expanduser(dataset)
 
 
-def most_steps(sampler, timesteps):
-    """The largest number of steps a sampler can make of so many timesteps."""
-    return timesteps - 1 if sampler == "dpm" else timesteps  # dpm ends at the image, not at t = 0
-
-
-def check_steps(name, steps, sampler, timesteps):
+def check_steps(name, steps, timesteps):
     """Refuses more sampling steps than the schedule has timesteps."""
-    most = most_steps(sampler, timesteps)
-    if steps > most:
+    if steps > timesteps:
         raise UsageError(
-            f"{flag(name)} {steps} is too much for {timesteps} timesteps; "
-            f"{sampler} makes at most {most}."
+            f"{flag(name)} {steps} is too much for {timesteps} timesteps; use at most {timesteps}."
         )
 
 
@@ -102,8 +95,7 @@ def check_drawing(options, run):
         UsageError: in one line that names the option and what the run has.
     """
     trained = run.options
-    sampler = options.sampler or trained.sampler
-    check_steps("steps", options.steps, sampler, trained.timesteps)
+    check_steps("steps", options.steps, trained.timesteps)
     if options.guidance != 1.0 and not trained.conditional:
         raise UsageError(_without_classes("--guidance", run))
     labels = getattr(options, "labels", ())

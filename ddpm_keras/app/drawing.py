@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import quality, samplers
 from ..errors import UsageError
-from . import consistency, devices, progress
+from . import devices, progress
 
 
 def chosen_weights(run, model, options):
@@ -47,8 +47,7 @@ class Drawing:
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
         steps = options.steps or trained.sampling_steps
-        most = consistency.most_steps(name, model.schedule.timesteps)
-        self.sampler = samplers.get(name, steps=min(steps, most))
+        self.sampler = samplers.get(name, steps=min(steps, model.schedule.timesteps))
         self.settings = {
             "sampler": repr(self.sampler),
             "seed": options.seed,

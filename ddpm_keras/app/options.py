@@ -168,11 +168,8 @@ def train_options(argv):
 
 def _usual_steps(values):
     """Sampling steps where none were asked for: the default, or as many as the schedule has."""
-    wanted, sampler, timesteps = (
-        values.get(name, getattr(TrainOptions, name))
-        for name in ("sampling_steps", "sampler", "timesteps")
-    )
-    return min(wanted, consistency.most_steps(sampler, timesteps))
+    names = ("sampling_steps", "timesteps")
+    return min(values.get(name, getattr(TrainOptions, name)) for name in names)
 
 
 def sample_options(argv):

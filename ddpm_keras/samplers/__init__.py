@@ -6,10 +6,11 @@ import keras
 
 from ..choices import SAMPLERS, SPACINGS, VARIANCES
 from ..random import image_seeds, initial_noise, step_noise, threefry_2x32
-from .base import Sampler, sampling_timesteps
+from .base import Sampler
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolver
+from .grids import sampling_timesteps, solver_timesteps
 
 __all__ = [
     "DDIM",
@@ -23,6 +24,7 @@ __all__ = [
     "image_seeds",
     "initial_noise",
     "sampling_timesteps",
+    "solver_timesteps",
     "step_noise",
     "threefry_2x32",
 ]

@@ -16,7 +16,6 @@ is made in.
 import numpy as np
 import tensorflow as tf
 
-from ..choices import SPACINGS, check
 from ..configured import Configured
 from ..noise import NoiseSchedule
 from ..random import as_image_seeds, step_noise
@@ -32,7 +31,7 @@ class Sampler(Configured):
     attribute of that name, by which two samplers are told apart.
 
     Args:
-        clip: Whether the predicted x_start is clipped to [-1, 1] at each step.
+        clip: whether the predicted x_start is clipped to [-1, 1] at each step.
     """
 
     def __init__(self, clip):
@@ -117,33 +116,6 @@ class Sampler(Configured):
         columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
         columns |= self.coefficients(schedule, timesteps)
         return timesteps, np.stack([columns[name] for name in _COLUMNS], axis=1)
-
-
-def sampling_timesteps(timesteps, steps, spacing):
-    """The descending timesteps a sampler visits, int64 of shape (steps,), within 0..timesteps-1.
-
-    "leading" takes every (timesteps // steps)-th from 0, "trailing" counts down from timesteps-1,
-    and "linspace" rounds an even division that holds both ends (Lin et al. 2024, table 2, with
-    timesteps from 0).
-
-    Raises:
-        ValueError: More steps than timesteps.
-    """
-    if steps > timesteps:
-        raise ValueError(
-            f"{steps} sampling timesteps are asked of a schedule of {timesteps}; use fewer steps."
-        )
-    if checked_spacing(spacing) == "leading":
-        return (np.arange(steps) * (timesteps // steps))[::-1]
-    if spacing == "trailing":
-        return np.round(timesteps - np.arange(steps) * (timesteps / steps)).astype(np.int64) - 1
-    return np.round(np.linspace(0, timesteps - 1, steps)).astype(np.int64)[::-1]
-
-
-def checked_spacing(spacing):
-    """`spacing`; refused where it is not among `SPACINGS`."""
-    check("spacing", spacing, SPACINGS)
-    return spacing
 
 
 def predicted(predict, x, t):

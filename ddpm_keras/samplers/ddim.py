@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
-from ..scalars import count, number
-from .base import Sampler, checked_spacing, sampling_timesteps
+from ..scalars import count, flag, number
+from .base import Sampler
+from .grids import checked_spacing, sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDIMSampler")
@@ -14,24 +15,39 @@ class DDIM(Sampler):
     Each step goes to the next timestep of the grid, and the last one to x_start itself.
 
     Args:
-        steps: Number of steps, at most the schedule's timesteps.
+        steps: number of steps, at most the schedule's timesteps.
         eta: 0 is deterministic; 1 adds as much noise as ancestral sampling with the posterior's
             variance.
-        spacing: "leading", "trailing" (visits T-1) or "linspace" (visits T-1 and 0).
-        clip: Whether x_start is clipped to [-1, 1]; epsilon is not recomputed from it.
+        spacing: "trailing" (visits T-1), "linspace" (visits T-1 and 0), "leading", or
+            "leading_unchecked"; see `sampling_timesteps`.
+        clip: whether x_start is clipped to [-1, 1].
+        recompute_epsilon: whether epsilon is that of x and the clipped x_start, so that the two
+            still make x (Nichol & Dhariwal's code; `use_clipped_model_output` in diffusers). False
+            keeps the predicted one, as diffusers does by default: with clipping, the brightness of
+            images then drifts, and more with more steps.
 
     Example:
 
     >>> sampler = DDIM(steps=50)
     """
 
-    def __init__(self, steps=50, eta=0.0, spacing="leading", clip=True):
+    def __init__(self, steps=50, eta=0.0, spacing="trailing", clip=True, recompute_epsilon=True):
         super().__init__(clip)
         self.eta = number(eta, "eta")
         if not 0.0 <= self.eta <= 1.0:
             raise ValueError(f"eta is {eta}; use a number from 0 (deterministic) to 1.")
         self.steps = count(steps, "steps")
         self.spacing = checked_spacing(spacing)
+        self.recompute_epsilon = flag(recompute_epsilon, "recompute_epsilon")
+
+    @classmethod
+    def from_config(cls, config):
+        """A configuration without `recompute_epsilon` is from before there was a choice."""
+        if "recompute_epsilon" not in config:
+            config = {"spacing": "leading"} | config | {"recompute_epsilon": False}
+            if config["spacing"] == "leading":
+                config["spacing"] = "leading_unchecked"
+        return super().from_config(config)
 
     def timesteps(self, schedule):
         return sampling_timesteps(schedule.timesteps, self.steps, self.spacing)
@@ -42,8 +58,9 @@ class DDIM(Sampler):
         variance = (
             self.eta**2 * (1.0 - target) / (1.0 - cumprod) * (1.0 - cumprod / target)
         )  # eq. 16
-        return {
-            "x_start": np.sqrt(target),
-            "epsilon": np.sqrt(np.maximum(1.0 - target - variance, 0.0)),
-            "noise": np.sqrt(variance),
-        }
+        direction = np.sqrt(np.maximum(1.0 - target - variance, 0.0))
+        signal, noise = np.sqrt(target), np.sqrt(variance)
+        if not self.recompute_epsilon:
+            return {"x_start": signal, "epsilon": direction, "noise": noise}
+        of_x = direction / np.sqrt(1.0 - cumprod)  # epsilon = (x - sqrt(a) x_start) / sqrt(1 - a)
+        return {"x": of_x, "x_start": signal - np.sqrt(cumprod) * of_x, "noise": noise}

@@ -6,7 +6,8 @@ import numpy as np
 from ..choices import VARIANCES, check
 from ..noise import NoiseSchedule
 from ..scalars import count
-from .base import Sampler, checked_spacing, sampling_timesteps
+from .base import Sampler
+from .grids import checked_spacing, sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDPMSampler")
@@ -20,16 +21,17 @@ class DDPM(Sampler):
     Args:
         variance: "fixed_large", beta_t (best on CIFAR-10 with many steps), or "fixed_small", the
             posterior's.
-        steps: Number of steps, at most the schedule's timesteps; None visits every timestep.
-        clip: Whether x_start is clipped to [-1, 1].
-        spacing: Which timesteps fewer steps visit: "linspace", "leading" or "trailing".
+        steps: number of steps, at most the schedule's timesteps; None visits every timestep.
+        clip: whether x_start is clipped to [-1, 1].
+        spacing: which timesteps fewer steps visit: "trailing", "linspace", "leading" or
+            "leading_unchecked"; see `sampling_timesteps`.
 
     Example:
 
     >>> sampler = DDPM("fixed_small", steps=100)
     """
 
-    def __init__(self, variance="fixed_large", steps=None, clip=True, spacing="linspace"):
+    def __init__(self, variance="fixed_large", steps=None, clip=True, spacing="trailing"):
         super().__init__(clip)
         check("variance", variance, VARIANCES)
         self.variance = variance

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from ..scalars import count
-from .base import Sampler, checked_spacing, sampling_timesteps
+from .base import Sampler
+from .grids import checked_spacing, solver_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DPMSolverSampler")
@@ -14,10 +15,10 @@ class DPMSolver(Sampler):
     The first step and the last, which goes to x_start itself, are of first order.
 
     Args:
-        steps: Number of steps, below the schedule's timesteps.
+        steps: number of steps, at most the schedule's timesteps.
         order: 1 (the same as DDIM) or 2, algorithm 2 of the paper in its midpoint form.
-        spacing: "linspace", "leading" or "trailing".
-        clip: Whether x_start is clipped to [-1, 1].
+        spacing: "linspace", "trailing", "leading" or "leading_unchecked"; see `solver_timesteps`.
+        clip: whether x_start is clipped to [-1, 1].
 
     Example:
 
@@ -33,10 +34,7 @@ class DPMSolver(Sampler):
         self.spacing = checked_spacing(spacing)
 
     def timesteps(self, schedule):
-        # One interval more than the steps: the solver ends at x_start, not at timestep 0.
-        if self.spacing == "trailing":
-            return sampling_timesteps(schedule.timesteps, self.steps, self.spacing)
-        return sampling_timesteps(schedule.timesteps, self.steps + 1, self.spacing)[:-1]
+        return solver_timesteps(schedule.timesteps, self.steps, self.spacing)
 
     def coefficients(self, schedule, timesteps):
         cumprod = schedule.alphas_cumprod[timesteps]

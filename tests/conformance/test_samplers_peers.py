@@ -7,6 +7,7 @@ from gaussians import gaussian_predictor
 from ddpm_keras import noise, samplers
 
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}  # and their names in diffusers
+SPACINGS = {"trailing": "trailing", "linspace": "linspace", "leading_unchecked": "leading"}
 STEPS = (7, 20, 50)
 BATCH, SIZE = 4, 6
 
@@ -36,7 +37,7 @@ def start():
     return samplers.initial_noise(samplers.image_seeds(0, 0, BATCH), (SIZE, SIZE, 1)).numpy()
 
 
-def run_peer(torch, scheduler, predict, x, steps, sigmas=None):
+def run_peer(torch, scheduler, predict, x, steps, sigmas=None, **options):
     """The loop every diffusers pipeline holds, perhaps with its sigmas replaced."""
     scheduler.set_timesteps(steps)
     if sigmas is not None:
@@ -45,7 +46,7 @@ def run_peer(torch, scheduler, predict, x, steps, sigmas=None):
     x = torch.from_numpy(x)
     for t in scheduler.timesteps:
         epsilon = torch.from_numpy(predict(x.numpy(), np.full(BATCH, int(t))))
-        x = scheduler.step(epsilon.to(x.dtype), t, x).prev_sample
+        x = scheduler.step(epsilon.to(x.dtype), t, x, **options).prev_sample
     return x.numpy()
 
 
@@ -58,7 +59,7 @@ def test_schedules_are_the_peers(diffusers, name):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", STEPS)
 def test_grids_are_the_peers(diffusers, name, spacing, steps):
     schedule = noise.get(name, 1000)
@@ -66,7 +67,7 @@ def test_grids_are_the_peers(diffusers, name, spacing, steps):
         (samplers.DDIM, diffusers.DDIMScheduler),
         (samplers.DPMSolver, diffusers.DPMSolverMultistepScheduler),
     ):
-        peer = peer(**common(name), timestep_spacing=spacing)
+        peer = peer(**common(name), timestep_spacing=SPACINGS[spacing])
         peer.set_timesteps(steps)
         found = kind(steps, spacing=spacing).timesteps(schedule)
         np.testing.assert_array_equal(found, peer.timesteps)
@@ -77,7 +78,7 @@ def cases_on_the_peers_stride():
 
     Elsewhere it goes to noise levels it never visits; tests/test_samplers.py has those in float64.
     """
-    for spacing in samplers.SPACINGS:
+    for spacing in SPACINGS:
         for steps in STEPS:
             grid = samplers.sampling_timesteps(1000, steps, spacing)
             stride = 1000 // steps
@@ -87,20 +88,20 @@ def cases_on_the_peers_stride():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(("spacing", "steps"), list(cases_on_the_peers_stride()))
-@pytest.mark.parametrize("clip", [True, False])
-def test_ddim(torch, diffusers, name, spacing, steps, clip):
+@pytest.mark.parametrize(("clip", "recompute"), [(True, True), (True, False), (False, True)])
+def test_ddim(torch, diffusers, name, spacing, steps, clip, recompute):
     schedule = noise.get(name, 1000)
-    sampler = samplers.DDIM(steps, spacing=spacing, clip=clip)
+    sampler = samplers.DDIM(steps, spacing=spacing, clip=clip, recompute_epsilon=recompute)
     peer = diffusers.DDIMScheduler(
-        **common(name), clip_sample=clip, set_alpha_to_one=True, timestep_spacing=spacing
+        **common(name), clip_sample=clip, set_alpha_to_one=True, timestep_spacing=SPACINGS[spacing]
     )
     predict, x = predictor(schedule), start()
-    expected = run_peer(torch, peer, predict, x, steps)
+    expected = run_peer(torch, peer, predict, x, steps, use_clipped_model_output=recompute)
     np.testing.assert_allclose(sampler(predict, x, schedule), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@pytest.mark.parametrize("spacing", samplers.SPACINGS)
+@pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("order", [1, 2])
 def test_dpm_solver(torch, diffusers, name, spacing, steps, order):
@@ -110,14 +111,14 @@ def test_dpm_solver(torch, diffusers, name, spacing, steps, order):
         algorithm_type="dpmsolver++",
         solver_order=order,
         final_sigmas_type="zero",
-        timestep_spacing=spacing,
+        timestep_spacing=SPACINGS[spacing],
     )
     predict, x = predictor(schedule), start()
     sampler = samplers.DPMSolver(steps, order=order, spacing=spacing)
     found = sampler(predict, x, schedule)
     # The cosine schedule's T-1 has sqrt(a) = 5e-5, which magnifies the rounding of the peer's
     # float32 sigmas to 3e-4 in the image of few steps; with the same sigmas in float64 it agrees.
-    if name == "linear" or spacing == "leading" or steps == 50:
+    if name == "linear" or spacing == "leading_unchecked" or steps == 50:
         np.testing.assert_allclose(found, run_peer(torch, peer, predict, x, steps), atol=1e-4)
     cumprod = schedule.alphas_cumprod[sampler.timesteps(schedule)]
     sigmas = torch.from_numpy(np.append(np.sqrt((1 - cumprod) / cumprod), 0.0))
@@ -136,7 +137,7 @@ def test_ddpm_means_and_variances(torch, diffusers, name, steps, clip):
             **common(name), variance_type=variance, clip_sample=clip, timestep_spacing="leading"
         )
         peer.set_timesteps(steps)
-        sampler = samplers.DDPM(variance, steps=steps, clip=clip, spacing="leading")
+        sampler = samplers.DDPM(variance, steps=steps, clip=clip, spacing="leading_unchecked")
         grid = sampler.timesteps(schedule)
         np.testing.assert_array_equal(grid, peer.timesteps)
         c = sampler.coefficients(schedule, grid)
