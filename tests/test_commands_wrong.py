@@ -50,6 +50,7 @@ WRONG = [
     ("train.py", "--warmup-steps -1", "--warmup-steps|at least 0"),
     ("train.py", "--clip-norm nan", "--clip-norm|nan"),
     ("train.py", "--dropout 1", "--dropout|below 1"),
+    ("train.py", "--groups -1", "--groups|at least 0"),
     ("train.py", "--timesteps 1", "--timesteps|at least 2"),
     ("train.py", "--seed -1", "--seed|at least 0"),
     ("train.py", "--seed 4294967296", "--seed|below 4294967296"),
@@ -143,6 +144,7 @@ WRONG = [
     ("evaluate.py", "--images a --against b", "no folder with images"),
     # What the data do not allow.
     ("train.py", "--attention-resolutions 5", "5|nearest is 4"),
+    ("train.py", "--groups 24", "32 channels|24 groups|such as 8"),
     ("train.py", "--image-size 7", "7|2"),
     ("train.py", "--timesteps 2000000000", "timesteps is 2000000000|from 1 to 100000"),
     ("train.py", "--validation-images 10000", "--validation-images|at most 360"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from diffusers_folders import CONFIG, assert_same_weights, narrow_unet, randomize, read_state
+from refusals import assert_refused
 
 from ddpm_keras import interop, noise
 from ddpm_keras.networks import UNet
@@ -64,6 +65,33 @@ def test_every_unet_goes_and_comes_back(tmp_path, arguments, extra):
         "config.json",
         "diffusion_pytorch_model.safetensors",
     ]
+
+
+def test_groups_by_width_are_written_as_the_number_they_stand_for():
+    unet = randomize(UNet((2, 2, 1), 128, (1,), 1, (), dropout=0.0))
+    config = interop.diffusers_config(unet)
+    assert config["norm_num_groups"] == 32
+    same = UNet(**interop.unet_arguments(config))
+    same.set_weights(unet.get_weights())
+    inputs = [np.random.default_rng(0).normal(size=(1, 2, 2, 1)), np.array([3])]
+    np.testing.assert_array_equal(same(inputs), unet(inputs))
+
+
+@pytest.mark.parametrize(
+    ("width", "multipliers", "numbers", "cure"),
+    [
+        (32, (1, 2), "8, 16, 24, 32", 8),
+        (4, (1,), "1, 2", 1),
+        (20, (1, 0.6), "3, 5, 6, 8, 10", 2),
+    ],
+)
+def test_groups_that_differ_are_refused_with_a_number_that_fits(width, multipliers, numbers, cure):
+    options = {"num_res_blocks": 1, "attention_resolutions": ()}
+    unet = UNet((2, 2, 1), width, multipliers, **options)
+    words = (f"have {numbers} groups", f"groups={cure}.")
+    assert_refused(lambda: interop.diffusers_config(unet), words)
+    fits = UNet((2, 2, 1), width, multipliers, groups=cure, **options)
+    assert interop.diffusers_config(fits)["norm_num_groups"] == cure
 
 
 def test_arrays_lie_as_in_pytorch(unet, folder):

@@ -15,6 +15,7 @@ from ddpm_keras.app.options import (
     resumed_options,
     run_name,
     sample_options,
+    stored_options,
     train_options,
 )
 from ddpm_keras.errors import UsageError
@@ -126,6 +127,15 @@ def test_resuming_keeps_the_options_of_the_run():
     assert (resumed.steps, resumed.seed, resumed.resume) == (20, 3, True)
     with pytest.raises(UsageError, match="--seed was 3"):
         resumed_options(stored, {"seed": 4})
+
+
+def test_a_run_from_before_there_were_groups_has_32():
+    stored = dataclasses.asdict(train_options([])[0])
+    assert stored_options(stored).groups == stored.pop("groups") == 0
+    assert stored_options(stored).groups == 32
+    assert resumed_options(stored, {"groups": 32, "resume": True}).groups == 32
+    with pytest.raises(UsageError, match="--groups was 32"):
+        resumed_options(stored, {"groups": 8})
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,14 @@ def test_options_of_the_model(digits):
     model = built(
         "--conditional --num-res-blocks 2 --dropout 0.3 --schedule cosine --timesteps 30 "
         "--prediction v --weighting min_snr --ema 0.5 0.9 --ema-schedule constant --steps 100 "
-        "--accumulate 4 --learning-rate 0.5 --warmup-steps 10 --clip-norm 0.25 --seed 5",
+        "--accumulate 4 --learning-rate 0.5 --warmup-steps 10 --clip-norm 0.25 --seed 5 "
+        "--groups 16",
         digits,
     )
     network = model.network.get_config()
     assert (network["base_channels"], network["num_res_blocks"], network["dropout"]) == (32, 2, 0.3)
     assert tuple(network["channel_multipliers"]) == (1,) and network["num_classes"] == 10
+    assert network["groups"] == 16
     assert (model.schedule.name, model.schedule.timesteps) == ("cosine", 30)
     assert (model.prediction, model.weighting, model.seed) == ("v", "min_snr", 5)
     assert model.weight_sets == ("raw", "ema_0.5", "ema_0.9")
@@ -49,6 +51,7 @@ def test_options_that_leave_something_out(digits):
     model = built("--learning-rate 0.5 --warmup-steps 0 --clip-norm 0 --snapshots 0", digits)
     assert float(model.optimizer.learning_rate) == 0.5
     assert model.optimizer.global_clipnorm is None and model.num_classes is None
+    assert model.network.get_config()["groups"] is None
     assert model.ema.snapshot_widths == ()
 
 

@@ -6,8 +6,15 @@ import pytest
 from numpy.testing import assert_allclose
 from refusals import assert_refused
 
+from ddpm_keras import DDPM
 from ddpm_keras.networks import UNet
-from ddpm_keras.networks.layers import GroupNorm, TimestepEmbedding
+from ddpm_keras.networks.layers import (
+    AttentionBlock,
+    GroupNorm,
+    ResidualBlock,
+    TimestepEmbedding,
+    usual_groups,
+)
 
 TINY = {"base_channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1, "groups": 4}
 
@@ -23,8 +30,67 @@ def randomise(network, seed=0):
     return network
 
 
-def test_published_configuration_has_the_published_size():
-    assert UNet((32, 32, 3)).count_params() == 35_746_307
+def normalisations(network):
+    """dict of the number of channels -> numbers of groups, of all normalisations."""
+    found = {}
+    for layer in network.layers:
+        norms = {
+            GroupNorm: lambda layer: [layer],
+            ResidualBlock: lambda layer: [layer.norm1, layer.norm2],
+            AttentionBlock: lambda layer: [layer.norm],
+        }.get(type(layer), lambda _: [])(layer)
+        for norm in norms:
+            channels = norm.gamma.shape[0]
+            found.setdefault(channels, set()).add(norm.groups or usual_groups(channels))
+    return found
+
+
+def test_published_configuration_has_the_published_size_and_groups():
+    network = UNet((32, 32, 3))
+    assert network.count_params() == 35_746_307
+    assert normalisations(network) == dict.fromkeys((128, 256, 384, 512), {32})
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups"),
+    [(1, 1), (3, 1), (4, 1), (8, 2), (12, 3), (30, 6), (32, 8), (96, 24), (127, 1), (128, 32)]
+    + [(132, 22), (148, 4), (384, 32), (8192, 32)],
+)
+def test_groups_that_are_not_given_have_four_channels_or_more(channels, groups):
+    """EDM's min(32, channels // 4), where that divides the channels."""
+    assert usual_groups(channels) == groups
+    x = np.random.default_rng(0).normal(3.0, 2.0, (2, 3, 2, channels)).astype("float32")
+    reference = keras.layers.GroupNormalization(groups, epsilon=1e-6)
+    assert_allclose(GroupNorm()(x), reference(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"), [(None, {8: {2}, 16: {4}, 24: {6}, 32: {8}}), (4, {4}), (8, {8})]
+)
+def test_groups_reach_every_normalisation(groups, expected):
+    found = normalisations(tiny(groups=groups))
+    assert set(found) == {8, 16, 24, 32}
+    assert found == (expected if groups is None else dict.fromkeys(found, expected))
+
+
+def follows_the_mean(groups):
+    """Slope of the mean of the predicted noise over that of the noise given, at t = T-1."""
+    keras.utils.set_random_seed(0)
+    network = UNet((8, 8, 1), 8, (1,), 1, (), dropout=0.0, groups=groups)
+    model = DDPM(network, ema=None)
+    model.compile(keras.optimizers.Adam(1e-2))
+    images = np.random.default_rng(0).integers(0, 256, (1024, 8, 8, 1), "uint8")
+    model.fit(images, batch_size=64, epochs=3, verbose=0)
+    noise = np.random.default_rng(1).normal(size=(512, 8, 8, 1)).astype("float32")
+    epsilon = np.array(network([noise, np.full(512, 999)]))
+    given, found = noise.mean((1, 2, 3)), epsilon.mean((1, 2, 3))
+    return np.polyfit(given, found, 1)[0]
+
+
+def test_a_trained_network_follows_the_mean_of_its_noise():
+    """A channel that is a group of its own loses its mean: the network is told nothing of it."""
+    assert 0.9 < follows_the_mean(groups=None) < 1.1
+    assert follows_the_mean(groups=8) < 0.5
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (8, 12, 3), (16, 4, 5)])
@@ -111,7 +177,7 @@ def test_saves_and_loads(tmp_path):
         ((3, 4, 3), {"channel_multipliers": (1, 2, 2)}, ("3 is", "4", "use 4")),
         ((32, 32, 3), {"attention_resolutions": (14,)}, ("14", "nearest is 16")),
         ((32, 32), {}, ("(32, 32)", "height, width, channels")),
-        ((8, 8, 1), {"base_channels": 30}, ("30 channels", "32 groups", "2")),
+        ((8, 8, 1), {"base_channels": 30, "groups": 32}, ("30 channels", "32 groups", "2")),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(shape, options, words):

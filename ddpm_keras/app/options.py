@@ -38,6 +38,8 @@ class TrainOptions:
     attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1,
                                                      distinct=True, optional=True)
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
+    groups: int = option(0, "groups of each normalisation; 0: a quarter of its channels, 32 at "
+                         "most", at_least=0)
     schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES,
                            section="diffusion")
     timesteps: int = option(1000, "diffusion timesteps T", at_least=2)
@@ -261,13 +263,17 @@ def resumed_options(stored, given):
     return replace(stored, **free | {"run_dir": stored.run_dir, "resume": True})
 
 
+_BEFORE = {"groups": 32}
+
+
 def stored_options(values):
     """`TrainOptions` from those of a config.json, which are checked as a command line is.
 
     Args:
-        values: a dict. What it lacks has its default: an option that is newer than the run.
+        values: a dict. An option that it lacks is newer than the run, and has the value that stands
+            for what was done before there was one: its default, unless `_BEFORE` names another.
 
     Raises:
         UsageError: it holds an unknown option, or a value that the option does not take.
     """
-    return TrainOptions(**read_stored(TrainOptions, values))
+    return TrainOptions(**_BEFORE | read_stored(TrainOptions, values))

@@ -45,6 +45,7 @@ def build_model(options, images):
         options.attention_resolutions,
         options.dropout,
         num_classes=images.num_classes if options.conditional else None,
+        groups=options.groups or None,
     )
     model = DDPM(
         network,

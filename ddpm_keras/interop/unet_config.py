@@ -4,7 +4,10 @@ Every setting is honoured, or refused by name, since the result would differ sil
 bounded far beyond any published model, before anything is built.
 """
 
-from . import checks
+import math
+
+from ..networks.layers import usual_groups
+from . import checks, unet_weights
 from .checks import shown
 from .folders import AVERAGE_FIELDS
 
@@ -118,13 +121,35 @@ def diffusers_config(unet):
         "layers_per_block": c["num_res_blocks"],
         "dropout": c["dropout"],
         "norm_eps": c["norm_epsilon"],
-        "norm_num_groups": c["groups"],
+        "norm_num_groups": c["groups"] or _same_groups(c),
         "attention_head_dim": None,
         "num_class_embeds": None if num_classes is None else num_classes + 1,
         **{name: accepted[0] for name, (_, accepted) in _FIXED.items()},
     }
     unet_arguments(config)  # what is written is what is read
     return config
+
+
+def _same_groups(c):
+    """The number of groups that all normalisations of a `UNet` have in common.
+
+    Args:
+        c: its configuration.
+
+    Raises:
+        ValueError: they differ, and diffusers has one number for all.
+    """
+    weights = [shape for name, shape in unet_weights.shapes(c).items() if name.endswith(".weight")]
+    channels = {shape[0] for shape in weights if len(shape) == 1}  # those of normalisations
+    numbers = sorted(set(map(usual_groups, channels)))
+    if len(numbers) > 1:
+        common = math.gcd(*channels)
+        cure = next(groups for groups in range(numbers[0], 0, -1) if common % groups == 0)
+        raise ValueError(
+            f"The normalisations of this UNet have {', '.join(map(str, numbers))} groups, each by "
+            f"its width, and a UNet2DModel has one number for all: train with groups={cure}."
+        )
+    return numbers[0]
 
 
 def _check_names(config):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 _INITIALIZER = {"mode": "fan_avg", "distribution": "uniform"}
+_MOST_GROUPS, _LEAST_MEMBERS = 32, 4
 
 
 def _initializer(scale=1.0):
@@ -31,6 +32,17 @@ def dense(units, dtype, name, scale=1.0):
     return keras.layers.Dense(units, kernel_initializer=_initializer(scale), dtype=dtype, name=name)
 
 
+def usual_groups(channels):
+    """Number of groups for so many channels, where none is given.
+
+    It is min(32, channels // 4) (Karras et al. 2022, the code of EDM), or the largest number below
+    that divides the channels. A group of one channel would erase the channel's mean, and with it
+    what the network is told of the brightness of an image.
+    """
+    most = max(1, min(_MOST_GROUPS, channels // _LEAST_MEMBERS))
+    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
+
+
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class GroupNorm(keras.layers.Layer):
     """Group normalisation (Wu & He 2018) from the moments of each channel, in float32.
@@ -39,43 +51,45 @@ class GroupNorm(keras.layers.Layer):
     image in its own layout; only the (batch, channels) moments are ever regrouped.
 
     Args:
-        groups: number of groups; must divide the number of channels.
+        groups: number of groups, which must divide the number of channels; None: `usual_groups`.
         epsilon: added to the variance. The published network uses 1e-6 (Keras' default: 1e-3).
 
     Call arguments:
         x: (batch, height, width, channels).
     """
 
-    def __init__(self, groups=32, epsilon=1e-6, **kwargs):
+    def __init__(self, groups=None, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        if channels % self.groups:
+        if self.groups and channels % self.groups:
             raise ValueError(
-                f"{channels} channels cannot be normalised in {self.groups} groups; use a number "
-                f"of groups that divides {channels}, such as {math.gcd(channels, self.groups)}."
+                f"{channels} channels cannot be normalised in {self.groups} groups; leave groups "
+                f"out, or use a number that divides {channels}, such as "
+                f"{math.gcd(channels, self.groups)}."
             )
         self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
 
     def call(self, x):
         channels = x.shape[-1]
-        members = channels // self.groups
+        groups = self.groups or usual_groups(channels)
+        members = channels // groups
         values = ops.cast(x, "float32")
         mean, variance = ops.moments(values, axes=(1, 2))  # (batch, channels)
-        grouped = ops.reshape(mean, (-1, self.groups, members))
+        grouped = ops.reshape(mean, (-1, groups, members))
         group_mean = ops.mean(grouped, axis=2, keepdims=True)
         # Law of total variance: within the channels plus between their means.
         group_variance = ops.mean(
-            ops.reshape(variance, (-1, self.groups, members)) + ops.square(grouped - group_mean),
+            ops.reshape(variance, (-1, groups, members)) + ops.square(grouped - group_mean),
             axis=2,
             keepdims=True,
         )
-        gamma = ops.reshape(ops.cast(self.gamma, "float32"), (1, self.groups, members))
-        beta = ops.reshape(ops.cast(self.beta, "float32"), (1, self.groups, members))
+        gamma = ops.reshape(ops.cast(self.gamma, "float32"), (1, groups, members))
+        beta = ops.reshape(ops.cast(self.beta, "float32"), (1, groups, members))
         scale = gamma * ops.rsqrt(group_variance + self.epsilon)
         shift = beta - group_mean * scale
         scale = ops.reshape(scale, (-1, 1, 1, channels))
@@ -126,7 +140,7 @@ class ResidualBlock(keras.layers.Layer):
     Args:
         channels: output channels. A 1x1 convolution carries the shortcut where they differ.
         dropout: rate in [0, 1) before the second convolution.
-        groups: groups of both normalisations.
+        groups: groups of both normalisations, as in `GroupNorm`.
         epsilon: added to their variances.
 
     Call arguments:
@@ -134,7 +148,7 @@ class ResidualBlock(keras.layers.Layer):
         embedding: (batch, width) time (and class) embedding.
     """
 
-    def __init__(self, channels, dropout=0.0, groups=32, epsilon=1e-6, **kwargs):
+    def __init__(self, channels, dropout=0.0, groups=None, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.channels, self.rate, self.groups, self.epsilon = channels, dropout, groups, epsilon
         dtype = self.dtype_policy
@@ -183,14 +197,14 @@ class AttentionBlock(keras.layers.Layer):
     The scores are scaled by channels^-1/2 and the softmax is taken in float32.
 
     Args:
-        groups: groups of the normalisation before the projections.
+        groups: groups of the normalisation before the projections, as in `GroupNorm`.
         epsilon: added to its variance.
 
     Call arguments:
         x: (batch, height, width, channels).
     """
 
-    def __init__(self, groups=32, epsilon=1e-6, **kwargs):
+    def __init__(self, groups=None, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.groups, self.epsilon = groups, epsilon
 

@@ -21,14 +21,16 @@ class UNet(keras.Model):
 
     Args:
         image_shape: (height, width, channels); both sides must halve evenly at every level.
-        base_channels: width of the first level; every level's width is a multiple of `groups`.
+        base_channels: width of the first level.
         channel_multipliers: width of each level relative to `base_channels`; one entry a level.
         num_res_blocks: residual blocks a level on the way down; one more on the way up.
         attention_resolutions: sides of the feature maps (the larger, where they are not square)
             after whose blocks self-attention follows. The middle of the network always has one.
         dropout: rate in [0, 1).
         num_classes: number of classes for conditional models, or None.
-        groups: groups of every normalisation.
+        groups: groups of every normalisation, which must divide the width of every level. By
+            default each normalisation of c channels has min(32, c // 4), or the largest number
+            below that divides c: 32 throughout where the first level is 128 wide, as published.
         norm_epsilon: added to the variance in every normalisation.
         out_channels: channels of the result; by default those of the image.
 
@@ -49,7 +51,7 @@ class UNet(keras.Model):
         attention_resolutions=(16,),
         dropout=0.1,
         num_classes=None,
-        groups=32,
+        groups=None,
         norm_epsilon=1e-6,
         out_channels=None,
         name="unet",
@@ -70,7 +72,7 @@ class UNet(keras.Model):
             "attention_resolutions": attention_resolutions,
             "dropout": _checked_rate(dropout),
             "num_classes": num_classes,
-            "groups": count(groups, "groups"),
+            "groups": None if groups is None else count(groups, "groups"),
             "norm_epsilon": number(norm_epsilon, "norm_epsilon"),
             "out_channels": None if out_channels is None else count(out_channels, "out_channels"),
         }
