@@ -16,6 +16,14 @@ def number(value, name):
     return result
 
 
+def positive(value, name):
+    """A float above 0, refused by the name of its argument."""
+    result = number(value, name)
+    if result <= 0:
+        raise ValueError(f"{name} must be positive; got {value!r}.")
+    return result
+
+
 def whole(value, name, least=-math.inf):
     """An int of at least `least`, refused by the name of its argument if it is no whole number."""
     try:

@@ -35,7 +35,7 @@ def main():
         targets += [{"decay": d} for d in (0.9, 0.99, 0.999)]
         for target in targets:
             made = posthoc.synthesize(snapshots, **target)
-            report(made.name, made, f"(predicted error {made.predicted_error:.1e})")
+            report(made.name, made, f"(relative error {made.relative_error:.1e})")
 
 
 if __name__ == "__main__":

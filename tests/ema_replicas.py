@@ -14,7 +14,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from ddpm_keras.ema import EMA, EMAModel  # noqa: E402
+from ddpm_keras.ema import EMA, LAWA, EMAModel  # noqa: E402
 
 
 def train(strategy, wrap):
@@ -25,7 +25,7 @@ def train(strategy, wrap):
     with strategy.scope() if strategy else contextlib.nullcontext():
         layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(3)]
         network = keras.Sequential([keras.Input((4,)), *layers])
-        ema = EMA((0.9, 0.99), snapshot_widths=(0.05,))
+        ema = EMA((0.9, 0.99, LAWA(2, 2)), snapshot_widths=(0.05,))
         model = EMAModel(network, ema=ema, accumulation_steps=2)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(wrap(keras.optimizers.Adam(1e-2)), loss)

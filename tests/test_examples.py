@@ -60,4 +60,4 @@ def test_posthoc_ema(run, digits, monkeypatch):
         *(f"posthoc_ema_{decay}" for decay in ("0.9", "0.99", "0.999")),
     ]
     assert all(0 < float(loss) < 2 for _, loss, _ in rows)
-    assert all(re.fullmatch(r"\(predicted error \d\.\de-\d\d\)", told) for _, _, told in rows[1:])
+    assert all(re.fullmatch(r"\(relative error \d\.\de-\d\d\)", told) for _, _, told in rows[1:])

@@ -219,7 +219,7 @@ def walk(tmp_path_factory):
     counter = keras.Variable(0, dtype="int32", trainable=False)
     weights.insert(1, counter)
     start = [np.asarray(w) for w in weights]
-    ema = EMA(WALK, snapshot_widths=(0.05, 0.10))
+    ema = EMA(WALK | {"short": 0.9}, snapshot_widths=(0.05, 0.10))
     ema.build(weights)
 
     @tf.function
@@ -307,7 +307,33 @@ def test_doubtful_requests_say_so(walk, caplog):
     assert any("outside what these snapshots support" in line for line in narrow.warnings)
     assert narrow.warnings[0] in caplog.text
     few = posthoc.synthesize(snapshots[:1] + snapshots[-1:], decay=0.99)
-    assert few.predicted_error > 0.01 and few.warnings
+    assert few.relative_error > 0.02 and few.warnings
+
+
+def test_a_short_average_is_doubted_by_its_distance_from_the_raw_weights(walk):
+    """What is little beside the whole way can be most of what tells it from the raw weights."""
+    ema, _, directory = walk
+    stored = posthoc.list_snapshots(directory / "float32")
+    made = posthoc.synthesize(stored[:-2] + stored[-1:], decay=0.9)  # 30 steps apart
+    tracked = ema.variables("short")[::2]
+    apart = distance(tracked, ema.sources[::2])
+    error = distance(made.values[::2], tracked)
+    assert made.relative_error == pytest.approx(error / apart, rel=0.3)
+    assert made.predicted_error < 0.01 and made.relative_error > 0.03
+    assert f"{made.relative_error:.1%} of its distance from the raw weights" in made.warnings[0]
+    good = posthoc.synthesize(directory / "float32", sigma_rel=0.08)
+    assert good.predicted_error < good.relative_error < 0.01 and not good.warnings
+    assert posthoc.synthesize(directory / "float32", decay=0.0).relative_error == np.inf
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.99, WarmupDecay(0.95)])
+def test_the_distance_from_the_raw_weights_is_that_of_random_walks(decay):
+    random = np.random.default_rng(0)
+    walk = np.cumsum(random.normal(size=(300, 4000)), 0)
+    shares = shares_by_recursion(as_decay(decay), 300)[1:]
+    apart = np.linalg.norm(shares @ walk - walk[-1]) / np.linalg.norm(walk[-1])
+    _, target, edges = posthoc._target(None, decay, 300)
+    assert posthoc.relative_error(1.0, target, edges) == pytest.approx(1 / apart, rel=0.05)
 
 
 @pytest.mark.parametrize(

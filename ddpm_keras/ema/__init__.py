@@ -5,24 +5,32 @@ from .averages import EMA
 from .decays import (
     ConstantDecay,
     Decay,
+    HalfLife,
     LinearRampDecay,
     PowerFunctionDecay,
     PowerWarmupDecay,
+    ScaledDecay,
     StepDecay,
     WarmupDecay,
     by_rules,
 )
 from .model import EMAModel
 from .weight_sets import WeightSet, optimizer_average
+from .windows import LAWA, SWA, WSM
 
 __all__ = [
     "EMA",
+    "LAWA",
+    "SWA",
+    "WSM",
     "ConstantDecay",
     "Decay",
     "EMAModel",
+    "HalfLife",
     "LinearRampDecay",
     "PowerFunctionDecay",
     "PowerWarmupDecay",
+    "ScaledDecay",
     "StepDecay",
     "WarmupDecay",
     "WeightSet",

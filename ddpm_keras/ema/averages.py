@@ -27,6 +27,7 @@ from .groups import (
     join,
     label,
     new_variable,
+    rows,
     strategy_of,
     tf_variable,
 )
@@ -72,6 +73,12 @@ class EMA(Saveable):
         self._names = tuple(self._decays)
         self.update_every = count(update_every, "update_every")
         self.average_statistics = flag(average_statistics, "average_statistics")
+        for decay in self._decays.values():
+            if decay.slots and decay.every < self.update_every:
+                raise ValueError(
+                    f"{decay!r} takes weights more often than update_every={update_every} looks at "
+                    f"them: take them every {update_every} steps, or less often."
+                )
         self._set_snapshot_widths(snapshot_widths)
 
     def _set_snapshot_widths(self, widths):
@@ -184,12 +191,15 @@ class EMA(Saveable):
 
     def _reach(self, name, steps):
         """(effective window, share of the weights it started from) of an average after a run."""
+        decay, moves = self._decays[name], self._moves(name, steps)
+        return float(decay.effective_window(max(moves - 1, 0))), decay.initial_share(moves)
+
+    def _moves(self, name, steps):
+        """How many updates an average has seen after a run of so many steps."""
         if steps < 0:
             raise ValueError(f"steps must be at least 0 optimizer steps; got {steps}.")
-        decay = self._decays[name]
         start = self.num_updates - self.age(name)  # later than 0 if it was not there before
-        moves = max(self._last_move(steps) - start, 0)
-        return float(decay.effective_window(max(moves - 1, 0))), decay.initial_share(moves)
+        return max(self._last_move(steps) - start, 0)
 
     def warnings(self, steps):
         """One line for each average that a run of `steps` optimizer steps is too short for.
@@ -198,17 +208,19 @@ class EMA(Saveable):
             steps: Length of the run in optimizer steps.
 
         Returns:
-            A list of strings, empty when every average has left its start behind.
+            A list of strings, empty when every average is one and has left its start behind.
         """
         lines = []
-        for name in self._names:
+        for name, decay in self._decays.items():
             window, share = self._reach(name, steps)
+            doubt = decay.doubt(self._moves(name, steps))
             if share > MAX_INITIAL_SHARE:
-                weights = names.average(name)
-                lines.append(
-                    f"{weights}: its window is {window:,.0f} steps, so after {steps:,} steps the "
-                    f"initial weights still count {share:.0%}; use a smaller decay or a warm-up."
+                doubt = (
+                    f"its window is {window:,.0f} steps, so after {steps:,} steps the initial "
+                    f"weights still count {share:.0%}; use a smaller decay or a warm-up."
                 )
+            if doubt:
+                lines.append(f"{names.average(name)}: {doubt}")
         return lines
 
     # State.
@@ -260,10 +272,19 @@ class EMA(Saveable):
         with tf.init_scope(), strategy_of(self._sources[0]).scope():
             for group in in_groups(new, self._sources):
                 weights, number = group.weights_now(), len(self._groups)
-                for key in self._keys:
+                for index, (key, rule) in enumerate(zip(self._keys, self._rules, strict=True)):
                     average = new_variable(weights, f"ema_{key}_{number}")
                     group.averages.append(self.track(f"{key}_{number}", average))
+                    if rule.slots:
+                        window = rows(weights, self._filled(index), rule.slots)
+                        window = new_variable(window, f"ema_{key}_{number}_window")
+                        group.windows[index] = self.track(f"{key}_{number}_window", window)
                 self._groups.append(group)
+
+    def _filled(self, index):
+        """How many past weights the window of an average holds, an int; 0 if it has none."""
+        rule, age = self._rules[index], self.num_updates - int(self._starts.numpy()[index])
+        return min(int(rule.taken(age)), rule.slots) if rule.slots else 0
 
     def _difference(self, variables):
         known, given = set(self._position), {id(v) for v in variables}
@@ -289,11 +310,10 @@ class EMA(Saveable):
         """
         fresh = self.num_updates == 0
         for group in self._groups:
-            for rule, average in enumerate(group.averages):
-                anew = {i for i in group.positions if fresh or (rule, i) in self._pending}
+            for index in range(len(self._rules)):
+                anew = {i for i in group.positions if fresh or (index, i) in self._pending}
                 if anew:
-                    now, kept = group.split(group.weights_now()), group.split(average.value)
-                    average.assign(join([(now if i in anew else kept)[i] for i in kept]))
+                    group.restart(index, anew, self._filled(index))
         self._pending = set()
 
     def variables(self, name):
@@ -428,13 +448,33 @@ class EMA(Saveable):
         rates = self._rates(steps)
         for group, joined in zip(self._groups, weights, strict=True):
             group.move(strategy, joined, rates)
+        for index, rule in enumerate(self._rules):
+            if rule.slots:
+                self._take(strategy, weights, index, steps)
+
+    def _take(self, strategy, weights, index, steps):
+        """Puts the weights into the window of an average where they are due."""
+        rule, n = self._rules[index], self._age_at(index, steps)
+        taken = rule.taken(n + 1.0)
+        due = taken > rule.taken(tf.maximum(n + 1.0 - self.update_every, 0.0))
+        slot = tf.cast(taken - 1.0, tf.int64) % rule.slots
+        filled = tf.cast(tf.minimum(taken, float(rule.slots)), tf.float32)
+
+        def take():
+            for group, joined in zip(self._groups, weights, strict=True):
+                group.take(strategy, index, joined, slot, filled)
+
+        tf.cond(due, take, lambda: None)
+
+    def _age_at(self, index, steps):
+        """How many updates an average has had after so many steps, in the graph, float64."""
+        return tf.cast(steps - tf.convert_to_tensor(self._starts)[index], tf.float64)
 
     def _rates(self, steps):
         """1 - beta of this update for every average, float32 scalars, computed in float64."""
-        starts = tf.convert_to_tensor(self._starts)
         rates = []
         for index, rule in enumerate(self._rules):
-            n = tf.cast(steps - starts[index], tf.float64)
+            n = self._age_at(index, steps)
             if self.update_every == 1:
                 rate = rule.rate(n)
             else:  # 1 - the product of the last k betas
@@ -462,6 +502,8 @@ class EMA(Saveable):
         for number, group in enumerate(self._groups):
             for rule, average in enumerate(group.averages):
                 store[f"{rule}_{number}"] = average.numpy()
+            for rule, window in group.windows.items():
+                store[f"{rule}_{number}_window"] = window.numpy()
 
     def load_own_variables(self, store):
         if "record" not in store.keys():
@@ -488,7 +530,9 @@ class EMA(Saveable):
         kept = {i: j for i, j in kept.items() if j is not None}
         pending = {(i, p) for i in rules if i not in kept for p in self.averaged_positions}
         for i, j in kept.items():
-            pending |= self._load_average(i, _stored_average(store, record, j))
+            pending |= self._load_average(i, _stored_weights(store, record, str(j) + "_{}"))
+            if self._rules[i].slots:
+                self._load_window(i, _stored_weights(store, record, str(j) + "_{}_window"))
         starts = [record["starts"][kept[i]] if i in kept else record["steps"] for i in rules]
         self._starts.assign(np.asarray(starts, np.int64))
         self._steps.assign(record["steps"])
@@ -514,6 +558,16 @@ class EMA(Saveable):
             group.averages[rule].assign(join(parts))
         return pending
 
+    def _load_window(self, rule, values):
+        """Takes over the past weights of an average; those that are missing are filled in later."""
+        for group in self._groups:
+            window = group.windows[rule]
+            parts = [
+                values.get(i, np.zeros((window.shape[0], *shape), np.float32))
+                for i, shape in zip(group.positions, group.shapes, strict=True)
+            ]
+            window.assign(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
     def _match(self, index, stored, keys):
         """Which stored average continues as this one: the same rule, best under the same name."""
         candidates = [j for j, rule in enumerate(stored) if rule == self._rules[index]]
@@ -537,13 +591,22 @@ class EMA(Saveable):
         warnings.warn(text, stacklevel=2)
 
 
-def _stored_average(store, record, rule):
-    """One average of a file as position -> array."""
+def _stored_weights(store, record, key):
+    """What a file has of an average as position -> array in the shape of the weight.
+
+    Args:
+        store: The file.
+        record: What was written of it.
+        key: Name of the array of each group, "{}" standing for the number of the group: an average,
+            or a window, whose arrays have a first axis more.
+    """
     values = {}
     groups = zip(record["positions"], record["shapes"], strict=True)
     for number, (positions, shapes) in enumerate(groups):
-        flat = np.asarray(store[f"{rule}_{number}"])
+        flat = np.asarray(store[key.format(number)])
         ends = np.cumsum([math.prod(shape) for shape in shapes])
-        parts = np.split(flat, ends[:-1])
-        values |= {i: p.reshape(s) for i, p, s in zip(positions, parts, shapes, strict=True)}
+        for i, part, shape in zip(
+            positions, np.split(flat, ends[:-1], axis=-1), shapes, strict=True
+        ):
+            values[i] = part.reshape(*flat.shape[:-1], *shape)
     return values

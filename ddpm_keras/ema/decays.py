@@ -1,5 +1,6 @@
 """Decays of a moving average: rules n -> beta_n, n counting the averages already made."""
 
+import logging
 import re
 
 import keras
@@ -9,12 +10,13 @@ import tensorflow as tf
 from .. import names
 from ..choices import EMA_RULES
 from ..configured import Configured
-from ..scalars import count, number
+from ..scalars import count, number, positive
 
+logger = logging.getLogger("ddpm_keras")
 tnp = tf.experimental.numpy
 
 
-def _float64(n):
+def as_float64(n):
     """The arithmetic (NumPy, or its TensorFlow twin) to use on n, and n in float64."""
     if isinstance(n, keras.Variable):
         n = n.value
@@ -33,6 +35,7 @@ class Decay(Configured):
     """
 
     takes_beta = True  # whether `for_run` makes another decay of another beta
+    slots = 0  # past weights that it keeps, being their mean; it is then like `windows.LAWA`
 
     @classmethod
     def for_run(cls, beta, steps):
@@ -64,6 +67,47 @@ class Decay(Configured):
         with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf, exp -> 0
             return float(np.exp(np.sum(np.log1p(-rates))))
 
+    def later_share(self, steps):
+        """What share of the average after `steps` updates stems from later steps than each.
+
+        Returns:
+            float64 of shape (steps + 1,): at place i the share of the weights after steps i + 1 to
+            `steps`, falling from 1 - (the share of the initial weights) to 0.
+        """
+        with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf
+            logs = np.log1p(-self.rate(np.arange(steps)))
+        return -np.expm1(np.concatenate([np.cumsum(logs[::-1])[::-1], [0.0]]))
+
+    def doubt(self, steps):
+        """Why this is no average after a run of so many updates, one line; "" if it is one."""
+        return ""
+
+    def scaled(self, kappa):
+        """The same average for batches `kappa` times as large, whose steps are kappa times fewer.
+
+        One step then stands for kappa of before, so its beta is beta_(kappa n)^kappa. The learning
+        rate is not part of it: the paper multiplies it by kappa with SGD, by its root with Adam.
+
+        Args:
+            kappa: Batch size to come divided by that of before, positive.
+
+        Returns:
+            A `Decay`; what it is is also logged.
+
+        Raises:
+            ValueError: The rule has no decay to scale, or `kappa` is not positive.
+
+        Reference:
+            Busbridge et al. 2023, "How to Scale Your EMA", definition 1.2.
+        """
+        kappa = positive(kappa, "kappa")
+        scaled = self._scaled(kappa)
+        logger.info("For batches %g times as large, %r becomes %r.", kappa, self, scaled)
+        return scaled
+
+    def _scaled(self, kappa):
+        return ScaledDecay(self, kappa)
+
 
 def _check_beta(beta, name="beta"):
     beta = number(beta, name)
@@ -84,11 +128,14 @@ class ConstantDecay(Decay):
         self.beta = _check_beta(beta)
 
     def rate(self, n):
-        xp, n = _float64(n)
+        xp, n = as_float64(n)
         return xp.zeros_like(n) + (1.0 - self.beta)
 
     def initial_share(self, steps):
         return self.beta**steps
+
+    def _scaled(self, kappa):
+        return type(self)(self.beta**kappa)
 
     @property
     def name(self):
@@ -109,7 +156,7 @@ class WarmupDecay(Decay):
         self.beta = _check_beta(beta)
 
     def rate(self, n):
-        xp, n = _float64(n)
+        xp, n = as_float64(n)
         return xp.maximum(1.0 - self.beta, 9.0 / (10.0 + n))
 
     @property
@@ -129,15 +176,11 @@ class PowerWarmupDecay(Decay):
 
     def __init__(self, beta, inv_gamma=1.0, power=2 / 3):
         self.beta = _check_beta(beta)
-        self.inv_gamma = number(inv_gamma, "inv_gamma")
-        self.power = number(power, "power")
-        if self.inv_gamma <= 0 or self.power <= 0:
-            raise ValueError(
-                f"inv_gamma and power must be positive; got {inv_gamma!r} and {power!r}."
-            )
+        self.inv_gamma = positive(inv_gamma, "inv_gamma")
+        self.power = positive(power, "power")
 
     def rate(self, n):
-        xp, n = _float64(n)
+        xp, n = as_float64(n)
         return xp.maximum(1.0 - self.beta, (1.0 + n / self.inv_gamma) ** -self.power)
 
     @property
@@ -165,7 +208,7 @@ class LinearRampDecay(Decay):
             )
 
     def rate(self, n):
-        xp, n = _float64(n)
+        xp, n = as_float64(n)
         progress = xp.minimum(n / self.steps, 1.0)
         return (1.0 - self.start) * (1.0 - progress) + (1.0 - self.end) * progress
 
@@ -189,8 +232,11 @@ class StepDecay(Decay):
         return cls()
 
     def rate(self, n):
-        _, n = _float64(n)
+        _, n = as_float64(n)
         return 1.0 / (n + 1.0)
+
+    def _scaled(self, kappa):
+        return self  # of all steps, however many: the product of kappa betas is that of one
 
     @property
     def name(self):
@@ -244,14 +290,100 @@ class PowerFunctionDecay(Decay):
         self.sigma_rel = float(sigma_rel)
 
     def rate(self, n):
-        xp, n = _float64(n)
+        xp, n = as_float64(n)
         log1p, expm1 = (tf.math.log1p, tf.math.expm1) if xp is tnp else (np.log1p, np.expm1)
         past = xp.maximum(n, 1.0)  # keeps log(0) out; n = 0 is answered below
         return xp.where(n < 1.0, 1.0, -expm1((self.gamma + 1.0) * log1p(-1.0 / (past + 1.0))))
 
+    def _scaled(self, kappa):
+        return self  # its width is a share of the run: the product of kappa betas is that of one
+
     @property
     def name(self):
         return f"power_{self.sigma_rel}"
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class HalfLife(Decay):
+    """beta_n = 0.5^(1 / h_n): of any image, half of its count is left after a half-life of images.
+
+    h_n is the half-life in steps, `images` / `batch_size`, but at most `rampup_ratio` times the
+    steps made before, so that the initial weights are forgotten at the first update.
+
+    Args:
+        images: The half-life in images, positive; Karras et al. take 500,000 on CIFAR-10.
+        batch_size: Images in one optimizer step.
+        rampup_ratio: Longest half-life as a share of the images seen so far, positive; None for no
+            ramp-up.
+
+    Reference:
+        Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models",
+        appendix F, and its published code.
+    """
+
+    takes_beta = False
+
+    def __init__(self, images, batch_size, rampup_ratio=0.05):
+        self.images = positive(images, "images")
+        self.batch_size = count(batch_size, "batch_size")
+        self.rampup_ratio = rampup_ratio
+        if rampup_ratio is not None:
+            self.rampup_ratio = positive(rampup_ratio, "rampup_ratio")
+
+    def rate(self, n):
+        xp, n = as_float64(n)
+        half_life = xp.zeros_like(n) + self.images / self.batch_size
+        if self.rampup_ratio is not None:
+            half_life = xp.minimum(half_life, n * self.rampup_ratio)
+        expm1 = tf.math.expm1 if xp is tnp else np.expm1
+        return -expm1(-np.log(2.0) / xp.maximum(half_life, 1e-9))  # at n = 0 it is 1
+
+    def _scaled(self, kappa):
+        batch_size = self.batch_size * kappa
+        return HalfLife(self.images, batch_size, self.rampup_ratio)
+
+    @property
+    def name(self):
+        ramp = "" if self.rampup_ratio == 0.05 else f"_{self.rampup_ratio}".lower()
+        return f"halflife_{names.number(self.images)}{ramp}"
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class ScaledDecay(Decay):
+    """beta_n = beta_(kappa n)^kappa of another decay: what `Decay.scaled` makes where need be.
+
+    Args:
+        decay: A decay, or a float.
+        kappa: Batch size divided by that of the decay, positive.
+    """
+
+    takes_beta = False
+
+    def __init__(self, decay, kappa):
+        self.decay = as_decay(decay)
+        self.kappa = positive(kappa, "kappa")
+
+    def rate(self, n):
+        xp, n = as_float64(n)
+        log1p, expm1 = (tf.math.log1p, tf.math.expm1) if xp is tnp else (np.log1p, np.expm1)
+        with np.errstate(divide="ignore"):  # a rate of 1: log 0 = -inf, and 1 again
+            return -expm1(self.kappa * log1p(-self.decay.rate(self.kappa * n)))
+
+    def _scaled(self, kappa):
+        return ScaledDecay(self.decay, self.kappa * kappa)
+
+    def get_config(self):
+        return {
+            "decay": keras.saving.serialize_keras_object(self.decay),
+            "kappa": self.kappa,
+        }
+
+    def __repr__(self):
+        return f"ScaledDecay({self.decay!r}, kappa={self.kappa!r})"
+
+    @property
+    def name(self):
+        return f"{self.decay.name}_scaled_{names.number(self.kappa)}"
 
 
 def by_rules(rules, betas, steps):

@@ -68,6 +68,8 @@ class Group:
         weights: Those variables.
         shapes: Their shapes.
         averages: One float32 variable of shape (sum of sizes,) for each average.
+        windows: Of each average that is the mean of past weights, by its place in `averages`, a
+            float32 variable of shape (slots, sum of sizes) of them; 0 where none were put so far.
     """
 
     def __init__(self, positions, weights):
@@ -75,6 +77,7 @@ class Group:
         self.weights = list(weights)
         self.shapes = [tuple(v.shape) for v in weights]
         self.averages = []
+        self.windows = {}
 
     def weights_now(self):
         """The weights as they are, float32 of shape (sum of sizes,)."""
@@ -101,6 +104,44 @@ class Group:
             averages[0], _lerp, args=(averages[1:], weights, rates), group=False
         )
 
+    def take(self, strategy, index, weights, slot, filled):
+        """Puts the weights into the window of an average, which becomes the mean of what is there.
+
+        Args:
+            strategy, weights: As of `move`.
+            index: The place of the average in `averages`.
+            slot: The row of its window, an integer tensor.
+            filled: How many rows are in use then, a float32 tensor.
+        """
+        strategy.extended.update(
+            self.windows[index].value,
+            _put,
+            args=(self.averages[index].value, weights, slot, filled),
+            group=False,
+        )
+
+    def restart(self, index, positions, filled):
+        """Makes an average start anew, at these positions, from the weights as they are now.
+
+        Args:
+            index: The place of the average in `averages`.
+            positions: A set of positions.
+            filled: How many rows of its window are in use.
+        """
+        now, average = self.weights_now(), self.averages[index]
+        sizes = [math.prod(shape) for shape in self.shapes]
+        anew = tf.repeat([i in positions for i in self.positions], sizes)
+        average.assign(tf.where(anew, now, average.value))
+        if index in self.windows:
+            window = self.windows[index]
+            window.assign(tf.where(anew, rows(now, filled, window.shape[0]), window.value))
+
+
+def rows(flat, filled, slots):
+    """A window whose first rows, those in use, hold the same weights: float32 (slots, size)."""
+    in_use = tf.range(slots)[:, None] < filled
+    return tf.where(in_use, flat, 0.0)
+
 
 def join(values):
     """Arrays of any shape as one flat float32 tensor, end to end."""
@@ -118,6 +159,12 @@ def _lerp(first, others, weights, rates):
         tf.raw_ops.ResourceApplyGradientDescent(
             var=average.handle, alpha=rate, delta=average - weights
         )
+
+
+def _put(window, average, weights, slot, filled):
+    """A row of the window becomes the weights, and the average the mean of the rows in use."""
+    tf.raw_ops.ResourceScatterUpdate(resource=window.handle, indices=slot, updates=weights)
+    average.assign(tf.reduce_sum(window.read_value(), axis=0) / filled)
 
 
 def in_groups(positions, sources):

@@ -12,14 +12,18 @@ Profiles. The average of width gamma taken at step t gives step tau <= t the wei
     error = integral over tau of R(tau) d theta(tau),   R = sum_i x_i share_i - share_target,
 
 so if weights move like a random walk the expected squared error is proportional to the integral of
-R^2. That is what is minimised here, in float64, and what is reported as the predicted error. Karras
-et al. 2024 (EDM2, eq. 123-127 and appendix C) minimise the squared difference of the profiles
-themselves, as if weights at different steps were independent, which for the same snapshots is two
-to five times less exact outside the stored widths.
+R^2. That is what is minimised here, in float64, and what is reported as the predicted error:
+relative to the displacement of the weights, and to the distance of the target from the raw weights,
+which hold every step in full. A short average is near to the raw weights, so that what is little
+beside the whole way can be much beside what tells it from them. Karras et al. 2024 (EDM2, eq.
+123-127 and appendix C) minimise the squared difference of the profiles themselves, as if weights at
+different steps were independent, which for the same snapshots is two to five times less exact
+outside the stored widths.
 """
 
 import dataclasses
 import logging
+import math
 
 import numpy as np
 
@@ -31,8 +35,8 @@ from .weight_sets import WeightSet
 
 logger = logging.getLogger("ddpm_keras")
 
-# A synthesis is doubted above this error, relative to the displacement of the weights.
-MAX_PREDICTED_ERROR = 0.01
+# A synthesis is doubted above this error, relative to its distance from the raw weights.
+MAX_RELATIVE_ERROR = 0.02
 # Root mean square of the rounding to float16, relative to that of the values: the last place is
 # 2^-10 of the leading bit, and m in [1, 2) times that bit has mean square 7/3.
 HALF_ROUNDING = 2.0**-10 / (12 * 7 / 3) ** 0.5
@@ -62,9 +66,6 @@ def power_share(edges, step, gamma):
 def decay_share(edges, step, decay):
     """Share of weights later than each edge in the average with any decay, after `step` updates.
 
-    The product of the betas from an edge on is what is left of everything before it; at edge 0 that
-    is the share of the initial weights.
-
     Args:
         edges: Whole steps, float64 of shape (P,).
         step: When the average is taken.
@@ -73,10 +74,7 @@ def decay_share(edges, step, decay):
     Returns:
         float64 of shape (P,), falling from 1 - (the share of the initial weights) to 0.
     """
-    with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf
-        logs = np.log1p(-decay.rate(np.arange(step)))
-    remaining = np.concatenate([np.cumsum(logs[::-1])[::-1], [0.0]])
-    return -np.expm1(remaining[np.minimum(edges, step).astype(np.int64)])
+    return decay.later_share(step)[np.minimum(edges, step).astype(np.int64)]
 
 
 def fit(steps, gammas, target, edges, rounding=0.0):
@@ -95,15 +93,36 @@ def fit(steps, gammas, target, edges, rounding=0.0):
         relative to the displacement of weights that move like a random walk.
     """
     shares = np.stack([power_share(edges, t, g) for t, g in zip(steps, gammas, strict=True)], 1)
-    width = np.sqrt(
-        np.diff(edges, append=edges[-1]) / edges[-1]
-    )  # of the intervals of the integral
+    width = _widths(edges)
     system = np.concatenate([shares * width[:, None], rounding * np.eye(len(steps))])
     wanted = np.concatenate([target * width, np.zeros(len(steps))])
     coefficients = np.linalg.lstsq(system, wanted, rcond=None)[0]
     if target[0] > 0:
         coefficients *= target[0] / coefficients.sum()
     return coefficients, float(np.linalg.norm(system @ coefficients - wanted))
+
+
+def relative_error(error, target, edges):
+    """A predicted error relative to the distance of the target from the raw weights.
+
+    Both are of weights that move like a random walk. The raw weights hold every step in full, so
+    the square of the distance is the integral of (1 - target)^2.
+
+    Args:
+        error: What `fit` gave, relative to the displacement of the weights.
+        target: The share function of the target on `edges`.
+        edges: Whole steps from 0 to the step of the target, float64 of shape (P,).
+
+    Returns:
+        A float; infinity for a target that is the raw weights themselves.
+    """
+    distance = np.linalg.norm((1.0 - target) * _widths(edges))
+    return float(error / distance) if distance > 0 else math.inf
+
+
+def _widths(edges):
+    """Roots of the lengths of the intervals that begin at each edge, in shares of the run."""
+    return np.sqrt(np.diff(edges, append=edges[-1]) / edges[-1])
 
 
 # Synthesis.
@@ -116,11 +135,14 @@ class SynthesizedWeights(WeightSet):
     Attributes:
         step: The optimizer step it belongs to.
         predicted_error: Expected error relative to the distance of the weights from their start.
+        relative_error: Expected error relative to the distance from the raw weights of that step;
+            infinite if there should be none. It decides whether the average is doubted.
         warnings: One line for each doubt about it, empty if there is none.
     """
 
     step: int = 0
     predicted_error: float = 0.0
+    relative_error: float = 0.0
     warnings: list = dataclasses.field(default_factory=list)
 
 
@@ -172,7 +194,7 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
     steps, rounding = [s.step for s, _ in columns], _rounding(stored, initial)
     coefficients, error = fit(steps, gammas, target, edges, rounding)
     values = _mix(columns, coefficients, initial, initial_share)
-    result = SynthesizedWeights(name, values, step, error)
+    result = SynthesizedWeights(name, values, step, error, relative_error(error, target, edges))
     result.warnings = _doubts(result, stored)
     for line in result.warnings:
         logger.warning(line)
@@ -229,10 +251,11 @@ def _doubts(result, stored):
             f"{result.name}: the last snapshot is of step {last:,}, so the steps up to "
             f"{result.step:,} are missing; ask for that step instead."
         )
-    if result.predicted_error > MAX_PREDICTED_ERROR:
+    if result.relative_error > MAX_RELATIVE_ERROR:
         lines.append(
-            f"{result.name}: predicted error {result.predicted_error:.1%} of the distance "
-            "travelled, so it lies outside what these snapshots support: take them more often, in "
-            "float32, or of widths nearer to it."
+            f"{result.name}: predicted error {result.relative_error:.1%} of its distance from the "
+            f"raw weights ({result.predicted_error:.1%} of the distance travelled), so it lies "
+            "outside what these snapshots support: take them more often, in float32, or of widths "
+            "nearer to it."
         )
     return lines
