@@ -3,8 +3,6 @@
 # pyright: reportAttributeAccessIssue=false
 # (a cached property of a Keras model is taken for the descriptor itself)
 
-import functools
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -16,6 +14,7 @@ from .ema.steps import MovingStatistics
 from .inputs import ImageModel, as_numpy, containers, fits
 from .keras_internals import scale_loss_for_distribution, unscale_loss_for_distribution
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
+from .sampling import Sampling, Traced
 from .scalars import number, whole
 
 QUARTILES = 4
@@ -102,7 +101,7 @@ class DDPM(ImageModel):
         self.num_classes = getattr(network, "num_classes", None)
         self._grad_norm = keras.metrics.Mean("grad_norm")
         self._quartiles = [keras.metrics.Mean(f"loss_q{i + 1}") for i in range(QUARTILES)]
-        self._traced = _Traced(self)
+        self.traced = Traced(self)
         if network.built and getattr(network, "outputs", None):
             _check_output(network.outputs[0].shape, network.inputs[0].shape)
 
@@ -251,7 +250,7 @@ class DDPM(ImageModel):
         """
         repeats, batch_size = whole(repeats, "repeats", 1), whole(batch_size, "batch_size", 1)
         images, labels = self.evaluation_arrays(images, labels)
-        values = self._tensors(weights)
+        values = self.finite_values(weights)
         losses = []
         for repeat in range(repeats):
             for start in range(0, len(images), batch_size):
@@ -259,7 +258,7 @@ class DDPM(ImageModel):
                 part_labels = None if labels is None else tf.constant(labels[part])
                 index = tf.constant(repeat * len(images) + start)
                 losses.append(
-                    self._traced.losses(values, tf.constant(images[part]), part_labels, index)
+                    self.traced.losses(values, tf.constant(images[part]), part_labels, index)
                 )
         return float(np.mean(np.concatenate(losses), dtype=np.float64))
 
@@ -327,44 +326,20 @@ class DDPM(ImageModel):
         Returns:
             An array (num_images, height, width, channels).
         """
-        if output not in ("uint8", "float"):
-            raise ValueError(f'output is "uint8" or "float", not {output!r}.')
-        num_images = whole(num_images, "num_images", 1)
-        batch_size = whole(batch_size, "batch_size", 1)
-        seed, start = whole(seed, "seed"), whole(start, "start", 0)
-        guidance_scale = number(guidance_scale, "guidance_scale")
-        labels = self._sample_labels(start, num_images, labels, guidance_scale)
-        sampler = samplers.get(sampler, self.schedule)
-        guided = guidance_scale != 1.0
-        function = self._traced.sampling(sampler, guided)
-        values = self._tensors(weights)
-        parts = []
-        for done in range(0, num_images, batch_size):
-            count = min(batch_size, num_images - done)
-            seeds = samplers.image_seeds(seed, start + done, count)
-            condition = [] if labels is None else [tf.constant(labels[done : done + count])]
-            if guided:
-                condition.append(tf.constant(guidance_scale, tf.float32))
-            parts.append(function(values, seeds, condition).numpy())
-            if on_batch is not None:
-                on_batch(count)
-        images = np.clip(np.concatenate(parts), -1.0, 1.0)
-        return images if output == "float" else np.rint((images + 1.0) * 127.5).astype(np.uint8)
-
-    def _sample_labels(self, start, num_images, labels, guidance_scale):
-        """One int32 label an image, or None for an unconditional network."""
-        if self.num_classes is None:
-            if labels is not None or guidance_scale != 1.0:
-                raise ValueError(
-                    "labels and guidance_scale need a network with num_classes; leave them out, or "
-                    "build the network with some."
-                )
-            return None
-        if labels is None:
-            labels = np.arange(start, start + num_images) % self.num_classes
-        if np.ndim(labels) == 0:
-            labels = np.full(num_images, labels)
-        return self.inputs_taken.check_labels(labels, num_images, none_allowed=True)
+        drawing = Sampling(
+            self,
+            num_images,
+            weights,
+            sampler,
+            seed,
+            batch_size,
+            labels,
+            guidance_scale,
+            output,
+            start,
+            on_batch,
+        )
+        return drawing.images(drawing.noise)
 
     def predict_epsilon(self, x, t, labels=None, guidance_scale=None, guide=None):
         """The noise in `x`, with the weights the network has now.
@@ -393,47 +368,19 @@ class DDPM(ImageModel):
                 worse = self.predict_epsilon(x, t, labels)
         return guidance.extrapolated(good, worse, guidance_scale)
 
-    def _tensors(self, weights):
-        """The finite values of a weight set as tensors, aligned with `network.weights`."""
+    def finite_values(self, weights=None):
+        """The values of a weight set as tensors, aligned with `network.weights`.
+
+        Args:
+            weights: a name of `weight_sets`, "ema" or a `WeightSet`; default `evaluation_weights`.
+
+        Raises:
+            ValueError: there is no such weight set, or it holds a number that is not finite.
+        """
         weights = self.evaluation_weights if weights is None else weights
         self.check_finite(weights)
         pairs = zip(self.network.weights, self.weight_values(weights), strict=True)
         return [tf.convert_to_tensor(like(variable, value)) for variable, value in pairs]
-
-
-class _Traced:
-    """Functions traced once for all weight sets, which they take as an argument.
-
-    A plain object, so that Keras and TensorFlow find nothing here to save.
-    """
-
-    def __init__(self, model):
-        self.model = model
-        self.losses = tf.function(self._losses, autograph=False, reduce_retracing=True)
-        self.sampling = functools.cache(self._sampling)
-
-    def _losses(self, values, images, labels, start):
-        with self.model.weight_scope(values):
-            return self.model._fixed_losses(images, labels, start)[0]
-
-    def _sampling(self, sampler, guided):
-        model = self.model
-        shape = model.image_shape
-
-        def sample(values, seeds, condition):
-            def predict(x, t):
-                return model.predict_epsilon(x, t, *condition)
-
-            x = tf.ensure_shape(samplers.initial_noise(seeds, shape), (None, *shape))
-            with model.weight_scope(values):
-                return sampler(predict, x, model.schedule, seed=seeds)
-
-        weights = [tf.TensorSpec(weight.shape, weight.dtype) for weight in model.network.weights]
-        seeds = tf.TensorSpec((None, 2), tf.int32)
-        labels = [tf.TensorSpec((None,), tf.int32)] if model.num_classes is not None else []
-        guidance = [tf.TensorSpec((), tf.float32)] if guided else []
-        signature = (weights, seeds, [*labels, *guidance])
-        return tf.function(sample, autograph=False, input_signature=signature)
 
 
 def _times(per_image, weights):

@@ -89,7 +89,7 @@ def test_precision_is_that_of_the_computation(tiny_run):
     before = model.get_weights()
     whole = model.sample(2, output="float")
     devices.compute_in("bfloat16", model.network)
-    model._traced = type(model._traced)(model)
+    model.traced = type(model.traced)(model)
     half = model.sample(2, output="float")
     assert 0 < np.abs(half - whole).max() < 0.2
     assert model.network.get_layer("conv_in").compute_dtype == "bfloat16"

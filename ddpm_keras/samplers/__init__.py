@@ -6,13 +6,14 @@ import keras
 
 from ..choices import SAMPLERS, SPACINGS, VARIANCES
 from ..random import image_seeds, initial_noise, step_noise, threefry_2x32
-from .base import Sampler
+from .base import Chain, Sampler
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolver
 from .grids import sampling_timesteps, solver_timesteps
 
 __all__ = [
+    "Chain",
     "DDIM",
     "DDPM",
     "DPMSolver",

@@ -19,7 +19,7 @@ import tensorflow as tf
 from ..configured import Configured
 from ..noise import NoiseSchedule
 from ..random import as_image_seeds, step_noise
-from ..scalars import flag
+from ..scalars import flag, whole
 
 _COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
 
@@ -56,66 +56,118 @@ class Sampler(Configured):
             f"{type(self).__name__} must define coefficients(schedule, timesteps)."
         )
 
-    def __call__(self, predict, noise, schedule, seed=0):
+    def __call__(self, predict, noise, schedule, seed=0, first=0):
         """Denoises.
 
         Args:
             predict: `predict(x, t) -> epsilon`, shaped like x; x float32, t int32 of shape
                 (batch,).
-            noise: x_T, standard normal, shape (batch, ...).
+            noise: x_T, standard normal, shape (batch, ...); with `first`, images that are as noisy
+                as `timesteps(schedule)[first]`.
             schedule: The `NoiseSchedule` the predictor was trained with.
             seed: An integer, or per-image seeds as `image_seeds` gives them, shape (batch, 2).
+            first: The step to begin at, from 0 to steps - 1.
 
         Returns:
             Images, float32, shaped like `noise`; data in [-1, 1] gives values about there.
 
         Raises:
-            ValueError: `noise`, `schedule` or what `predict` gives is not of its kind.
+            ValueError: `noise`, `schedule`, `first` or what `predict` gives is not of its kind.
         """
-        check_schedule(schedule)
+        chain = Chain(self, schedule, first)
         noise = _checked_noise(noise)
-        timesteps, table = self._table(schedule)
-        steps = len(timesteps)
-        # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
-        used = {name for name, column in zip(_COLUMNS, table.T, strict=True) if np.any(column)}
-        timesteps, table = tf.constant(timesteps, tf.int32), tf.constant(table, tf.float32)
-        batch = tf.shape(noise)[0]
-        seeds = as_image_seeds(seed, batch) if "noise" in used else None
+        seeds = as_image_seeds(seed, tf.shape(noise)[0]) if chain.draws else None
 
-        def step(k, x, previous_x_start):
-            c = dict(zip(_COLUMNS, tf.unstack(tf.gather(table, k)), strict=True))
-            epsilon = predicted(predict, x, tf.repeat(timesteps[k], batch))
-            x_start = (x - c["rate"] * epsilon) / c["signal"]
-            if self.clip:
-                x_start = tf.clip_by_value(x_start, -1.0, 1.0)
-            terms = {
-                "x": x,
-                "epsilon": epsilon,
-                "x_start": x_start,
-                "previous_x_start": previous_x_start,
-            }
-            x = sum(c[name] * term for name, term in terms.items() if name in used)
-            if "noise" in used:
-                x += c["noise"] * step_noise(seeds, k + 1, tf.shape(noise)[1:])
-            return k + 1, tf.ensure_shape(x, noise.shape), tf.ensure_shape(x_start, noise.shape)
+        def step(k, x, memory):
+            return k + 1, *chain.step(predict, k, x, memory, seeds)
 
         _, x, _ = tf.while_loop(
-            lambda k, *_: k < steps,
+            lambda k, *_: k < chain.steps,
             step,
-            (0, noise, tf.zeros_like(noise)),
+            (0, noise, chain.memory(noise)),
             shape_invariants=(tf.TensorShape([]), noise.shape, noise.shape),
             parallel_iterations=1,
         )
         return x
 
-    def _table(self, schedule):
-        """(timesteps, float64 table of shape (steps, columns)) for a schedule."""
-        timesteps = self.timesteps(schedule)
-        cumprod = schedule.alphas_cumprod[timesteps]
-        columns = dict.fromkeys(_COLUMNS, np.zeros(len(timesteps)))
-        columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
-        columns |= self.coefficients(schedule, timesteps)
-        return timesteps, np.stack([columns[name] for name in _COLUMNS], axis=1)
+
+class Chain:
+    """The steps of a sampler on a schedule, one at a time, for loops that do more than denoise.
+
+    Args:
+        sampler: a `Sampler`.
+        schedule: the `NoiseSchedule` of the predictor.
+        first: step of the sampler to begin at. The chain is that of the timesteps that are left.
+
+    Attributes:
+        timesteps: that are visited, descending, int64 of shape (steps,).
+        steps: how many.
+        draws: whether its steps draw noise.
+        remembers: whether a step depends on the one before.
+
+    Example:
+
+    >>> chain = Chain(samplers.DDIM(50), schedule)
+    >>> memory = chain.memory(x)
+    >>> for k in range(chain.steps):
+    ...     x, memory = chain.step(predict, k, x, memory)
+    """
+
+    def __init__(self, sampler, schedule, first=0):
+        check_schedule(schedule)
+        visited = sampler.timesteps(schedule)
+        if not 0 <= whole(first, "first") < len(visited):
+            raise ValueError(f"first is {first}; {sampler!r} has steps 0 to {len(visited) - 1}.")
+        self.timesteps = visited[first:]
+        self.steps = len(self.timesteps)
+        self.clip = sampler.clip
+        table = _table(sampler, schedule, self.timesteps)
+        # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
+        self._used = {name for name, column in zip(_COLUMNS, table.T, strict=True) if column.any()}
+        self._visited = tf.constant(self.timesteps, tf.int32)
+        self._coefficients = tf.constant(table, tf.float32)
+        self.draws = "noise" in self._used
+        self.remembers = "previous_x_start" in self._used
+
+    def memory(self, x):
+        """What the first step is given of a step before: images of zeros, shaped like `x`."""
+        return tf.zeros_like(x)
+
+    def step(self, predict, k, x, memory, seeds=None, draw=None):
+        """One step.
+
+        Args:
+            predict: `predict(x, t) -> epsilon`.
+            k: number of the step, from 0, an int or a tensor.
+            x: images as noisy as `timesteps[k]`, float32 (batch, ...).
+            memory: what the step before returned, or `memory(x)`.
+            seeds: int32 (batch, 2), one for each image; needed where the chain `draws`.
+            draw: number of the noise that is drawn, at least 1; k + 1 if not given.
+
+        Returns:
+            `(x, x_start)`: the images after the step, and what they were predicted to become, which
+            is the memory for the next step.
+        """
+        c = dict(zip(_COLUMNS, tf.unstack(tf.gather(self._coefficients, k)), strict=True))
+        epsilon = predicted(predict, x, tf.repeat(self._visited[k], tf.shape(x)[0]))
+        x_start = (x - c["rate"] * epsilon) / c["signal"]
+        if self.clip:
+            x_start = tf.clip_by_value(x_start, -1.0, 1.0)
+        terms = {"x": x, "epsilon": epsilon, "x_start": x_start, "previous_x_start": memory}
+        after = sum(c[name] * term for name, term in terms.items() if name in self._used)
+        if self.draws:
+            draw = k + 1 if draw is None else draw
+            after += c["noise"] * step_noise(seeds, draw, tf.shape(x)[1:])
+        return tf.ensure_shape(after, x.shape), tf.ensure_shape(x_start, x.shape)
+
+
+def _table(sampler, schedule, timesteps):
+    """The coefficients of each step, float64 of shape (steps, columns)."""
+    cumprod = schedule.alphas_cumprod[timesteps]
+    columns = dict.fromkeys(_COLUMNS, np.zeros(len(timesteps)))
+    columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
+    columns |= sampler.coefficients(schedule, timesteps)
+    return np.stack([columns[name] for name in _COLUMNS], axis=1)
 
 
 def predicted(predict, x, t):

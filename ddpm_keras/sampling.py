@@ -1,0 +1,222 @@
+"""Sampling with a model: a series of images, batch by batch, on every replica that holds it."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from . import noise, samplers
+from .keras_internals import in_multi_worker_mode
+from .samplers import Chain
+from .scalars import number, whole
+
+
+class Sampling:
+    """How a series of images is drawn with a `DDPM`: what was asked for, checked, in parts.
+
+    Image i depends on its own seed alone, so that a series can be drawn in any parts. A part is a
+    slice of 0..num_images - 1.
+
+    Args:
+        model: the `DDPM`.
+        num_images: number of images.
+        weights, sampler, seed, batch_size, labels, guidance_scale, output, start, on_batch: as of
+            `DDPM.sample`.
+
+    Raises:
+        ValueError: an argument is not of its kind.
+    """
+
+    def __init__(
+        self,
+        model,
+        num_images,
+        weights=None,
+        sampler=None,
+        seed=0,
+        batch_size=64,
+        labels=None,
+        guidance_scale=1.0,
+        output="uint8",
+        start=0,
+        on_batch=None,
+    ):
+        if output not in ("uint8", "float"):
+            raise ValueError(f'output is "uint8" or "float", not {output!r}.')
+        self.model, self.schedule = model, model.schedule
+        self.num_images = whole(num_images, "num_images", 1)
+        self.batch_size = whole(batch_size, "batch_size", 1)
+        self.seed, self.start = whole(seed, "seed"), whole(start, "start", 0)
+        self.guidance_scale = number(guidance_scale, "guidance_scale")
+        self.labels = self._checked_labels(labels)
+        self.sampler = samplers.get(sampler, self.schedule)
+        self.values = model.finite_values(weights)
+        self.output, self.on_batch = output, on_batch
+
+    def parts(self):
+        """Yields the part of each batch; says after each that it is done."""
+        for first in range(0, self.num_images, self.batch_size):
+            part = slice(first, min(first + self.batch_size, self.num_images))
+            yield part
+            if self.on_batch is not None:
+                self.on_batch(part.stop - part.start)
+
+    def images(self, begin, first=0):
+        """All images, denoised from where they begin.
+
+        Args:
+            begin: function of a part that gives its noisy images, float32.
+            first: step of the sampler that these are for.
+
+        Returns:
+            An array (num_images, height, width, channels), as `output` says.
+        """
+        drawn = [self.finished(self.denoise(begin(p), p, first)) for p in self.parts()]
+        return np.concatenate(drawn)
+
+    def seeds(self, part):
+        """The seeds of the images of a part, int32 (batch, 2)."""
+        return samplers.image_seeds(self.seed, self.start + part.start, part.stop - part.start)
+
+    def noise(self, part):
+        """x_T of the images of a part, standard normal, float32."""
+        return samplers.initial_noise(self.seeds(part), self.model.image_shape)
+
+    def noised(self, x_start, part, first):
+        """Images in [-1, 1] made as noisy as step `first` needs them: pure noise for step 0."""
+        epsilon = self.noise(part)
+        if first == 0:
+            return epsilon
+        t = int(self.sampler.timesteps(self.schedule)[first])
+        return noise.q_sample(self.schedule, x_start, tf.fill([len(x_start)], t), epsilon)
+
+    def denoise(self, x, part, first=0):
+        """Images (batch, height, width, channels) from noisy ones, by all steps from `first` on."""
+        function = self.model.traced.sampling(self.sampler, self.guided, first)
+        return function(self.values, x, self.seeds(part), self._condition(part)).numpy()
+
+    def step(self, k, x, memory, part, draw=None):
+        """`Chain.step` of all steps of the sampler, with this model."""
+        function = self.model.traced.step(self.sampler, self.guided)
+        draw = tf.constant(k + 1 if draw is None else draw)
+        rows = (x, memory, self.seeds(part), self._condition(part))
+        return function(self.values, tf.constant(k), draw, *rows)
+
+    def finished(self, images):
+        """Images, float32, as `output` says."""
+        images = np.clip(images, -1.0, 1.0)
+        if self.output == "float":
+            return images
+        return np.rint((images + 1.0) * 127.5).astype(np.uint8)
+
+    @property
+    def guided(self):
+        return self.guidance_scale != 1.0
+
+    def _condition(self, part):
+        """What `DDPM.predict_epsilon` takes after x and t."""
+        condition = [] if self.labels is None else [tf.constant(self.labels[part])]
+        return condition + ([tf.constant(self.guidance_scale, tf.float32)] if self.guided else [])
+
+    def _checked_labels(self, labels):
+        """One int32 label an image, or None for an unconditional network."""
+        model = self.model
+        if model.num_classes is None:
+            if labels is not None or self.guidance_scale != 1.0:
+                raise ValueError(
+                    "labels and guidance_scale need a network with num_classes; leave them out, or "
+                    "build the network with some."
+                )
+            return None
+        if labels is None:
+            labels = np.arange(self.start, self.start + self.num_images) % model.num_classes
+        if np.ndim(labels) == 0:
+            labels = np.full(self.num_images, labels)
+        return model.inputs_taken.check_labels(labels, self.num_images, none_allowed=True)
+
+
+class Traced:
+    """Functions of a `DDPM` traced once for all weight sets, which they take as an argument.
+
+    A plain object, so that Keras and TensorFlow find nothing here to save.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.losses = tf.function(self._losses, autograph=False, reduce_retracing=True)
+        self.sampling = functools.cache(self._sampling)
+        self.step = functools.cache(self._step)
+
+    def _losses(self, values, images, labels, start):
+        with self.model.weight_scope(values):
+            return self.model._fixed_losses(images, labels, start)[0]
+
+    def _sampling(self, sampler, guided, first):
+        model = self.model
+
+        def denoise(values, x, seeds, condition):
+            def of_replica(x, seeds, *condition):
+                with model.weight_scope(values):
+                    return sampler(
+                        lambda x, t: model.predict_epsilon(x, t, *condition),
+                        x, model.schedule, seeds, first,
+                    )  # fmt: skip
+
+            return _on_replicas(model.distribute_strategy, of_replica, x, seeds, *condition)
+
+        images, seeds, condition, weights = self._signature(guided)
+        signature = (weights, images, seeds, condition)
+        return tf.function(denoise, autograph=False, input_signature=signature)
+
+    def _step(self, sampler, guided):
+        model = self.model
+
+        def step(values, k, draw, x, memory, seeds, condition):
+            def of_replica(x, memory, seeds, *condition):
+                with model.weight_scope(values):
+                    return Chain(sampler, model.schedule).step(
+                        lambda x, t: model.predict_epsilon(x, t, *condition),
+                        k, x, memory, seeds, draw,
+                    )  # fmt: skip
+
+            strategy = model.distribute_strategy
+            return _on_replicas(strategy, of_replica, x, memory, seeds, *condition)
+
+        images, seeds, condition, weights = self._signature(guided)
+        scalar = tf.TensorSpec((), tf.int32)
+        signature = (weights, scalar, scalar, images, images, seeds, condition)
+        return tf.function(step, autograph=False, input_signature=signature)
+
+    def _signature(self, guided):
+        """Specifications of images, seeds, the condition and the weights."""
+        model = self.model
+        weights = [tf.TensorSpec(weight.shape, weight.dtype) for weight in model.network.weights]
+        labels = [tf.TensorSpec((None,), tf.int32)] if model.num_classes is not None else []
+        guidance = [tf.TensorSpec((), tf.float32)] if guided else []
+        images = tf.TensorSpec((None, *model.image_shape), tf.float32)
+        return images, tf.TensorSpec((None, 2), tf.int32), [*labels, *guidance], weights
+
+
+def _on_replicas(strategy, function, *batch):
+    """What a function gives for a batch, each replica of this machine doing its share of rows.
+
+    Args:
+        strategy: a `tf.distribute.Strategy`.
+        function: of what is in `batch`, which gives tensors with a row for each row it got.
+        batch: tensors; those without axes are the same for all rows.
+    """
+    if strategy.num_replicas_in_sync == 1 or in_multi_worker_mode(strategy):
+        return function(*batch)  # a worker draws alone, such as the chief its pictures
+    replicas = strategy.num_replicas_in_sync
+    count = tf.shape(batch[0])[0]
+    places = tf.range(count + (-count) % replicas) % count  # as many for each, so some twice
+
+    def share():
+        own = places[tf.distribute.get_replica_context().replica_id_in_sync_group :: replicas]
+        return function(*(tf.gather(rows, own) if rows.shape.rank else rows for rows in batch))
+
+    def joined(shares):
+        rows = tf.stack(strategy.experimental_local_results(shares), axis=1)
+        return tf.reshape(rows, [-1, *rows.shape[2:]])[:count]
+
+    return tf.nest.map_structure(joined, strategy.run(share))
