@@ -1,6 +1,9 @@
 """Pictures of images: grids, and weight sets side by side."""
 
 import math
+import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -106,33 +109,104 @@ def check_target(path):
     files.check_writable(path.parent if path.is_file() else path)
 
 
+class Writer:
+    """Writes images as they come, with memory for one batch of them.
+
+    A folder gets its files at once. What is written to .npz or .png, a grid of all images, gathers
+    in a file without a name, and has its own when the block ends; so it has, with the images added
+    until then, where Ctrl-C ends the block. Where anything else does, nothing is left.
+
+    Args:
+        path: a name ending in .png or .npz, or a folder, which gets 000000.png, 000001.png ...
+
+    Attributes:
+        count: images added.
+
+    Raises:
+        ValueError: the path ends in another suffix, or something else is there.
+        OSError: it cannot be written to.
+
+    Example:
+
+    >>> with Writer("samples.npz") as writer:
+    ...     for start in range(0, 50_000, 64):
+    ...         writer.add(model.sample(64, start=start))
+    """
+
+    def __init__(self, path):
+        check_target(path)
+        self.path, self.count = Path(path), 0
+        self._shape = self._gathered = None
+
+    def __enter__(self):
+        if self.path.suffix:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._gathered = tempfile.TemporaryFile(dir=self.path.parent)
+        return self
+
+    def add(self, images):
+        """Adds uint8 images (N, height, width, channels), all of one size; 1 or 3 channels, or any
+        number in an .npz.
+
+        Raises:
+            ValueError: these are no such images.
+        """
+        images = _checked(images)
+        if self._shape not in (None, images.shape[1:]):
+            raise ValueError(f"Images of {images.shape[1:]} come after those of {self._shape}.")
+        self._shape = images.shape[1:]
+        if self._gathered:
+            self._gathered.write(images.tobytes())
+        else:
+            self._add_files(images)
+        self.count += len(images)
+
+    def _add_files(self, images):
+        channels = images.shape[-1]
+        if channels not in (1, 3):
+            raise ValueError(
+                f"Images of {channels} channels are no pictures: write 1 or 3, or an .npz."
+            )
+        for index, image in enumerate(images, self.count):
+            picture = Image.fromarray(image.squeeze(-1) if channels == 1 else image)
+            save(picture, self.path / f"{index:06d}.png")
+
+    def __exit__(self, kind, *_):
+        if not self._gathered:
+            return
+        with self._gathered:
+            if self.count and kind in (None, KeyboardInterrupt):
+                self._gathered.seek(0)
+                shape = (self.count, *self._shape)
+                write = _write_grid if self.path.suffix == ".png" else _write_npz
+                write(self._gathered, shape, self.path)
+
+
+def _write_grid(pixels, shape, path):
+    save(grid(np.frombuffer(pixels.read(), np.uint8).reshape(shape)), path)
+
+
+def _write_npz(pixels, shape, path):
+    """An .npz with the array "images" of a file of pixels, which need not fit in memory."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    with files.atomic_path(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("images.npy", "w", force_zip64=True) as array:
+                np.lib.format.write_array_header_1_0(array, header)
+                shutil.copyfileobj(pixels, array, 2**20)
+
+
 def write(images, path):
     """Writes images as one picture (.png), as arrays (.npz, key "images"), or one file each.
 
     Args:
-        images: uint8 (N, height, width, channels), 1 or 3 channels.
-        path: a name ending in .png or .npz, or a folder, which gets 000000.png, 000001.png ...
+        images: uint8 (N, height, width, channels), 1 or 3 channels, or any number in an .npz.
+        path: as of `Writer`.
 
     Raises:
         ValueError: these are no such images, the path ends in another suffix, or something else is
             there.
         OSError: it cannot be written to.
     """
-    check_target(path)
-    path, images = Path(path), _checked(images)
-    if images.shape[-1] not in (1, 3) and not path.suffix:
-        raise ValueError(
-            f"Images of {images.shape[-1]} channels are no pictures: write 1 or 3, or an .npz."
-        )
-    if path.suffix == ".png":
-        return save(grid(images), path)
-    if path.suffix == ".npz":
-        with files.atomic_path(path) as temporary:
-            np.savez_compressed(temporary, images=images)
-        return None
-    for index, image in enumerate(images):
-        save(
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image),
-            path / f"{index:06d}.png",
-        )
-    return None
+    with Writer(path) as writer:
+        writer.add(images)

@@ -14,6 +14,7 @@ from .features import extract_features, reference_path
 from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
+from .memorisation import copying, nearest
 from .metrics import evaluate_features, evaluate_images
 from .neighbours import precision_recall
 from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
@@ -45,6 +46,7 @@ __all__ = [
     "Measurement",
     "Reference",
     "Verdict",
+    "copying",
     "evaluate_features",
     "evaluate_images",
     "extract_features",
@@ -52,6 +54,7 @@ __all__ = [
     "frechet_distance_infinity",
     "get_extractor",
     "kernel_distance",
+    "nearest",
     "paired_difference",
     "precision_recall",
     "reference_path",

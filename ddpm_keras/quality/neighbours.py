@@ -33,7 +33,7 @@ def precision_recall(real, generated, k=3):
     real_radii, generated_radii = _radii(real, k), _radii(generated, k)
     real_inside = np.zeros(len(real), bool)
     generated_inside = np.zeros(len(generated), bool)
-    for i, j, squared in _distances(real, generated):
+    for i, j, squared in distances(real, generated):
         generated_inside[j] |= (squared <= real_radii[i, None]).any(axis=0)
         real_inside[i] |= (squared <= generated_radii[None, j]).any(axis=1)
     return float(generated_inside.mean()), float(real_inside.mean())
@@ -45,7 +45,7 @@ def _radii(features, k):
     for start in range(0, len(features), BLOCK):
         rows = slice(start, start + BLOCK)
         nearest = None  # the k smallest distances so far
-        for _, j, squared in _distances(features[rows], features):
+        for _, j, squared in distances(features[rows], features):
             own = np.arange(max(start, j.start), min(start + BLOCK, j.stop))
             squared[own - start, own - j.start] = np.inf
             if nearest is not None:
@@ -56,7 +56,7 @@ def _radii(features, k):
     return radii
 
 
-def _distances(x, y):
+def distances(x, y):
     """Yields (rows of x, rows of y, squared distances) block by block."""
     for i in range(0, len(x), BLOCK):
         a = np.asarray(x[i : i + BLOCK], np.float64)

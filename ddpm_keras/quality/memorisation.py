@@ -1,0 +1,80 @@
+"""Does a model copy its training images? The nearest one of each sample, and how near it is."""
+
+import numpy as np
+
+from .matrices import BLOCK, blocks, check_features, check_pair
+from .neighbours import distances
+
+
+def nearest(rows, others):
+    """The nearest row of another matrix to each row.
+
+    Args:
+        rows: features (N, D); or images of one size (N, ...), whose pixels are compared.
+        others: features (M, D) or images (M, ...) of the same size.
+
+    Returns:
+        `(distance, index)`: Euclidean distances float64 (N,), and rows of `others`, int64 (N,).
+
+    Raises:
+        ValueError: on NaN, no rows, or another number of columns.
+    """
+    rows, others = check_pair(_flat(others), _flat(rows), min_rows=1)[::-1]
+    least = np.full(len(rows), np.inf)
+    index = np.zeros(len(rows), np.int64)
+    for i, j, squared in distances(rows, others):
+        place = squared.argmin(axis=1)
+        found = squared[np.arange(len(place)), place]
+        nearer = found < least[i]
+        least[i] = np.where(nearer, found, least[i])
+        index[i] = np.where(nearer, place + j.start, index[i])
+    apart = [
+        np.linalg.norm(block - others[index[start : start + len(block)]], axis=1)  # 0 for a copy
+        for start, block in zip(range(0, len(rows), BLOCK), blocks(rows), strict=True)
+    ]
+    return np.concatenate(apart), index
+
+
+def copying(generated, held_out):
+    """How often a sample is nearer to the training images than a held-out image is.
+
+    0.5 where samples are as far from the training images as images are that the model has never
+    seen; towards 1 where it copies. Below 0.5 samples stray from the data. It is the statistic of
+    Mann and Whitney: the probability for a random pair, ties counted half. Samples that are
+    smoother than real images are nearer to all of them, so look at the pictures, too.
+
+    Args:
+        generated: distance of each sample to its nearest training image, (N,), N >= 2.
+        held_out: distance of each held-out image to its nearest training image, (M,), M >= 2.
+
+    Returns:
+        `(share, standard_error)`, floats; the error is that of DeLong et al. (1988).
+
+    Raises:
+        ValueError: on NaN, or fewer than 2 distances.
+
+    Reference:
+        - Meehan, Chaudhuri, Dasgupta: A non-parametric test to detect data-copying in generative
+          models (2020), section 3.
+    """
+    generated, held_out = (
+        check_features(np.reshape(each, (-1, 1)), name)[:, 0]
+        for each, name in ((generated, "generated"), (held_out, "held_out"))
+    )
+    nearer = _share_above(generated, held_out)  # for each sample, of held-out images
+    farther = _share_above(held_out, generated)  # for each held-out image, of samples
+    variances = (each.var(ddof=1) / len(each) for each in (nearer, farther))
+    return float(nearer.mean()), float(np.sqrt(sum(variances)))
+
+
+def _share_above(values, others):
+    """For each value the share of others above it, equal ones counted half, (N,)."""
+    others = np.sort(others)
+    at_most = np.searchsorted(others, values, "right") + np.searchsorted(others, values, "left")
+    return 1.0 - at_most / 2.0 / len(others)
+
+
+def _flat(rows):
+    """Images as rows of pixels; a matrix as it is."""
+    rows = np.asanyarray(rows)
+    return rows.reshape(len(rows), -1) if rows.ndim > 2 else rows
