@@ -91,6 +91,14 @@ EMA_RULES = Choices(
         "ramp": "ema.decays:LinearRampDecay",
     },
 )
+METRICS = Choices(
+    "metric",
+    {
+        "frechet": "quality.frechet:METRIC",
+        "kid": "quality.kernel:METRIC",
+        "precision_recall": "quality.neighbours:METRIC",
+    },
+)
 EXTRACTORS = Choices(
     "extractor",
     {

@@ -29,7 +29,7 @@ from ddpm_keras import files, names  # noqa: E402
 from ddpm_keras.app import training  # noqa: E402
 from ddpm_keras.app.options import TrainOptions  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
-from ddpm_keras.quality import verdict  # noqa: E402
+from ddpm_keras.quality import metrics, verdict  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
 
 RESULTS = ROOT / "docs" / "study"
@@ -47,13 +47,6 @@ MEASURES = (
     *("final", "variation", "relative_variation", "share_above_raw"),
     *("steps_to_10_percent", "steps_to_2_percent", "steps_to_best_raw"),
 )
-# Other metrics of evaluation.json: title, and whether higher is better.
-OTHERS = {
-    "frechet_held_out": ("distance to held-out images", False),
-    "kid": ("KID", False),
-    "precision": ("precision", True),
-    "recall": ("recall", True),
-}
 STALE = 0.01  # an average that holds more of its initial weights than this is called too long
 # Columns of history.csv that are kept for every row; the rows of evaluations are kept whole.
 KEPT = ("step", "epoch", "seconds", "loss", "grad_norm", "learning_rate")
@@ -235,7 +228,11 @@ def describe(records):
         "verdicts": verdicts,
         "worse": [name for name in decays if verdicts[name] == verdict.WORSE],
         "unclear": [n for n in decays if verdicts[n] in (verdict.CHANCE, verdict.UNDECIDED)],
-        "others": {key: other_metric(records, tracked, best, key) for key in OTHERS},
+        "others": {
+            key: other_metric(records, tracked, best, key)
+            for key in metrics.shown_numbers()
+            if key != "frechet"
+        },
         "val_loss": curves(records, tracked, "val_loss"),
         "during": curves(records, tracked, "quality"),
         "evaluations": {
@@ -273,14 +270,14 @@ def other_metric(records, tracked, best, key):
     rows = table(records, tracked, lambda record: record.measured(key))
     if best not in rows:
         return None
-    title, higher_is_better = OTHERS[key]
+    number = metrics.shown_numbers()[key]
     gain = rows[best]["gain"]
     found = analysis.outcome(gain)
     if gain.low is None:  # one training: by the sign alone, and the text says so
         found = "better" if gain.mean > 0 else "worse"
-    if higher_is_better:
+    if not number.lower_is_better:
         found = {"better": "worse", "worse": "better"}.get(found, found)
-    return {"title": title, "rows": rows, "verdict": found}
+    return {"title": number.title, "rows": rows, "verdict": found}
 
 
 def table(records, tracked, numbers):

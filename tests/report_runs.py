@@ -107,7 +107,7 @@ def write_evaluation(path, distances, differences=None, level=None):
     level = level or dict.fromkeys(distances, 1.0)
     evaluation = quality.Evaluation(
         weights={
-            name: quality.Measurement(
+            name: quality.Measurement.of(
                 frechet=float(value),
                 frechet_held_out=9 * level[name],
                 kid=0.01 * level[name],

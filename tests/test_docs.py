@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import registers
 
 import ddpm_keras
 from ddpm_keras.app import options
@@ -99,11 +100,12 @@ def test_python_blocks_run_in_order(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ddpm_keras, "UNet", small_unet)
     program = {"np": np, "__name__": "__main__"}
-    exec(GIVEN.get(name(page), ""), program)
-    for line, code in blocks(page, "python"):
-        for large, small in SMALLER.get(name(page), {}).items():
-            code = code.replace(large, small)
-        exec(compile("\n" * (line - 1) + code, str(page), "exec"), program)
+    with registers.kept():
+        exec(GIVEN.get(name(page), ""), program)
+        for line, code in blocks(page, "python"):
+            for large, small in SMALLER.get(name(page), {}).items():
+                code = code.replace(large, small)
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), program)
 
 
 def test_what_is_made_smaller_is_on_the_page():

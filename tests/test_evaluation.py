@@ -102,7 +102,7 @@ def test_the_table_has_each_number_under_its_heading():
     text = table.rows(
         quality.Evaluation(
             weights={
-                "raw": quality.Measurement(frechet=10.128, **whole, **measured),
+                "raw": quality.Measurement.of(frechet=10.128, **whole, **measured),
                 "ema_0.9": quality.Measurement(frechet=1.5, **measured),
             },
             reference=quality.Reference(split="train", num_held_out=360, floor_frechet=3.14159),
@@ -113,11 +113,13 @@ def test_the_table_has_each_number_under_its_heading():
     assert head == "Fréchet distance, row means, of 1,437 generated images (less is better)"
     assert columns.split("  ")[0] == "weights"
     assert columns.split() == (
-        ["weights", "to", "train", "to", "held-out", "KID", "x", "1000", "precision", "recall"]
+        "weights to training images to held-out images KID x 1000 precision recall".split()
     )
     assert raw.split() == ["raw", "10.13", "2.35", "1.23", "±", "0.45", "0.678", "0.543"]
     assert average.split() == ["ema_0.9", "1.50"]
-    ends = [columns.index(word) + len(word) for word in ("to train", "precision", "recall")]
+    ends = [
+        columns.index(word) + len(word) for word in ("to training images", "precision", "recall")
+    ]
     for end, number in zip(ends, ("10.13", "0.678", "0.543"), strict=True):
         assert raw[:end].endswith(number)
     assert floor == "For comparison, 360 held-out real images are at 3.14 from train."

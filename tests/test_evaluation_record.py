@@ -186,7 +186,7 @@ def test_published_results_are_read_and_written_as_they_are(tmp_path, path):
 
 def test_records_that_cannot_be_right_are_not_made_either():
     assert_refused(lambda: Measurement(float("nan"), 24, "x"), ["frechet is nan"])
-    assert_refused(lambda: Measurement(1.0, 24, "x", precision=2.0), ["precision is 2.0"])
+    assert_refused(lambda: Measurement(1.0, 24, "x", {"precision": 2.0}), ["precision is 2.0"])
     assert_refused(lambda: Difference(0.0, float("-inf"), 0.0), ["low is -inf"])
     assert_refused(lambda: Evaluation({}, Reference()), ["weights"])
     assert_refused(lambda: Evaluation({"raw": 1.0}, Reference()), ["weights.raw is 1.0"])

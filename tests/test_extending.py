@@ -3,33 +3,32 @@
 import dataclasses
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
+import registers
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, UNet, callbacks, choices, ema, noise, quality, samplers
-from ddpm_keras.app import parser, presets, references, training
+from ddpm_keras.app import parser, presets, references, table, training
 from ddpm_keras.app.options import evaluate_options, sample_options, train_options
 from ddpm_keras.errors import UsageError
+from ddpm_keras.report import tables, words
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## How to extend")[1].split("\n## ")[0]
-REGISTERS = (choices.SAMPLERS, choices.EMA_RULES, choices.SCHEDULES, choices.EXTRACTORS)
 
 
 @pytest.fixture(scope="module")
 def added():
     """The names that the README's example defines; what it registers is forgotten afterwards."""
     (code,) = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
-    before = [dict(register) for register in REGISTERS]
     names = {}
-    exec(code, names)
-    yield names
-    for register, entries in zip(REGISTERS, before, strict=True):
-        register.clear()
-        register.update(entries)
+    with registers.kept():
+        exec(code, names)
+        yield names
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +102,45 @@ def test_an_extractor(model, added, digits):
     by_name = quality.evaluate_images("pixels", digits.train[100:200], real)
     assert by_name == quality.evaluate_images(extractor, digits.train[100:200], real)
     assert references.choose_extractor(evaluate(["--extractor", "pixels"]).extractor, digits)
+
+
+def test_a_metric(added, model, digits, tmp_path):
+    """It is in the numbers, the record, the printed table, the report, and training's curves."""
+    real, drawn = (quality.get_extractor("pixels")(digits.train[i : i + 40]) for i in (0, 40))
+    numbers = quality.evaluate_features(real, drawn)
+    assert numbers["means"] == pytest.approx(np.abs(real.mean(0) - drawn.mean(0)).sum())
+    assert quality.evaluate_features(quality.FeatureStatistics.of(real), drawn)["means"] is None
+    measured = quality.Measurement.of(**numbers, extractor="pixels")
+    evaluation = quality.Evaluation({"raw": measured}, quality.Reference("digits"))
+    evaluation.after(None).write(tmp_path / "evaluation.json")
+    found = quality.Evaluations.read(tmp_path / "evaluation.json").current
+    assert found == evaluation and found.weights["raw"].means == numbers["means"]
+    wrong = numbers | {"means": -1.0, "extractor": "pixels"}
+    assert_refused(lambda: quality.Measurement.of(**wrong), ["means is -1.0", "at least 0"])
+    heading, row = table.rows(found).splitlines()[1:]
+    assert heading.endswith("distance of means") and row.endswith(f"{numbers['means']:.2f}")
+    known = SimpleNamespace(evaluation=found, evaluations=found.after(None))
+    (quality_table,) = tables._of_evaluations(known)
+    cells = dict(zip(quality_table["columns"], quality_table["rows"][0][1], strict=True))
+    assert cells["distance of means"] == numbers["means"]
+    said = ("distance of means", "Σ |μ₁ - μ₂|", "How far the means are apart.")
+    assert said in words.definitions("Fréchet distance")
+    monitor = callbacks.QualityMonitor("pixels", digits.train[:20], 4, metrics=["means"])
+    monitor.set_model(model)
+    monitor.set_params({"epochs": 1})
+    monitor.on_train_begin()
+    logs = {}
+    monitor.on_epoch_end(0, logs)
+    assert set(logs) == {"quality_raw", "quality_means_raw"} | {
+        f"{what}_ema_harmonic_0.9" for what in ("quality", "quality_means")
+    }
+
+
+def test_two_metrics_that_give_one_number_are_refused(added, monkeypatch):
+    again = quality.Metric(lambda sets: [1.0], {"kid": quality.Number("KID")})
+    monkeypatch.setitem(choices.METRICS, "again", again)
+    rows = np.zeros((4, 2))
+    assert_refused(lambda: quality.evaluate_features(rows, rows), ["'kid'", "'again'", "name"])
 
 
 def evaluate(argv):

@@ -48,7 +48,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     bounds = bits_per_dim(model, images, chosen) if options.bits_per_dim else {}
     evaluation = quality.Evaluation(
         weights={
-            name: quality.Measurement(
+            name: quality.Measurement.of(
                 **quality.evaluate_features(reference, rows, real["held_out"]),
                 **draw.settings,
                 **bounds.get(name, {}),
@@ -178,7 +178,7 @@ def evaluate_folders(options):
             features[name] = quality.extract_features(extractor, images, progress=bar)
     row = quality.evaluate_features(features["real"], features["judged"])
     return quality.Evaluation(
-        weights={options.images: quality.Measurement(**row, extractor=extractor.name)},
+        weights={options.images: quality.Measurement.of(**row, extractor=extractor.name)},
         reference=quality.Reference(options.against, num_images=len(real)),
         metric=extractor.metric,
     )

@@ -1,6 +1,7 @@
 """An evaluation as text, for the terminal."""
 
 from .. import quality
+from ..quality import metrics
 
 
 def text(evaluations):
@@ -11,18 +12,10 @@ def text(evaluations):
 def rows(evaluation):
     """An `Evaluation` as text: a line a weight set, and what real images score."""
     reference = evaluation.reference
-    to = f"to {reference.split if reference.floor_frechet is not None else 'real'}"
     lines = [
         f"{evaluation.metric}, of {evaluation.num_images:,} generated images (less is better)",
-        f"{'weights':<20}{to[:15]:>16}{'to held-out':>13}{'KID x 1000':>17}"
-        f"{'precision':>11}{'recall':>8}",
+        *_aligned([["weights", *evaluation.weights], *_columns(evaluation)]),
     ]
-    for name, row in evaluation.weights.items():
-        kid = "" if row.kid is None else f"{1e3 * row.kid:.2f} ± {1e3 * row.kid_std:.2f}"
-        lines.append(
-            f"{name:<20}{row.frechet:>16.2f}{_number(row.frechet_held_out, 2):>13}{kid:>17}"
-            f"{_number(row.precision, 3):>11}{_number(row.recall, 3):>8}"
-        )
     if reference.floor_frechet is not None:
         held_out = f"{reference.num_held_out:,} held-out real images"
         lines.append(f"For comparison, {held_out} are at {reference.floor_frechet:.2f} from train.")
@@ -31,6 +24,26 @@ def rows(evaluation):
             bits = f"{row.bits_per_dim:.3f} ± {row.bits_per_dim_error:.3f}"
             lines.append(f"{name}: {bits} bits per dimension, held-out images")
     return "\n".join(lines)
+
+
+def _columns(evaluation):
+    """The columns of the numbers: a list of the heading and a cell for each weight set."""
+    headings = evaluation.headings
+    for key, number in metrics.shown_numbers().items():
+        scale = f" x {number.scale}" if number.scale != 1 else ""
+        cells = [
+            number.text(getattr(row, key), number.spread and getattr(row, number.spread))
+            for row in evaluation.weights.values()
+        ]
+        yield [headings[key] + scale, *cells]
+
+
+def _aligned(columns):
+    """Lines of columns, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) + 2 for column in columns]
+    for cells in zip(*columns, strict=True):
+        first, *others = zip(cells, widths, strict=True)
+        yield f"{first[0]:<{first[1]}}" + "".join(f"{cell:>{width}}" for cell, width in others)
 
 
 def _told(evaluations):
@@ -43,7 +56,3 @@ def _told(evaluations):
         for each in evaluations.apart
     ]
     return lines
-
-
-def _number(value, digits):
-    return "" if value is None else f"{value:.{digits}f}"

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from .. import names, samplers
+from .. import choices, names, samplers
 from ..inputs import Inputs, as_numpy
-from ..quality import FeatureStatistics, extract_features, get_extractor, kernel_distance
+from ..quality import FeatureSets, FeatureStatistics, extract_features, get_extractor
 from ..quality.frechet import GaussianReference
 from ..scalars import count, whole
 
-_KID_SUBSETS = 20  # each of half the images; enough for a curve
+_SUBSETS = 20  # each of half the images; enough for a curve
 _TIMED_STEPS = 2
 
 
@@ -20,10 +20,10 @@ class QualityMonitor(keras.callbacks.Callback):
     """Measures the images of the raw weights and of each average, drawn from the same noise.
 
     Adds `quality_raw`, `quality_ema_0.999` ... (Fréchet distance to the real images) and
-    `quality_kid_raw` ... (kernel distance) to the logs of an epoch, so callbacks that write logs,
-    such as `HistoryLog` and `keras.callbacks.TensorBoard`, go after it in the list. Before training
-    it measures what an evaluation will cost in time, and says so. Training is as without it, to the
-    bit, and the extractor is in no checkpoint of the model.
+    `quality_kid_raw` ... (kernel distance, or the numbers of other `metrics`) to the logs of an
+    epoch, so callbacks that write logs, such as `HistoryLog` and `keras.callbacks.TensorBoard`, go
+    after it in the list. Before training it measures what an evaluation will cost in time, and says
+    so. Training is as without it, to the bit, and the extractor is in no checkpoint of the model.
 
     Args:
         extractor: a `quality.FeatureExtractor`, or a name or file as for
@@ -35,6 +35,7 @@ class QualityMonitor(keras.callbacks.Callback):
         sampler: a sampler or its name; DDIM with 50 steps by default.
         seed: of the noise, the same for every weight set and epoch.
         batch_size: images drawn at a time.
+        metrics: what is measured besides the Fréchet distance: names in `choices.METRICS`.
 
     Raises:
         ValueError: if `real` is no such array, or there are too few images.
@@ -50,7 +51,15 @@ class QualityMonitor(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, extractor, real, num_images=1000, every=1, sampler=None, seed=0, batch_size=64
+        self,
+        extractor,
+        real,
+        num_images=1000,
+        every=1,
+        sampler=None,
+        seed=0,
+        batch_size=64,
+        metrics=("kid",),
     ):
         super().__init__()
         if not hasattr(real, "shape") or len(real.shape) not in (2, 4):
@@ -70,6 +79,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self.real = real
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
+        self.metrics = {name: choices.METRICS.find(name) for name in metrics}
         self._reference = None
 
     def on_train_begin(self, logs=None):
@@ -98,9 +108,10 @@ class QualityMonitor(keras.callbacks.Callback):
             return
         parts = []
         for name in self.model.weight_sets:
-            distance, kid = self.measure(name)
+            distance, others = self.measure(name)
             logs[names.column("quality", name)] = distance
-            logs[names.column("quality_kid", name)] = kid
+            for number, value in others.items():
+                logs[names.column(f"quality_{number}", name)] = value
             parts.append(f"{name} {distance:.3f}")
         tqdm.write(
             f"Epoch {epoch + 1}: {self.extractor.metric}, of {self.num_images:,} images: "
@@ -108,11 +119,14 @@ class QualityMonitor(keras.callbacks.Callback):
         )
 
     def measure(self, weights):
-        """`(Fréchet distance, kernel distance)` of the images of a weight set to the real ones."""
+        """`(Fréchet distance, {number: value})` of the images of a weight set to the real ones."""
         features = self.extractor(self._draw(self.num_images, weights, self.sampler))
-        subset_size = min(1000, self.num_images // 2, len(self.real) // 2)
-        kid, _ = kernel_distance(self.real, features, _KID_SUBSETS, subset_size, self.seed)
-        return self._reference.distance(FeatureStatistics.of(features)), kid
+        sets = FeatureSets(self.real, features, num_subsets=_SUBSETS, seed=self.seed)
+        others = {}
+        for metric in self.metrics.values():
+            values = metric.of(sets)
+            others |= {key: values[key] for key in metric.shown if values[key] is not None}
+        return self._reference.distance(FeatureStatistics.of(features)), others
 
     def seconds_per_evaluation(self):
         """Seconds for all weight sets, from the time of one small batch (tracing aside)."""

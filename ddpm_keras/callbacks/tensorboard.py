@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from .. import names
+from ..quality import metrics
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -46,7 +47,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
             if run not in self.writers:
                 self.writers[run] = tf.summary.create_file_writer(str(self.log_dir / run))
             with self.writers[run].as_default(step=step):
-                tf.summary.scalar(tag, value)
+                tf.summary.scalar(tag, value, description=_description(tag))
         for writer in self.writers.values():
             writer.flush()
 
@@ -59,6 +60,13 @@ class TensorBoardScalars(keras.callbacks.Callback):
         """(run, tag) of a log entry."""
         what, weights = names.parse_column(key) or (key, None)
         return (weights, what) if weights in self.model.weight_sets else ("train", key)
+
+
+def _description(tag):
+    """What the number of a metric is called, and which way it is better; None for another tag."""
+    number = "frechet" if tag == "quality" else tag.removeprefix("quality_")
+    found = metrics.shown_numbers().get(number) if tag.startswith("quality") else None
+    return found and f"{found.title}, {'lower' if found.lower_is_better else 'higher'} is better"
 
 
 def _plain(value):

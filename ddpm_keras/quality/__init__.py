@@ -15,6 +15,7 @@ from .folder import ImageFolder
 from .frechet import frechet_distance, frechet_distance_infinity
 from .kernel import kernel_distance
 from .memorisation import copying, nearest
+from .metric import FeatureSets, Metric, Number
 from .metrics import evaluate_features, evaluate_images
 from .neighbours import precision_recall
 from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
@@ -40,10 +41,13 @@ __all__ = [
     "Extractor",
     "FIDInceptionFeatures",
     "FeatureExtractor",
+    "FeatureSets",
     "FeatureStatistics",
     "ImageFolder",
     "InceptionFeatures",
     "Measurement",
+    "Metric",
+    "Number",
     "Reference",
     "Verdict",
     "copying",

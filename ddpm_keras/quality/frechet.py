@@ -4,6 +4,7 @@ import numpy as np
 
 from ..scalars import whole
 from .matrices import blocks, check_no_constant_column, check_pair, check_same_width
+from .metric import Metric, Number
 from .statistics import FeatureStatistics
 
 
@@ -48,6 +49,25 @@ def distance(real, generated):
     )
     check_same_width(real.dim, generated.dim)
     return GaussianReference(real).distance(generated)
+
+
+def _measure(sets):
+    held_out = None if sets.held_out is None else distance(sets.held_out, sets.generated)
+    return distance(sets.real, sets.generated), held_out
+
+
+METRIC = Metric(
+    _measure,
+    {
+        "frechet": Number("Fréchet distance", "to real images", at_least=0),
+        "frechet_held_out": Number("distance to held-out images", "to held-out images", at_least=0),
+    },
+    "|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)",
+    "Distance between the features of generated and of real images, by their means and "
+    "covariances. It depends on the feature network and the number of images: compare it only with "
+    "numbers of the same kind.",
+    takes_statistics=True,
+)
 
 
 class GaussianReference:

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..scalars import count, whole
 from .matrices import check_pair
+from .metric import Metric, Number
 
 
 def kernel_distance(real, generated, num_subsets=100, subset_size=1000, seed=0):
@@ -60,3 +61,22 @@ def _squared_mmd(x, y):
 def _kernel(x, y):
     base = x @ y.T / x.shape[1] + 1
     return base * base * base
+
+
+def _measure(sets):
+    """Over subsets of half the smaller set at most, so that they differ."""
+    size = min(1000, min(len(sets.real), len(sets.generated)) // 2)
+    return kernel_distance(sets.real, sets.generated, sets.num_subsets, size, sets.seed)
+
+
+METRIC = Metric(
+    _measure,
+    {
+        "kid": Number("KID", scale=1000, spread="kid_std"),
+        "kid_std": Number("KID spread", lower_is_better=None, at_least=0),
+    },
+    "unbiased MMD² with the kernel (x·y / d + 1)³",
+    "Another distance between features, without bias by the number of images; it may be negative. "
+    "Its spread is the standard deviation over subsets.",
+    min_images=4,
+)

@@ -1,12 +1,39 @@
-"""From features to numbers: every metric at once."""
+"""From features to numbers: every metric of `choices.METRICS` at once."""
 
+from .. import choices
 from .extractors import get_extractor
 from .features import extract_features
-from .frechet import distance
-from .kernel import kernel_distance
 from .matrices import check_features
-from .neighbours import precision_recall
-from .statistics import FeatureStatistics
+from .metric import FeatureSets
+
+
+def every_metric():
+    """Dict name -> `Metric`, of all that `choices.METRICS` names.
+
+    Raises:
+        ValueError: two of them give a number of the same name.
+    """
+    found = {name: choices.METRICS.find(name) for name in choices.METRICS}
+    seen = {}
+    for name, metric in found.items():
+        for key in metric.numbers:
+            if key in seen:
+                raise ValueError(
+                    f"Both {seen[key]!r} and {name!r} of choices.METRICS give {key!r}: give the "
+                    "number of one another name."
+                )
+            seen[key] = name
+    return found
+
+
+def every_number():
+    """Dict name -> `Number`, of all metrics."""
+    return {key: number for each in every_metric().values() for key, number in each.numbers.items()}
+
+
+def shown_numbers():
+    """Dict name -> `Number`, of those that have a column of their own."""
+    return {key: number for each in every_metric().values() for key, number in each.shown.items()}
 
 
 def evaluate_images(extractor, images, real, held_out=None, num_images=None, progress=None, seed=0):
@@ -36,7 +63,7 @@ def evaluate_images(extractor, images, real, held_out=None, num_images=None, pro
 
 
 def evaluate_features(real, generated, held_out=None, num_subsets=100, seed=0):
-    """Fréchet distance, kernel distance, precision and recall of generated features.
+    """Fréchet distance, kernel distance, precision and recall, and what `choices.METRICS` adds.
 
     Args:
         real: features `(N, D)` of real images; or their `FeatureStatistics`, with which only the
@@ -49,29 +76,15 @@ def evaluate_features(real, generated, held_out=None, num_subsets=100, seed=0):
 
     Returns:
         A dict of plain numbers: `"frechet"` (Fréchet distance to `real`), `"frechet_held_out"`,
-        `"kid"`, `"kid_std"`, `"precision"`, `"recall"`, `"num_images"` (M). None stands for what
-        cannot be computed.
+        `"kid"`, `"kid_std"`, `"precision"`, `"recall"`, those of other metrics, and `"num_images"`
+        (M). None stands for what cannot be computed.
 
     Raises:
         ValueError: on NaN, on another number of features, on fewer than 2 images.
     """
     generated = check_features(generated, "generated")
-    result = {
-        "frechet": distance(real, generated),
-        "frechet_held_out": None if held_out is None else distance(held_out, generated),
-        "kid": None,
-        "kid_std": None,
-        "precision": None,
-        "recall": None,
-        "num_images": len(generated),
-    }
-    if isinstance(real, FeatureStatistics):
-        return result
-    smallest = min(len(real), len(generated))
-    if smallest >= 4:
-        subset_size = min(1000, smallest // 2)
-        result["kid"], result["kid_std"] = kernel_distance(
-            real, generated, num_subsets, subset_size, seed
-        )
-        result["precision"], result["recall"] = precision_recall(real, generated)
-    return result
+    sets = FeatureSets(real, generated, held_out, num_subsets, seed)
+    result = {}
+    for metric in every_metric().values():
+        result |= metric.of(sets)
+    return result | {"num_images": len(generated)}

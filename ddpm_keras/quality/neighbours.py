@@ -4,6 +4,7 @@ import numpy as np
 
 from ..scalars import count
 from .matrices import BLOCK, check_pair
+from .metric import Metric, Number
 
 
 def precision_recall(real, generated, k=3):
@@ -69,3 +70,14 @@ def distances(x, y):
                 slice(j, j + len(b)),
                 np.maximum(squared, 0, out=squared),
             )
+
+
+_SHARE = {"lower_is_better": False, "digits": 3, "at_least": 0, "at_most": 1}
+METRIC = Metric(
+    lambda sets: precision_recall(sets.real, sets.generated),
+    {"precision": Number("precision", **_SHARE), "recall": Number("recall", **_SHARE)},
+    "shares of points within the k-th neighbour radius of the other set, k = 3",
+    "Precision: how many generated images look real. Recall: how many real images the generator "
+    "could have made.",
+    min_images=4,
+)

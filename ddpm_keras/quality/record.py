@@ -13,9 +13,11 @@ import sys
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .. import files, names
 from ..errors import UsageError
+from . import metrics
 
 
 def _bounded(at_least=-math.inf, at_most=math.inf, **arguments):
@@ -80,17 +82,25 @@ class Reference(_Checked):
     fingerprint: str | None = None
     floor_frechet: float | None = _bounded(0, default=None)
 
+    @property
+    def images(self):
+        """What they are, in words."""
+        if self.floor_frechet is None:
+            return "real images"
+        known = {"train": "training images", "held-out": "held-out images"}
+        return known.get(self.split, Path(self.split).name)
+
 
 @dataclass(frozen=True)
 class Measurement(_Checked):
     """The numbers of one weight set; None stands for what was not or cannot be computed.
 
     Attributes:
-        frechet, frechet_held_out: Fréchet distance to the reference and to held-out images.
-        kid, kid_std: kernel distance and its standard deviation over subsets.
-        precision, recall: in [0, 1].
+        frechet: Fréchet distance to the reference, by which weight sets are compared.
         num_images: images drawn.
         extractor: name of what made the features.
+        numbers: dict of all other numbers that the metrics of `choices.METRICS` give, such as
+            "kid"; each is an attribute too, such as `measurement.kid`.
         sampler, seed, guidance, dtype: how the images were drawn, and in what the network computed.
         bits_per_dim, bits_per_dim_error: bound on held-out images and its standard error.
     """
@@ -98,17 +108,37 @@ class Measurement(_Checked):
     frechet: float = _bounded(0)
     num_images: int = _bounded(1)
     extractor: str
-    frechet_held_out: float | None = _bounded(0, default=None)
-    kid: float | None = None
-    kid_std: float | None = _bounded(0, default=None)
-    precision: float | None = _bounded(0, 1, default=None)
-    recall: float | None = _bounded(0, 1, default=None)
+    numbers: dict[str, float | None] = field(default_factory=dict)
     sampler: str | None = None
     seed: int | None = _bounded(0, default=None)
     guidance: float | None = _bounded(0, default=None)
     dtype: str | None = None
     bits_per_dim: float | None = None
     bits_per_dim_error: float | None = _bounded(0, default=None)
+
+    def __post_init__(self):
+        known = _other_numbers()
+        for name, value in self.numbers.items():
+            if name not in known:
+                raise ValueError(f"{name} is unknown")
+            bounds = {"at_least": known[name].at_least, "at_most": known[name].at_most}
+            _check(name, value, float | None, bounds)
+        super().__post_init__()
+        object.__setattr__(self, "numbers", {name: self.numbers.get(name) for name in known})
+
+    def __getattr__(self, name):
+        if name in vars(self).get("numbers", ()):
+            return self.numbers[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @classmethod
+    def of(cls, **values):
+        """A measurement of all numbers and settings by their names, as `evaluate_features` gives.
+
+        Raises:
+            ValueError: a name is unknown, or a value cannot be right.
+        """
+        return cls(**_nested(cls, values))
 
     @property
     def settings(self):
@@ -172,6 +202,13 @@ class Evaluation(_Checked):
         parts += [f"against {self.reference.split}"] if self.reference.split != "train" else []
         parts += [f"step {self.step:,}"] if self.step is not None else []
         return ", ".join([self.metric, *parts])
+
+    @property
+    def headings(self):
+        """Dict number -> heading of its column, which says what the distance is measured to."""
+        found = {key: each.column for key, each in metrics.every_number().items()}
+        these = "these " if self.reference.split == "held-out" else ""
+        return found | {"frechet": f"to {these}{self.reference.images}"}
 
     def compares_with(self, other):
         """Whether the numbers of two evaluations were got in the same way from the same step."""
@@ -249,8 +286,8 @@ class Evaluations:
 
     def write(self, path):
         """Writes evaluation.json, whole or not at all."""
-        made = [dataclasses.asdict(each) for each in self.made]
-        files.write_json(path, dataclasses.asdict(self.current) | {"evaluations": made})
+        made = [_plain(each) for each in self.made]
+        files.write_json(path, _plain(self.current) | {"evaluations": made})
 
     def with_new(self, new):
         """These evaluations and a newer one."""
@@ -279,8 +316,34 @@ def _filled(new, earlier):
     """A measurement, with what only an earlier one of the same weight set knows."""
     if earlier is None:
         return new
-    missing = [key for key, value in dataclasses.asdict(new).items() if value is None]
-    return dataclasses.replace(new, **{key: getattr(earlier, key) for key in missing})
+    known = {key: value for key, value in _flat(new).items() if value is not None}
+    return Measurement.of(**_flat(earlier) | known)
+
+
+def _other_numbers():
+    """Dict name -> `Number` of what the metrics give besides the Fréchet distance."""
+    return {key: each for key, each in metrics.every_number().items() if key != "frechet"}
+
+
+def _plain(evaluation):
+    """An `Evaluation` as JSON has it: the numbers of a weight set beside its settings."""
+    rows = {name: _flat(each) for name, each in evaluation.weights.items()}
+    return dataclasses.asdict(evaluation) | {"weights": rows}
+
+
+def _flat(measurement):
+    """Dict of all numbers and settings of a `Measurement`, in the order of its attributes."""
+    flat = {}
+    for name, value in dataclasses.asdict(measurement).items():
+        flat |= value if name == "numbers" else {name: value}
+    return flat
+
+
+def _nested(cls, values):
+    """The inverse of `_flat`: what is no attribute of its own is one of the numbers."""
+    own = {each.name for each in dataclasses.fields(cls)} - {"numbers"}
+    numbers = {name: value for name, value in values.items() if name not in own}
+    return {name: values[name] for name in values if name in own} | {"numbers": numbers}
 
 
 def _in_order(weight_sets):
@@ -300,6 +363,8 @@ def _build(cls, values, where=""):
     """A record from what JSON gives; every error says where it is."""
     if not isinstance(values, dict):
         raise ValueError(f"{where.rstrip('.')} is no dictionary")
+    if cls is Measurement:
+        values = _nested(cls, values)
     fields, hints = dataclasses.fields(cls), typing.get_type_hints(cls)
     known = {each.name for each in fields}
     for key in values:

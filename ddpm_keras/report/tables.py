@@ -1,22 +1,16 @@
 """The tables of a report: dicts of name, title, columns, rows as (weight set, cells), and note."""
 
-from . import analysis, stability, words
+from ..quality import metrics
+from . import analysis, stability
 
-_EVALUATION_COLUMNS = {
-    "frechet": "to real images",
-    "frechet_held_out": "to held-out images",
-    "kid": "KID",
-    "kid_std": "KID spread",
-    "precision": "precision",
-    "recall": "recall",
-    "num_images": "images",
-    "extractor": "features",
-    "sampler": "sampler",
-    "seed": "seed",
-}
+# What the numbers of an evaluation were got with, shown beside them.
+_SETTINGS = {"num_images": "images", "extractor": "features", "sampler": "sampler", "seed": "seed"}
 _CURVES = {"val_loss": "Validation loss", "quality": "Fréchet distance during training"}
 _COMPARED_MEASURES = ("final", "best", "variation", "steps_to_10_percent", "steps_to_2_percent")
-_RUN_KEYS = ("frechet", "frechet_held_out", "num_images", "extractor")
+_RUN_COLUMNS = {
+    **{"frechet": "to real images", "frechet_held_out": "to held-out images"},
+    **{"num_images": "images", "extractor": "features"},
+}
 _INTERVAL_COLUMNS = (
     *("mean", "mean: 95% low", "mean: 95% high"),
     *("raw minus it", "difference: 95% low", "difference: 95% high"),
@@ -49,17 +43,18 @@ def _of_evaluations(record):
 
 
 def _evaluation_table(name, title, evaluation):
-    held_out = evaluation.reference.split == "held-out"
-    to = "to these held-out images" if held_out else words.to(evaluation.reference)
+    columns = evaluation.headings | _SETTINGS
+    numbers = metrics.shown_numbers().values()
+    higher = " and ".join(each.title for each in numbers if not each.lower_is_better)
     return {
         "name": name,
         "title": title,
-        "columns": list((_EVALUATION_COLUMNS | {"frechet": to}).values()),
+        "columns": list(columns.values()),
         "rows": [
-            (weights, [getattr(each, key) for key in _EVALUATION_COLUMNS])
+            (weights, [getattr(each, key) for key in columns])
             for weights, each in evaluation.weights.items()
         ],
-        "note": f"Measured: {evaluation.way}. Lower is better, but for precision and recall. "
+        "note": f"Measured: {evaluation.way}. Lower is better, but for {higher}. "
         "Every weight set was sampled from the same noise.",
     }
 
@@ -143,11 +138,11 @@ def _of_runs(records):
     for record in records:
         for name, values in (record.evaluation.weights if record.evaluation else {}).items():
             cells = [record.name, record.config.get("options", {}).get("seed"), record.last_step]
-            rows.append((name, [*cells, *(getattr(values, key) for key in _RUN_KEYS)]))
+            rows.append((name, [*cells, *(getattr(values, key) for key in _RUN_COLUMNS)]))
     return {
         "name": "runs",
         "title": "Every run",
-        "columns": ["run", "training seed", "steps", *(_EVALUATION_COLUMNS[k] for k in _RUN_KEYS)],
+        "columns": ["run", "training seed", "steps", *_RUN_COLUMNS.values()],
         "rows": rows,
         "note": f"Distances are: {records[0].metric}.",
     }

@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from .. import names
-from ..quality import verdict
+from ..quality import metrics, verdict
 from . import analysis, stability
 
 
@@ -73,18 +73,12 @@ def _evidence(record):
     evaluation = record.evaluation
     text = (
         f"{record.metric}, of {number(evaluation.num_images)} generated images "
-        f"{to(evaluation.reference)} (lower is better): {record.verdict.sentence}"
+        f"to {evaluation.reference.images} (lower is better): {record.verdict.sentence}"
     )
     floor = evaluation.reference.floor_frechet
     if floor is not None:
         text += f" Real images that were held out are at {number(floor)}."
     return text
-
-
-def to(reference):
-    """What the distance is measured to, in words."""
-    real = {"train": "training images", "held-out": "held-out images"}
-    return f"to {real.get(reference.split, reference.split)}"
 
 
 def _reason(record):
@@ -167,24 +161,13 @@ def definitions(metric):
             "The raw weights are those that training moves. An average follows them, forgetting "
             "old weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000.",
         ),
-        (
-            metric,
-            "|μ₁ - μ₂|² + tr(Σ₁ + Σ₂ - 2 (Σ₁ Σ₂)^½)",
-            "Distance between the features of generated and of real images, by their means and "
-            "covariances. It depends on the feature network and the number of images: compare it "
-            "only with numbers of the same kind.",
-        ),
-        (
-            "KID",
-            "unbiased MMD² with the kernel (x·y / d + 1)³",
-            "Another distance between features, without bias by the number of images; it may be "
-            "negative. Its spread is the standard deviation over subsets.",
-        ),
-        (
-            "precision, recall",
-            "shares of points within the k-th neighbour radius of the other set, k = 3",
-            "Precision: how many generated images look real. Recall: how many real images the "
-            "generator could have made.",
-        ),
+        *_metrics(metric),
         *found,
     ]
+
+
+def _metrics(frechet):
+    """`definitions` of every metric; `frechet` is what the distance of the report is called."""
+    for each in metrics.every_metric().values():
+        titles = ", ".join(number.title for number in each.shown.values())
+        yield frechet if "frechet" in each.numbers else titles, each.formula, each.meaning
