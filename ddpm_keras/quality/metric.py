@@ -98,10 +98,11 @@ class Metric:
         return {key: each for key, each in self.numbers.items() if each.lower_is_better is not None}
 
     def of(self, sets: FeatureSets) -> dict[str, float | None]:
-        """Dict number -> value; None for all where the sets do not suffice."""
+        """Dict number -> value, plain floats; None for all where the sets do not suffice."""
         if not self._suffice(sets):
             return dict.fromkeys(self.numbers)
-        return dict(zip(self.numbers, self.measure(sets), strict=True))
+        values = [None if each is None else float(each) for each in self.measure(sets)]
+        return dict(zip(self.numbers, values, strict=True))
 
     def _suffice(self, sets):
         if isinstance(sets.real, FeatureStatistics):
