@@ -1,17 +1,24 @@
 """Every preset builds its network and takes real steps on photographs of its size."""
 
 import gzip
+import json
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from ddpm_keras import data
+from ddpm_keras import data, samplers
 from ddpm_keras.app import training
 from ddpm_keras.app.options import train_options
 from ddpm_keras.app.presets import PRESETS, preset_of
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+import presets as benchmark  # noqa: E402
 
 SHAPES = {
     "digits": (8, 8, 1),
@@ -70,3 +77,26 @@ def test_preset_takes_real_steps(preset):
     history = model.fit(stream, shuffle=False, verbose=0).history
     assert np.isfinite(history["loss"][0]) and model.ema.num_updates == 2
     assert any((a != np.array(b)).any() for a, b in zip(before, model.network.weights, strict=True))
+
+
+def test_the_page_shows_the_results():
+    page = benchmark.PAGE.read_text(encoding="utf-8")
+    assert benchmark.with_results(page, benchmark.read()) == page
+
+
+def test_more_steps_are_no_worse_on_the_digits():
+    """The distance does not grow from 20 to 50 to 100 steps beyond its standard error."""
+    record = json.loads((benchmark.RESULTS / "digits.json").read_text(encoding="utf-8"))
+    assert [row["steps"] for row in record["samples"]] == [20, 50, 100]
+    assert eval(record["sampler"], vars(samplers).copy()) == samplers.DDIM(20)
+    for row in record["samples"][1:]:
+        growth, low, high = row["growth"]
+        assert growth < (high - low) / (2 * 1.96)
+
+
+def test_colour_is_of_the_images_and_of_their_corners():
+    images = np.zeros((2, 4, 3, 1), np.uint8)
+    images[0, 0, 0], images[1, 3, 2], images[1, 1, 1] = 40, 80, 200
+    found = benchmark.colour(images)
+    assert found["corners"] == pytest.approx([15, 5])
+    assert found["mean"] == pytest.approx([(40 / 12 + 280 / 12) / 2, 10])
