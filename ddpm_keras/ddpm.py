@@ -298,15 +298,22 @@ class DDPM(ImageModel):
         seed=0,
         batch_size=64,
         labels=None,
-        guidance_scale=1.0,
+        guidance_scale=None,
         output="uint8",
         start=0,
         on_batch=None,
+        guide=None,
     ):
         """Draws images with one weight set; the weights in training are not touched.
 
         An image depends on weights, sampler, seed, its index (and label and guidance) alone: to
         rounding, the batch size does not matter.
+
+        With guidance, each prediction is moved away from a worse one: the network's own without the
+        label (classifier-free guidance, Ho & Salimans 2022), or, where `guide` is given, that of
+        another weight set with the same label (autoguidance, Karras et al. 2024, "Guiding a
+        Diffusion Model with a Bad Version of Itself", section 4), which needs no classes. It is one
+        or the other: a guide stands in the place of the network without label.
 
         Args:
             num_images: number of images.
@@ -317,14 +324,19 @@ class DDPM(ImageModel):
             batch_size: images at a time.
             labels: for a conditional network, one class for all or one each, 0..num_classes (which
                 means none). By default image i gets class i mod num_classes.
-            guidance_scale: of classifier-free guidance (Ho & Salimans 2022): 1 is the conditional
-                model itself, more follows the class more closely.
+            guidance_scale: strength of guidance: 1, as by default, is the model itself, more goes
+                farther from the worse prediction. A guide needs it.
             output: "uint8", or "float" for float32 in [-1, 1].
             start: index of the first image, at least 0, to draw a long series in parts.
             on_batch: called with the number of images just finished, for progress.
+            guide: the weight set to guide by, as for `weights`: one that is averaged or trained
+                less well, such as "raw" or one of an earlier step.
 
         Returns:
             An array (num_images, height, width, channels).
+
+        Raises:
+            ValueError: an argument is not what it should be, or there is nothing to guide by.
         """
         drawing = Sampling(
             self,
@@ -338,6 +350,7 @@ class DDPM(ImageModel):
             output,
             start,
             on_batch,
+            guide,
         )
         return drawing.images(drawing.noise)
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from . import noise, samplers
+from .ema import WeightSet
 from .keras_internals import in_multi_worker_mode
 from .samplers import Chain
 from .scalars import number, whole
@@ -20,8 +21,8 @@ class Sampling:
     Args:
         model: the `DDPM`.
         num_images: number of images.
-        weights, sampler, seed, batch_size, labels, guidance_scale, output, start, on_batch: as of
-            `DDPM.sample`.
+        weights, sampler, seed, batch_size, labels, guidance_scale, output, start, on_batch, guide:
+            as of `DDPM.sample`.
 
     Raises:
         ValueError: an argument is not of its kind.
@@ -36,10 +37,11 @@ class Sampling:
         seed=0,
         batch_size=64,
         labels=None,
-        guidance_scale=1.0,
+        guidance_scale=None,
         output="uint8",
         start=0,
         on_batch=None,
+        guide=None,
     ):
         if output not in ("uint8", "float"):
             raise ValueError(f'output is "uint8" or "float", not {output!r}.')
@@ -47,10 +49,14 @@ class Sampling:
         self.num_images = whole(num_images, "num_images", 1)
         self.batch_size = whole(batch_size, "batch_size", 1)
         self.seed, self.start = whole(seed, "seed"), whole(start, "start", 0)
-        self.guidance_scale = number(guidance_scale, "guidance_scale")
+        self.guidance_scale = self._checked_scale(guidance_scale, guide)
         self.labels = self._checked_labels(labels)
         self.sampler = samplers.get(sampler, self.schedule)
-        self.values = model.finite_values(weights)
+        self.values = [model.finite_values(weights)]
+        if guide is not None:
+            self._check_guide(guide, weights)
+            guides = [model.finite_values(guide)]
+            self.values += guides if self.guided else []
         self.output, self.on_batch = output, on_batch
 
     def parts(self):
@@ -92,12 +98,12 @@ class Sampling:
 
     def denoise(self, x, part, first=0):
         """Images (batch, height, width, channels) from noisy ones, by all steps from `first` on."""
-        function = self.model.traced.sampling(self.sampler, self.guided, first)
+        function = self.model.traced.sampling(self.sampler, self.guided, first, len(self.values))
         return function(self.values, x, self.seeds(part), self._condition(part)).numpy()
 
     def step(self, k, x, memory, part, draw=None):
         """`Chain.step` of all steps of the sampler, with this model."""
-        function = self.model.traced.step(self.sampler, self.guided)
+        function = self.model.traced.step(self.sampler, self.guided, len(self.values))
         draw = tf.constant(k + 1 if draw is None else draw)
         rows = (x, memory, self.seeds(part), self._condition(part))
         return function(self.values, tf.constant(k), draw, *rows)
@@ -114,18 +120,41 @@ class Sampling:
         return self.guidance_scale != 1.0
 
     def _condition(self, part):
-        """What `DDPM.predict_epsilon` takes after x and t."""
+        """What `DDPM.predict_epsilon` takes besides x, t and the guide, as `Traced` says."""
         condition = [] if self.labels is None else [tf.constant(self.labels[part])]
         return condition + ([tf.constant(self.guidance_scale, tf.float32)] if self.guided else [])
+
+    def _checked_scale(self, scale, guide):
+        """The strength of guidance, 1 for none; refused where there is nothing to guide by."""
+        if scale is None and guide is not None:
+            raise ValueError("guide needs guidance_scale: give its strength, such as 2; 1 is none.")
+        scale = 1.0 if scale is None else number(scale, "guidance_scale")
+        if scale != 1.0 and guide is None and self.model.num_classes is None:
+            raise ValueError(
+                "guidance_scale needs a network with num_classes, or a guide: leave it out, or "
+                'give a guide such as "raw".'
+            )
+        return scale
+
+    def _check_guide(self, guide, weights):
+        """Refuses a weight set that is to guide itself, which changes nothing."""
+        one, other = (
+            each if isinstance(each, WeightSet) else self.model.resolve(each)
+            for each in (guide, weights)
+        )
+        if one is other or (isinstance(one, str) and one == other):
+            raise ValueError(
+                f"guide and weights are both {self.model.resolve(guide)!r}: guide by another one."
+            )
 
     def _checked_labels(self, labels):
         """One int32 label an image, or None for an unconditional network."""
         model = self.model
         if model.num_classes is None:
-            if labels is not None or self.guidance_scale != 1.0:
+            if labels is not None:
                 raise ValueError(
-                    "labels and guidance_scale need a network with num_classes; leave them out, or "
-                    "build the network with some."
+                    "labels need a network with num_classes; leave them out, or build the network "
+                    "with some."
                 )
             return None
         if labels is None:
@@ -138,7 +167,8 @@ class Sampling:
 class Traced:
     """Functions of a `DDPM` traced once for all weight sets, which they take as an argument.
 
-    A plain object, so that Keras and TensorFlow find nothing here to save.
+    Those that sample take a list of the values of one weight set, or of two, the second of which
+    guides the first. A plain object, so that Keras and TensorFlow find nothing here to save.
     """
 
     def __init__(self, model):
@@ -151,41 +181,49 @@ class Traced:
         with self.model.weight_scope(values):
             return self.model._fixed_losses(images, labels, start)[0]
 
-    def _sampling(self, sampler, guided, first):
+    def _sampling(self, sampler, guided, first, count):
         model = self.model
 
         def denoise(values, x, seeds, condition):
             def of_replica(x, seeds, *condition):
-                with model.weight_scope(values):
-                    return sampler(
-                        lambda x, t: model.predict_epsilon(x, t, *condition),
-                        x, model.schedule, seeds, first,
-                    )  # fmt: skip
+                predict = self._predictor(guided, condition, values[1:])
+                with model.weight_scope(values[0]):
+                    return sampler(predict, x, model.schedule, seeds, first)
 
             return _on_replicas(model.distribute_strategy, of_replica, x, seeds, *condition)
 
         images, seeds, condition, weights = self._signature(guided)
-        signature = (weights, images, seeds, condition)
+        signature = ([weights] * count, images, seeds, condition)
         return tf.function(denoise, autograph=False, input_signature=signature)
 
-    def _step(self, sampler, guided):
+    def _step(self, sampler, guided, count):
         model = self.model
 
         def step(values, k, draw, x, memory, seeds, condition):
             def of_replica(x, memory, seeds, *condition):
-                with model.weight_scope(values):
-                    return Chain(sampler, model.schedule).step(
-                        lambda x, t: model.predict_epsilon(x, t, *condition),
-                        k, x, memory, seeds, draw,
-                    )  # fmt: skip
+                predict = self._predictor(guided, condition, values[1:])
+                with model.weight_scope(values[0]):
+                    chain = Chain(sampler, model.schedule)
+                    return chain.step(predict, k, x, memory, seeds, draw)
 
             strategy = model.distribute_strategy
             return _on_replicas(strategy, of_replica, x, memory, seeds, *condition)
 
         images, seeds, condition, weights = self._signature(guided)
         scalar = tf.TensorSpec((), tf.int32)
-        signature = (weights, scalar, scalar, images, images, seeds, condition)
+        signature = ([weights] * count, scalar, scalar, images, images, seeds, condition)
         return tf.function(step, autograph=False, input_signature=signature)
+
+    def _predictor(self, guided, condition, guides):
+        """`predict(x, t)` of the condition, guided by the weight set in `guides`, if any."""
+        told = dict(zip(self._told(guided), condition, strict=True))
+        guide = guides[0] if guides else None
+        return functools.partial(self.model.predict_epsilon, guide=guide, **told)
+
+    def _told(self, guided):
+        """The arguments of `DDPM.predict_epsilon` that the condition holds."""
+        labels = () if self.model.num_classes is None else ("labels",)
+        return (*labels, "guidance_scale") if guided else labels
 
     def _signature(self, guided):
         """Specifications of images, seeds, the condition and the weights."""

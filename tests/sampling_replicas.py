@@ -26,6 +26,7 @@ CASES = [
     {"num_images": 1, "sampler": samplers.DDIM(3)},
     {"num_images": 7, "batch_size": 3, "sampler": samplers.DDPM(steps=4), "seed": 3, "start": 2},
     {"num_images": 3, "labels": [2, 0, 3], "guidance_scale": 2.0, "sampler": samplers.DDIM(3)},
+    {"num_images": 3, "guide": "raw", "guidance_scale": 2.0, "sampler": samplers.DDIM(3)},
 ]
 
 conditional_model().save("model.keras")
@@ -38,7 +39,7 @@ found = []
 for case in CASES:
     one, two = (model.sample(output="float", **case) for model in (alone, shared))
     found.append({"apart": float(np.abs(one - two).max()), "spread": float(one.std())})
-function = shared.traced.sampling(samplers.DDIM(3), False, 0)
+function = shared.traced.sampling(samplers.DDIM(3), False, 0, 1)
 graph = function.get_concrete_function().graph.as_graph_def()
 nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
 devices = sorted({node.device for node in nodes if node.op == "Conv2D"})

@@ -222,7 +222,7 @@ def test_one_trace_serves_every_weight_set_and_count(network, digits):
     shifted = WeightSet("shifted", [np.array(v) + 0.1 for v in model.weight_values("raw")])
     drawn = [model.sample(n, w, DDIM, output="float") for n, w in enumerate(model.weight_sets, 3)]
     drawn.append(model.sample(3, shifted, DDIM, output="float"))
-    assert model.traced.sampling(DDIM, False, 0).experimental_get_tracing_count() == 1
+    assert model.traced.sampling(DDIM, False, 0, 1).experimental_get_tracing_count() == 1
     for one, other in zip(drawn, drawn[1:], strict=False):
         assert np.abs(one[:3] - other[:3]).max() > 1e-3
 

@@ -1,13 +1,19 @@
 """Guidance: the images that lie on from the worse prediction through the good one."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from networks import conditional_model
+from refusals import assert_refused
 
-from ddpm_keras import data, quality, samplers
+from ddpm_keras import DDPM, data, quality, samplers
 from ddpm_keras.app import training
 from ddpm_keras.app.options import train_options
+from ddpm_keras.ema import WeightSet
+from ddpm_keras.random import image_seeds, initial_noise
+
+STEPS = 10
 
 
 @pytest.mark.slow
@@ -32,6 +38,64 @@ def test_guided_digits_are_of_the_asked_class(digits):
 # Autoguidance
 
 
+class Gaussian(keras.layers.Layer):
+    """The best prediction of the noise in data from N(mean, deviation^2), which are its weights."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.cumprod = tf.constant(schedule.alphas_cumprod, tf.float32)
+        self.mean = self.add_weight(shape=(), name="mean")
+        self.deviation = self.add_weight(shape=(), name="deviation")
+
+    def call(self, x, t):
+        return best_epsilon(x, tf.gather(self.cumprod, t)[:, None, None, None], *self.weights)
+
+
+def best_epsilon(x, cumprod, mean, deviation):
+    """E[epsilon | x] for data from N(mean, deviation^2), of NumPy arrays or tensors."""
+    return (1 - cumprod) ** 0.5 * (x - cumprod**0.5 * mean) / (cumprod * deviation**2 + 1 - cumprod)
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """A model that is told by its weights which Gaussian it draws."""
+    x, t = keras.Input((2, 2, 1)), keras.Input((), dtype="int32")
+    model = DDPM(keras.Model([x, t], x), "cosine", 100, ema=None)  # for its schedule
+    return DDPM(keras.Model([x, t], Gaussian(model.schedule)(x, t)), model.schedule, ema=None)
+
+
+GOOD, WORSE = (0.2, 0.1), (0.05, 0.3)
+
+
+def drawn_in_float64(schedule, scale, num_images, seed):
+    """DDIM (Song et al. 2021a, eq. 12 with sigma = 0), step by step, of two predictions."""
+    x = np.array(initial_noise(image_seeds(seed, 0, num_images), (2, 2, 1)), np.float64)
+    timesteps = samplers.DDIM(STEPS).timesteps(schedule)
+    cumprod = schedule.alphas_cumprod[timesteps]
+    for now, then in zip(cumprod, np.append(cumprod[1:], 1.0), strict=True):
+        good, worse = (best_epsilon(x, now, *each) for each in (GOOD, WORSE))
+        epsilon = worse + scale * (good - worse)
+        x_start = (x - np.sqrt(1 - now) * epsilon) / np.sqrt(now)
+        x = np.sqrt(then) * x_start + np.sqrt(1 - then) * epsilon
+    return np.clip(x, -1, 1)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 1.5, 3.0])
+def test_a_guide_is_gone_away_from(gaussian, scale):
+    good, worse = (
+        WeightSet(name, [np.float32(x) for x in values])
+        for name, values in (("good", GOOD), ("worse", WORSE))
+    )
+    sampler = samplers.DDIM(STEPS, clip=False)
+    arguments = {"sampler": sampler, "seed": 3, "output": "float"}
+    drawn = gaussian.sample(50, good, guide=worse, guidance_scale=scale, **arguments)
+    expected = drawn_in_float64(gaussian.schedule, scale, 50, seed=3)
+    np.testing.assert_allclose(drawn, expected, atol=2e-5)
+    if scale in (0.0, 1.0):
+        alone = gaussian.sample(50, worse if scale == 0 else good, **arguments)
+        np.testing.assert_allclose(drawn, alone, atol=0 if scale == 1 else 2e-5)
+
+
 def test_a_guide_has_the_label_of_what_it_guides():
     """In the place of the network without label: it is one kind of guidance or the other."""
     model = conditional_model()
@@ -43,3 +107,21 @@ def test_a_guide_has_the_label_of_what_it_guides():
         worse = np.array(model.predict_epsilon(x, t, labels), np.float64)
     guided = model.predict_epsilon(x, t, labels, tf.constant(2.0), "ema_0.5")
     np.testing.assert_allclose(guided, worse + 2.0 * (good - worse), rtol=1e-5, atol=1e-4)
+
+
+WRONG = {
+    "no strength": ({"guide": "raw"}, ["guidance_scale"]),
+    "nothing to guide by": ({"guidance_scale": 2.0}, ["num_classes", "guide"]),
+    "itself": ({"guide": "raw", "weights": "ema", "guidance_scale": 2}, ["both 'raw'"]),
+    "unknown": ({"guide": "ema_0.7", "guidance_scale": 2}, ["ema_0.7", "raw"]),
+    "not finite": (
+        {"guide": WeightSet("a", [np.float32("nan"), np.float32(1)]), "guidance_scale": 2},
+        ["'a'", "finite"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_guide_is_refused(gaussian, case):
+    arguments, words = WRONG[case]
+    assert_refused(lambda: gaussian.sample(1, **arguments), words)
