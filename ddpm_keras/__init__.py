@@ -22,6 +22,7 @@ __all__ = [
     "callbacks",
     "choices",
     "data",
+    "drawing",
     "ema",
     "interop",
     "likelihood",
@@ -50,7 +51,18 @@ if _is_command:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 if TYPE_CHECKING or not _is_command:
     _backend.choose()
-    from . import callbacks, choices, data, ema, interop, likelihood, noise, quality, samplers
+    from . import (
+        callbacks,
+        choices,
+        data,
+        drawing,
+        ema,
+        interop,
+        likelihood,
+        noise,
+        quality,
+        samplers,
+    )
     from .ddpm import DDPM
     from .ema import EMA, EMAModel, posthoc
     from .networks import UNet

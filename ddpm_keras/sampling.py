@@ -88,18 +88,38 @@ class Sampling:
         """x_T of the images of a part, standard normal, float32."""
         return samplers.initial_noise(self.seeds(part), self.model.image_shape)
 
+    @property
+    def timesteps(self):
+        """Those that the sampler visits, descending, int64 (steps,)."""
+        return self.sampler.timesteps(self.schedule)
+
+    def first_step(self, strength):
+        """The step from which on `strength`, a share in [0, 1], of all steps are left."""
+        if not 0.0 <= number(strength, "strength") <= 1.0:
+            raise ValueError(f"strength is {strength}; use a number from 0 to 1.")
+        return len(self.timesteps) - round(strength * len(self.timesteps))
+
     def noised(self, x_start, part, first):
         """Images in [-1, 1] made as noisy as step `first` needs them: pure noise for step 0."""
+        timesteps = self.timesteps
+        if first == len(timesteps):
+            return tf.constant(x_start)
         epsilon = self.noise(part)
         if first == 0:
             return epsilon
-        t = int(self.sampler.timesteps(self.schedule)[first])
-        return noise.q_sample(self.schedule, x_start, tf.fill([len(x_start)], t), epsilon)
+        t = tf.fill([len(x_start)], int(timesteps[first]))
+        return noise.q_sample(self.schedule, x_start, t, epsilon)
 
     def denoise(self, x, part, first=0):
         """Images (batch, height, width, channels) from noisy ones, by all steps from `first` on."""
+        if first == len(self.timesteps):
+            return x.numpy()
         function = self.model.traced.sampling(self.sampler, self.guided, first, len(self.values))
         return function(self.values, x, self.seeds(part), self._condition(part)).numpy()
+
+    def memory(self, x):
+        """As of `Chain`, for `step`."""
+        return Chain(self.sampler, self.schedule).memory(x)
 
     def step(self, k, x, memory, part, draw=None):
         """`Chain.step` of all steps of the sampler, with this model."""
