@@ -7,10 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import guidance, noise, samplers
+from . import noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import like
 from .ema.steps import MovingStatistics
+from .guidance import Guidance
 from .inputs import ImageModel, as_numpy, containers, fits
 from .keras_internals import scale_loss_for_distribution, unscale_loss_for_distribution
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
@@ -303,6 +304,8 @@ class DDPM(ImageModel):
         start=0,
         on_batch=None,
         guide=None,
+        guidance_rescale=None,
+        guidance_interval=None,
     ):
         """Draws images with one weight set; the weights in training are not touched.
 
@@ -331,6 +334,10 @@ class DDPM(ImageModel):
             on_batch: called with the number of images just finished, for progress.
             guide: the weight set to guide by, as for `weights`: one that is averaged or trained
                 less well, such as "raw" or one of an earlier step.
+            guidance_rescale: share in which guided predictions keep their spread, in [0, 1], by
+                default 0 (Lin et al. 2024, eq. 15-16, where it is 0.7).
+            guidance_interval: (low, high): timesteps low <= t < high are guided, by default all
+                (Kynkäänniemi et al. 2024).
 
         Returns:
             An array (num_images, height, width, channels).
@@ -351,35 +358,42 @@ class DDPM(ImageModel):
             start,
             on_batch,
             guide,
+            guidance_rescale,
+            guidance_interval,
         )
         return drawing.images(drawing.noise)
 
-    def predict_epsilon(self, x, t, labels=None, guidance_scale=None, guide=None):
+    def predict_epsilon(self, x, t, labels=None, guidance=None, guide=None):
         """The noise in `x`, with the weights the network has now.
 
         Args:
             x: float32 (batch, height, width, channels).
             t: int32 (batch,).
             labels: int32 (batch,), for a conditional network.
-            guidance_scale: float scalar, or None for the model itself.
+            guidance: a `Guidance`, or its scale; None: the model itself.
             guide: the weight set to guide by, a name, a `WeightSet` or its values; None: the same
                 weights without label.
 
         Returns:
             float32, shaped like x.
         """
-        if guidance_scale is None:
+        if guidance is None:
             output = self._output(x, t, labels, training=False)
-            return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+        else:
+            if not isinstance(guidance, Guidance):
+                guidance = Guidance(guidance)
+            output = guidance.combined(*self._good_and_worse(x, t, labels, guide), t)
+        return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+
+    def _good_and_worse(self, x, t, labels, guide):
+        """What the network predicts, and what it does with the guide's weights or without label."""
         if guide is None:
             none = tf.fill(tf.shape(labels), self.num_classes)
             twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
-            good, worse = tf.split(self.predict_epsilon(*twice), 2)
-        else:
-            good = self.predict_epsilon(x, t, labels)
-            with self.weight_scope(guide):
-                worse = self.predict_epsilon(x, t, labels)
-        return guidance.extrapolated(good, worse, guidance_scale)
+            return tf.split(self._output(*twice, training=False), 2)
+        good = self._output(x, t, labels, training=False)
+        with self.weight_scope(guide):
+            return good, self._output(x, t, labels, training=False)
 
     def finite_values(self, weights=None):
         """The values of a weight set as tensors, aligned with `network.weights`.

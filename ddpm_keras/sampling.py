@@ -1,5 +1,6 @@
 """Sampling with a model: a series of images, batch by batch, on every replica that holds it."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,9 +8,12 @@ import tensorflow as tf
 
 from . import noise, samplers
 from .ema import WeightSet
+from .guidance import Guidance
 from .keras_internals import in_multi_worker_mode
 from .samplers import Chain
 from .scalars import number, whole
+
+_NUMBERS = len(dataclasses.fields(Guidance))
 
 
 class Sampling:
@@ -21,8 +25,7 @@ class Sampling:
     Args:
         model: the `DDPM`.
         num_images: number of images.
-        weights, sampler, seed, batch_size, labels, guidance_scale, output, start, on_batch, guide:
-            as of `DDPM.sample`.
+        weights ... guidance_interval: as of `DDPM.sample`.
 
     Raises:
         ValueError: an argument is not of its kind.
@@ -42,6 +45,8 @@ class Sampling:
         start=0,
         on_batch=None,
         guide=None,
+        guidance_rescale=None,
+        guidance_interval=None,
     ):
         if output not in ("uint8", "float"):
             raise ValueError(f'output is "uint8" or "float", not {output!r}.')
@@ -49,7 +54,8 @@ class Sampling:
         self.num_images = whole(num_images, "num_images", 1)
         self.batch_size = whole(batch_size, "batch_size", 1)
         self.seed, self.start = whole(seed, "seed"), whole(start, "start", 0)
-        self.guidance_scale = self._checked_scale(guidance_scale, guide)
+        self._check_guided_by(guide, guidance_scale)
+        self.guidance = Guidance.checked(guidance_scale, guidance_rescale, guidance_interval)
         self.labels = self._checked_labels(labels)
         self.sampler = samplers.get(sampler, self.schedule)
         self.values = [model.finite_values(weights)]
@@ -137,24 +143,23 @@ class Sampling:
 
     @property
     def guided(self):
-        return self.guidance_scale != 1.0
+        return self.guidance is not None
 
     def _condition(self, part):
-        """What `DDPM.predict_epsilon` takes besides x, t and the guide, as `Traced` says."""
-        condition = [] if self.labels is None else [tf.constant(self.labels[part])]
-        return condition + ([tf.constant(self.guidance_scale, tf.float32)] if self.guided else [])
+        """What `DDPM.predict_epsilon` takes besides x, t and the guide, as tensors."""
+        labels = [] if self.labels is None else [tf.constant(self.labels[part])]
+        numbers = dataclasses.astuple(self.guidance) if self.guided else ()
+        return labels + [tf.constant(each, tf.float32) for each in numbers]
 
-    def _checked_scale(self, scale, guide):
-        """The strength of guidance, 1 for none; refused where there is nothing to guide by."""
+    def _check_guided_by(self, guide, scale):
+        """Refuses guidance without anything to guide by, and a guide without guidance."""
         if scale is None and guide is not None:
             raise ValueError("guide needs guidance_scale: give its strength, such as 2; 1 is none.")
-        scale = 1.0 if scale is None else number(scale, "guidance_scale")
-        if scale != 1.0 and guide is None and self.model.num_classes is None:
+        if scale not in (None, 1.0) and guide is None and self.model.num_classes is None:
             raise ValueError(
                 "guidance_scale needs a network with num_classes, or a guide: leave it out, or "
                 'give a guide such as "raw".'
             )
-        return scale
 
     def _check_guide(self, guide, weights):
         """Refuses a weight set that is to guide itself, which changes nothing."""
@@ -236,21 +241,19 @@ class Traced:
 
     def _predictor(self, guided, condition, guides):
         """`predict(x, t)` of the condition, guided by the weight set in `guides`, if any."""
-        told = dict(zip(self._told(guided), condition, strict=True))
+        labels = condition[0] if self.model.num_classes is not None else None
+        guidance = Guidance(*condition[-_NUMBERS:]) if guided else None
         guide = guides[0] if guides else None
-        return functools.partial(self.model.predict_epsilon, guide=guide, **told)
-
-    def _told(self, guided):
-        """The arguments of `DDPM.predict_epsilon` that the condition holds."""
-        labels = () if self.model.num_classes is None else ("labels",)
-        return (*labels, "guidance_scale") if guided else labels
+        return functools.partial(
+            self.model.predict_epsilon, labels=labels, guidance=guidance, guide=guide
+        )
 
     def _signature(self, guided):
         """Specifications of images, seeds, the condition and the weights."""
         model = self.model
         weights = [tf.TensorSpec(weight.shape, weight.dtype) for weight in model.network.weights]
         labels = [tf.TensorSpec((None,), tf.int32)] if model.num_classes is not None else []
-        guidance = [tf.TensorSpec((), tf.float32)] if guided else []
+        guidance = [tf.TensorSpec((), tf.float32)] * _NUMBERS if guided else []
         images = tf.TensorSpec((None, *model.image_shape), tf.float32)
         return images, tf.TensorSpec((None, 2), tf.int32), [*labels, *guidance], weights
 

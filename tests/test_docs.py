@@ -201,7 +201,7 @@ def test_every_public_name_is_in_the_reference(site):
     assert not public - documented
 
 
-MODULES = ("callbacks", "data", "ema", "interop", "quality", "samplers")
+MODULES = ("callbacks", "data", "drawing", "ema", "interop", "quality", "samplers")
 
 
 def resolve(path):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from networks import conditional_model
 from refusals import assert_refused
 
-from ddpm_keras import DDPM, data, quality, samplers
+from ddpm_keras import DDPM, data, guidance, quality, samplers
 from ddpm_keras.app import training
 from ddpm_keras.app.options import train_options
 from ddpm_keras.ema import WeightSet
@@ -125,3 +125,58 @@ WRONG = {
 def test_what_cannot_guide_is_refused(gaussian, case):
     arguments, words = WRONG[case]
     assert_refused(lambda: gaussian.sample(1, **arguments), words)
+
+
+# Rescaling and the interval
+
+
+def test_rescaling_keeps_the_spread_of_the_good_prediction():
+    random = np.random.default_rng(0)
+    good, worse = random.normal(size=(2, 3, 4, 4, 2))
+    guided = guidance.extrapolated(good, worse, 3.0)
+    rescaled = np.array(guidance.rescaled(tf.constant(guided), tf.constant(good), 1.0))
+    np.testing.assert_allclose(rescaled.std(axis=(1, 2, 3)), good.std(axis=(1, 2, 3)))
+    ratio = good.std(axis=(1, 2, 3)) / guided.std(axis=(1, 2, 3))  # eq. 15
+    factor = 0.7 * ratio + 0.3  # eq. 16
+    found = guidance.rescaled(tf.constant(guided), tf.constant(good), 0.7)
+    np.testing.assert_allclose(found, guided * factor[:, None, None, None])
+    np.testing.assert_array_equal(guidance.rescaled(tf.constant(guided), good, 0.0), guided)
+
+
+def test_the_interval_holds_its_low_end_and_not_its_high_one():
+    scales = guidance.scale_at(tf.constant([9, 10, 19, 20]), 3.0, 10, 20)
+    np.testing.assert_array_equal(scales, [1, 3, 3, 1])
+
+
+def test_how_images_are_guided():
+    """Nothing rescaled, and an interval of all timesteps, are plain guidance; else there is less
+    of it, and none in an interval that is not visited."""
+    model = conditional_model()
+    settings = {"sampler": samplers.DDIM(4), "output": "float", "weights": "raw"}
+
+    def draw(scale=3.0, **more):
+        return model.sample(2, guidance_scale=scale, **more, **settings)
+
+    plain, unguided = draw(), draw(1.0)
+    np.testing.assert_array_equal(draw(guidance_rescale=0.0), plain)
+    np.testing.assert_array_equal(draw(guidance_interval=(0, 60)), plain)
+    np.testing.assert_allclose(draw(guidance_interval=(60, 61)), unguided, atol=1e-4)
+    for more in ({"guidance_rescale": 0.7}, {"guidance_interval": (0, 30)}, {"guide": "ema_0.9"}):
+        other = draw(**more)
+        assert np.abs(other - plain).max() > 1e-3 < np.abs(other - unguided).max(), more
+    assert model.traced.sampling.cache_info().currsize == 3  # by numbers nothing is traced anew
+
+
+REFUSED = {
+    "guidance_rescale|without guidance": {"guidance_rescale": 0.7},
+    "guidance_interval|without guidance": {"guidance_interval": (0, 9), "guidance_scale": 1},
+    "guidance_rescale|1.5|0 to 1": {"guidance_rescale": 1.5, "guidance_scale": 2},
+    "guidance_interval|(9, 3)|low < high": {"guidance_interval": (9, 3), "guidance_scale": 2},
+    "guidance_interval|5": {"guidance_interval": 5, "guidance_scale": 2},
+    "guidance_interval|nan": {"guidance_interval": (0, np.nan), "guidance_scale": 2},
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_guidance_that_means_nothing_is_refused(words):
+    assert_refused(lambda: conditional_model().sample(1, **REFUSED[words]), words.split("|"))

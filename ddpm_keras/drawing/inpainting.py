@@ -7,6 +7,8 @@ from .. import samplers
 from ..scalars import count
 from . import given
 
+_STEPS = 250  # as published, with jump=10 and resamplings=10
+
 
 def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
     """Paints what a mask covers (RePaint, Lugmayr et al. 2022, algorithm 1 and appendix B).
@@ -20,11 +22,11 @@ def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
         images: (N, height, width, channels), as the model is trained on.
         mask: True where to paint: (height, width), or (N, height, width), one for each image;
             numbers are True unless 0. A last axis of one channel may follow.
-        jump: steps to go back, at least 1.
+        jump: steps to go back, at least 1; with fewer steps than the default's, fewer are better.
         resamplings: how often each part of the way is gone, at least 1; the network is called about
             so many times the sampler's steps.
-        **settings: as of `DDPM.sample`; the sampler, by default DDIM with eta=1, must be one whose
-            steps do not depend on the step before, such as DDPM.
+        **settings: as of `DDPM.sample`; the sampler, by default DDIM with eta=1 and 250 steps, must
+            be one whose steps do not depend on the step before, such as DDPM.
 
     Returns:
         An array shaped like the images; where the mask is False, their very pixels.
@@ -41,7 +43,8 @@ def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
     images = given.checked(model, images)
     mask = _checked_mask(mask, images.shape)
     if settings.get("sampler") is None:
-        settings["sampler"] = samplers.get("ddim", model.schedule, eta=1.0)
+        steps = min(_STEPS, model.schedule.timesteps)
+        settings["sampler"] = samplers.DDIM(steps, eta=1.0)
     drawing = given.sampling(model, len(images), **settings)
     chain = samplers.Chain(drawing.sampler, model.schedule)
     if chain.remembers:
