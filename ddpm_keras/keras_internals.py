@@ -33,6 +33,7 @@ def _find(root, path):
 scale_loss_for_distribution = _find(keras, "src.losses.loss.scale_loss_for_distribution")
 unscale_loss_for_distribution = _find(keras, "src.losses.loss.unscale_loss_for_distribution")
 print_message = _find(keras, "src.utils.io_utils.print_msg")
+input_signature_of = _find(keras, "src.export.export_utils.get_input_signature")
 maybe_merge_call = _find(tf, "__internal__.distribute.interim.maybe_merge_call")
 INCEPTION_V3_WEIGHTS = _find(keras, "src.applications.inception_v3.WEIGHTS_PATH_NO_TOP")
 _KerasSaveable = _find(keras, "src.saving.keras_saveable.KerasSaveable")

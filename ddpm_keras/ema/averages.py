@@ -8,36 +8,22 @@ where theta are the weights after the step and n counts the averages already mad
 exact copy of the weights. Raw weights are never overwritten by an average.
 """
 
-import json
-import math
-import warnings
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from .. import names
-from ..keras_internals import Saveable, maybe_merge_call
+from ..keras_internals import maybe_merge_call
 from ..scalars import count, flag
-from .decays import PowerFunctionDecay, as_decay, named_decays
-from .groups import (
-    can_be_averaged,
-    in_groups,
-    is_float,
-    join,
-    label,
-    new_variable,
-    rows,
-    strategy_of,
-    tf_variable,
-)
+from .decays import PowerFunctionDecay, named_decays
+from .groups import can_be_averaged, label, strategy_of, tf_variable
+from .variables import AverageVariables
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
-class EMA(Saveable):
+class EMA(AverageVariables):
     """Any number of moving averages of one set of weights, updated in the graph.
 
     Trainable weights are averaged; all others (integer counters, tables, the moving statistics of
@@ -90,16 +76,7 @@ class EMA(Saveable):
         rules = [PowerFunctionDecay(width) for width in widths]
         self.snapshot_widths = tuple(rule.sigma_rel for rule in rules)
         hidden = {names.snapshot_average(rule.sigma_rel): rule for rule in rules}
-        self._keys = (*self._names, *hidden)
-        self._rules = (*self._decays.values(), *hidden.values())
-        self._forget()
-
-    def _forget(self):
-        self.built = False
-        self._sources = ()  # every variable of build(), in its order
-        self._position = {}  # id(variable) -> its place in _sources
-        self._groups = []
-        self._pending = set()  # (rule, position) that start anew from weights still being loaded
+        self._keep((*self._names, *hidden), (*self._decays.values(), *hidden.values()))
 
     @classmethod
     def get(cls, ema):
@@ -142,11 +119,6 @@ class EMA(Saveable):
         if name not in self._keys:
             raise ValueError(f"No average is called {name!r}: there are {', '.join(self._names)}.")
         return self._keys.index(name)
-
-    @property
-    def num_updates(self):
-        """How many true optimizer steps have been counted, an int."""
-        return int(self._steps.numpy()) if self.built else 0
 
     @property
     def last_move(self):
@@ -223,98 +195,7 @@ class EMA(Saveable):
                 lines.append(f"{names.average(name)}: {doubt}")
         return lines
 
-    # State.
-
-    def build(self, variables):
-        """Creates the averages as exact copies of the weights. Call it again after thawing a layer.
-
-        Variables that have become trainable since get an average at their present value, which is
-        exact, since they have not moved so far. Variables that are no longer trainable keep theirs.
-
-        Args:
-            variables: `model.weights` (or only its trainable ones): a list of variables that hold
-                values. The averages are created under the strategy of these variables.
-        """
-        variables = list(variables)
-        if not variables:
-            raise ValueError("There is nothing to average: build the model first.")
-        if self.built and [id(v) for v in variables] == [id(v) for v in self._sources]:
-            return self._add_thawed()
-        if self.built and self.num_updates:
-            raise ValueError(
-                "The model has other weights than the averages were built for "
-                f"({', '.join(self._difference(variables)) or 'another order'}); "
-                "make a new EMA for it, or keep the model as it was."
-            )
-        self._forget()
-        self._sources = tuple(variables)
-        self._position = {id(v): i for i, v in enumerate(variables)}
-        with tf.init_scope(), strategy_of(variables[0]).scope():
-            self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
-            starts = np.zeros(len(self._rules), np.int64)
-            self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
-        self.built = True
-        self._add_thawed()
-
-    def _add_thawed(self):
-        self._add_averages(
-            i
-            for i, v in enumerate(self._sources)
-            if is_float(v) and (v.trainable or self.average_statistics)
-        )
-
-    def _add_averages(self, positions):
-        """Creates averages, as copies, of the weights at these places that have none yet."""
-        known = set(self.averaged_positions)
-        new = [i for i in positions if i not in known]
-        if not new:  # inside a replica, variables may be looked up but not created
-            return
-        with tf.init_scope(), strategy_of(self._sources[0]).scope():
-            for group in in_groups(new, self._sources):
-                weights, number = group.weights_now(), len(self._groups)
-                for index, (key, rule) in enumerate(zip(self._keys, self._rules, strict=True)):
-                    average = new_variable(weights, f"ema_{key}_{number}")
-                    group.averages.append(self.track(f"{key}_{number}", average))
-                    if rule.slots:
-                        window = rows(weights, self._filled(index), rule.slots)
-                        window = new_variable(window, f"ema_{key}_{number}_window")
-                        group.windows[index] = self.track(f"{key}_{number}_window", window)
-                self._groups.append(group)
-
-    def _filled(self, index):
-        """How many past weights the window of an average holds, an int; 0 if it has none."""
-        rule, age = self._rules[index], self.num_updates - int(self._starts.numpy()[index])
-        return min(int(rule.taken(age)), rule.slots) if rule.slots else 0
-
-    def _difference(self, variables):
-        known, given = set(self._position), {id(v) for v in variables}
-        added = [f"new: {label(v)}" for v in variables if id(v) not in known]
-        return added + [f"gone: {label(v)}" for v in self._sources if id(v) not in given]
-
-    def _check_built(self):
-        if not self.built:
-            raise ValueError("The averages do not exist yet: call ema.build(model.weights) first.")
-
-    def reset(self):
-        """Starts every average anew as a copy of the present weights, with its counter at 0."""
-        self._check_built()
-        self._steps.assign(0)
-        self._starts.assign(np.zeros(len(self._rules), np.int64))
-        self._settle()
-
-    def _settle(self):
-        """Copies the weights into averages that no update has moved yet, in case they changed.
-
-        Weights may have been loaded or assigned after `build`; until its first update an average is
-        by definition an exact copy of them.
-        """
-        fresh = self.num_updates == 0
-        for group in self._groups:
-            for index in range(len(self._rules)):
-                anew = {i for i in group.positions if fresh or (index, i) in self._pending}
-                if anew:
-                    group.restart(index, anew, self._filled(index))
-        self._pending = set()
+    # Values.
 
     def variables(self, name):
         """The weights of an average: a list aligned with the variables given to `build`.
@@ -325,22 +206,12 @@ class EMA(Saveable):
         self._check_built()
         rule = self._index(name)
         if tf.executing_eagerly():
-            self._settle()
+            self.settle()
         result = list(self._sources)
         for group in self._groups:
             for position, value in group.split(group.averages[rule].value).items():
                 result[position] = value
         return result
-
-    @property
-    def sources(self):
-        """The variables given to `build`, in their order."""
-        return self._sources
-
-    @property
-    def averaged_positions(self):
-        """The places in `sources` of the weights that are averaged; the others are copied."""
-        return tuple(sorted(i for group in self._groups for i in group.positions))
 
     def add_snapshots(self, widths):
         """Keeps power-function averages of these relative widths too, from the first step on.
@@ -419,7 +290,7 @@ class EMA(Saveable):
             return
         if self._pending:
             with tf.init_scope():
-                self._settle()
+                self.settle()
         weights = [group.weights_now() for group in self._groups]
         usable = [tf.convert_to_tensor(stepped), *map(can_be_averaged, weights)]
         # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
@@ -483,130 +354,3 @@ class EMA(Saveable):
                 rate = -tf.math.expm1(tf.reduce_sum(tf.math.log1p(-each)))
             rates.append(tf.cast(rate, tf.float32))
         return rates
-
-    # Saving and loading.
-
-    def save_own_variables(self, store):
-        if not self.built:
-            return
-        self._settle()
-        record = {
-            "keys": list(self._keys),
-            "rules": [keras.saving.serialize_keras_object(rule) for rule in self._rules],
-            "starts": self._starts.numpy().tolist(),
-            "positions": [group.positions for group in self._groups],
-            "shapes": [group.shapes for group in self._groups],
-            "steps": self.num_updates,
-        }
-        store["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
-        for number, group in enumerate(self._groups):
-            for rule, average in enumerate(group.averages):
-                store[f"{rule}_{number}"] = average.numpy()
-            for rule, window in group.windows.items():
-                store[f"{rule}_{number}_window"] = window.numpy()
-
-    def load_own_variables(self, store):
-        if "record" not in store.keys():
-            if self.built and self.num_updates:
-                self._steps.assign(0)
-                warnings.warn(
-                    f"The file holds no averages: {', '.join(self._names)} start anew.",
-                    stacklevel=2,
-                )
-            return  # an average without updates follows the weights by itself
-        self._check_built()
-        record = json.loads(np.asarray(store["record"], np.uint8).tobytes().decode())
-        count = 1 + max((i for positions in record["positions"] for i in positions), default=-1)
-        if count > len(self._sources):
-            raise ValueError(
-                f"The file holds averages of {count} weights, and this network has "
-                f"{len(self._sources)}: load it into a network built the same way."
-            )
-        # A layer that was frozen since the file was written keeps its average.
-        self._add_averages([i for positions in record["positions"] for i in positions])
-        stored = [as_decay(rule) for rule in record["rules"]]
-        rules = range(len(self._rules))
-        kept = {i: self._match(i, stored, record["keys"]) for i in rules}
-        kept = {i: j for i, j in kept.items() if j is not None}
-        pending = {(i, p) for i in rules if i not in kept for p in self.averaged_positions}
-        for i, j in kept.items():
-            pending |= self._load_average(i, _stored_weights(store, record, str(j) + "_{}"))
-            if self._rules[i].slots:
-                self._load_window(i, _stored_weights(store, record, str(j) + "_{}_window"))
-        starts = [record["starts"][kept[i]] if i in kept else record["steps"] for i in rules]
-        self._starts.assign(np.asarray(starts, np.int64))
-        self._steps.assign(record["steps"])
-        # Before the next use, since the weights themselves may be loaded after this.
-        self._pending = pending
-        self._report_loading(record, stored, kept)
-
-    def _load_average(self, rule, values):
-        """Takes over an average, position -> array; returns what of it starts anew."""
-        pending = set()
-        for group in self._groups:
-            parts = []
-            for i, weight, shape in zip(group.positions, group.weights, group.shapes, strict=True):
-                if i not in values:  # frozen when the file was written, so it had not moved
-                    pending.add((rule, i))
-                value = values.get(i, tf_variable(weight))
-                if tuple(value.shape) != shape:
-                    raise ValueError(
-                        f"The file's average of {label(weight)} has shape {tuple(value.shape)}, "
-                        f"the weight {shape}: load it into a network built the same way."
-                    )
-                parts.append(value)
-            group.averages[rule].assign(join(parts))
-        return pending
-
-    def _load_window(self, rule, values):
-        """Takes over the past weights of an average; those that are missing are filled in later."""
-        for group in self._groups:
-            window = group.windows[rule]
-            parts = [
-                values.get(i, np.zeros((window.shape[0], *shape), np.float32))
-                for i, shape in zip(group.positions, group.shapes, strict=True)
-            ]
-            window.assign(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
-
-    def _match(self, index, stored, keys):
-        """Which stored average continues as this one: the same rule, best under the same name."""
-        candidates = [j for j, rule in enumerate(stored) if rule == self._rules[index]]
-        return min(candidates, key=lambda j: keys[j] != self._keys[index], default=None)
-
-    def _report_loading(self, record, stored, kept):
-        dropped = [key for j, key in enumerate(record["keys"]) if j not in kept.values()]
-        anew = [i for i in range(len(self._rules)) if i not in kept]
-        if not anew and not dropped:
-            return
-        parts = [f"kept {', '.join(self._keys[i] for i in kept) or 'none'}"]
-        for i in anew:
-            key, reason = self._keys[i], "is not in the file"
-            if key in record["keys"]:
-                there = stored[record["keys"].index(key)]
-                reason = f"is {there!r} in the file and {self._rules[i]!r} here"
-            parts.append(f"{key} starts anew from the loaded weights, since it {reason}")
-        if dropped:
-            parts.append(f"left in the file: {', '.join(dropped)}, which this model does not keep")
-        text = f"Averages after {record['steps']:,} steps: {'; '.join(parts)}."
-        warnings.warn(text, stacklevel=2)
-
-
-def _stored_weights(store, record, key):
-    """What a file has of an average as position -> array in the shape of the weight.
-
-    Args:
-        store: The file.
-        record: What was written of it.
-        key: Name of the array of each group, "{}" standing for the number of the group: an average,
-            or a window, whose arrays have a first axis more.
-    """
-    values = {}
-    groups = zip(record["positions"], record["shapes"], strict=True)
-    for number, (positions, shapes) in enumerate(groups):
-        flat = np.asarray(store[key.format(number)])
-        ends = np.cumsum([math.prod(shape) for shape in shapes])
-        for i, part, shape in zip(
-            positions, np.split(flat, ends[:-1], axis=-1), shapes, strict=True
-        ):
-            values[i] = part.reshape(*flat.shape[:-1], *shape)
-    return values

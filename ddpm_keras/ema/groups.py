@@ -39,6 +39,16 @@ def is_float(variable):
     return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating
 
 
+def fingerprint(variables):
+    """A whole number made of all bits of some variables, the same on every device.
+
+    Of values in float32, as averages take them. Sums of whole numbers do not depend on their order.
+    """
+    bits = [tf.bitcast(tf.cast(tf_variable(v), tf.float32), tf.int32) for v in variables]
+    sums = [tf.reduce_sum(tf.cast(each, tf.int64)) for each in bits]
+    return int(tf.add_n(sums)) if sums else 0
+
+
 def strategy_of(variable):
     """The strategy a variable was created under, so that its average is created under it too."""
     return keras_internals.strategy_of(tf_variable(variable))

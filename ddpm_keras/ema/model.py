@@ -6,33 +6,27 @@ import tensorflow as tf
 
 from .. import names
 from ..files import atomic_path
-from ..keras_internals import Trainer, print_message, unscale_loss_for_distribution
-from ..scalars import count
+from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
 from .arguments import by_name
-from .averages import EMA
 from .groups import like, tf_variable
-from .steps import (
-    FirstLost,
-    MovingStatistics,
-    SayLostSteps,
-    SayShortRuns,
-    apply_if_finite,
-    global_norm,
-    in_every_replica,
-    innermost,
-    scales_loss,
-)
+from .steps import MovingStatistics, SayLostSteps, SayShortRuns, innermost
+from .training import TrainingStep, rows_in
 from .weight_sets import WeightSet, check_finite
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
-class EMAModel(Trainer):
+class EMAModel(TrainingStep):
     """Trains a network and keeps moving averages of its weights.
 
     It is compiled, fitted, saved and loaded like any `keras.Model`, with the loss and metrics of
     the network's own task. `fit` trains the raw weights; `evaluate` (so also validation in `fit`),
-    `predict` and `export_network` use the weight set `evaluation_weights`, and leave the training
-    state alone; calling the model itself uses the raw weights.
+    `predict`, `export` and `export_network` use the weight set `evaluation_weights`, and leave the
+    training state alone; calling the model itself uses the raw weights.
+
+    The averages are non-trainable weights of the model, after those of `network`: `get_weights`,
+    `EarlyStopping`, `summary` and whatever else goes through a model's weights takes them along.
+    They follow the weights: where others are loaded without their averages, these start anew from
+    them, and it is said.
 
     A step whose gradients are not finite is not made: weights, optimizer and averages stay as they
     are, and `fit` says so once. A weight set that is not finite all the same (a learning rate can
@@ -70,28 +64,12 @@ class EMAModel(Trainer):
     """
 
     def __init__(self, network, ema=None, accumulation_steps=1, evaluation_weights="ema", **kwargs):
-        super().__init__(**kwargs)
         _check_trains_as_usual(network, type(self).__name__)
-        self.network = network
-        self.ema = EMA.get(ema)
-        self.accumulation_steps = count(accumulation_steps, "accumulation_steps")
-        self.train_counter = self._add_counter("train_counter")
-        self.idle_counter = self._add_counter("idle_counter")
-        self.first_lost = FirstLost()
+        super().__init__(network, ema, accumulation_steps, **kwargs)
         self.evaluation_weights = evaluation_weights
         if network.built:
             self.built = True
             self._prepare_averages()
-
-    def _add_counter(self, name):
-        return self.add_weight(
-            shape=(),
-            dtype="int64",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-            name=name,
-        )
 
     # A Keras model.
 
@@ -116,7 +94,10 @@ class EMAModel(Trainer):
             given["callbacks"] = [*_as_list(callbacks), *self._own_callbacks()]
         if given.get("validation_data") is not None or given.get("validation_split"):
             self._say_weights("Validation", given)
-        return super().fit(**given)
+        try:
+            return super().fit(**given)
+        finally:
+            self._leave_weights()
 
     def _own_callbacks(self):
         """Callbacks of every `fit`, after those that are given."""
@@ -181,13 +162,6 @@ class EMAModel(Trainer):
     def save_weights(self, *args, **kwargs):
         self.check_finite()
         super().save_weights(*args, **kwargs)
-
-    def load_own_variables(self, store):
-        self._prepare_averages()
-        if len(store.keys()) == 1:  # written before idle batches were counted
-            self.train_counter.assign(store["0"])
-            return
-        super().load_own_variables(store)
 
     # Weight sets.
 
@@ -295,17 +269,20 @@ class EMAModel(Trainer):
                 network.save(temporary)
         return network
 
-    def _prepare_averages(self):
-        """Makes the averages fit the network: built, thawed weights included."""
-        if self.ema is None or not self.network.weights:
-            return
-        self.ema.build(self.network.weights)
-        if tf.executing_eagerly():
-            self.ema._settle()
+    def export(
+        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Exports the network with `evaluation_weights`; the arguments are those of Keras.
 
-    def load_weights(self, filepath, **kwargs):
-        super().load_weights(filepath, **kwargs)
-        self._prepare_averages()  # averages that start anew do so from the loaded weights
+        No other weight set is in the file.
+
+        Raises:
+            ValueError: The network was never called, or the weights are not finite.
+        """
+        signature = input_signature or input_signature_of(self.network)
+        network = self.export_network()
+        self._say_weights("Export", {"verbose": verbose is not False})
+        network.export(filepath, format, verbose, signature, **kwargs)
 
     # Training.
 
@@ -321,6 +298,7 @@ class EMAModel(Trainer):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
+        self._left.forget()
         return super().make_train_function(force)
 
     def train_step(self, data):
@@ -328,7 +306,7 @@ class EMAModel(Trainer):
         loss, y_pred, gradients = self._gradients(self._loss_of_batch, data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self.loss_tracker.update_state(
-            unscale_loss_for_distribution(loss), sample_weight=_batch_size(x)
+            unscale_loss_for_distribution(loss), sample_weight=rows_in(x)
         )
         self._apply_step(gradients, loss, statistics)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
@@ -338,90 +316,6 @@ class EMAModel(Trainer):
         y_pred = self(x, training=True)
         loss = self.loss_of(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
         return loss, y_pred
-
-    def _gradients(self, loss_of_batch, data):
-        """Loss, outputs and gradients of a batch, in `accumulation_steps` micro-batches.
-
-        Args:
-            loss_of_batch: data -> (loss, outputs); the loss a mean over the batch, outputs a
-                structure of tensors with the batch as first axis.
-            data: A structure of tensors with the batch as first axis; None is allowed.
-
-        Returns:
-            (loss, outputs, gradients) as if the whole batch had been used at once. The gradients
-            belong to `self.trainable_variables` and are scaled by the optimizer's loss scale.
-        """
-        if self.accumulation_steps == 1:
-            return self._gradients_of(loss_of_batch, data)
-        batch_size = _batch_size(data)
-        loss, gradients, outputs = 0.0, None, []
-        for k in range(self.accumulation_steps):
-            start = k * batch_size // self.accumulation_steps
-            end = (k + 1) * batch_size // self.accumulation_steps
-            # One after the other, or the micro-batches would be in memory together. An empty one
-            # (in a last batch smaller than accumulation_steps) borrows a row and counts zero.
-            done = [loss] if k == 0 else [g for g in gradients if g is not None]
-            with tf.control_dependencies([tf.convert_to_tensor(tensor) for tensor in done]):
-                start = tf.identity(start)
-            micro = _rows(data, start, tf.maximum(end, start + 1))
-            micro_loss, micro_outputs, micro_gradients = self._gradients_of(loss_of_batch, micro)
-            share = tf.cast(end - start, tf.float32) / tf.cast(batch_size, tf.float32)
-            loss += tf.cast(micro_loss, tf.float32) * share
-            outputs.append(_rows(micro_outputs, 0, end - start))
-            gradients = _add_scaled(gradients, micro_gradients, share)
-        outputs = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *outputs)
-        return loss, outputs, gradients
-
-    def _gradients_of(self, loss_of_batch, data):
-        with tf.GradientTape() as tape:
-            loss, outputs = loss_of_batch(data)
-            scaled = self.optimizer.scale_loss(loss)
-        return loss, outputs, tape.gradient(scaled, self.trainable_variables)
-
-    def _apply_step(self, gradients, loss, statistics):
-        """One call of the optimizer, then one move of the averages if it made a true step.
-
-        The optimizer makes none while it only accumulates, or if the gradients are not finite.
-
-        Args:
-            gradients: Aligned with `self.trainable_variables`, scaled by the loss scale.
-            loss: Of the batch. A loss scale is lowered until the gradients are finite, so only a
-                loss that is not finite either is worth a word.
-            statistics: `MovingStatistics` from before the forward pass.
-
-        Returns:
-            The norm of the gradients without the loss scale, float32: of those of this replica, but
-            not finite in any replica if it is so in one. Then no step was made.
-        """
-        optimizer = self.optimizer
-        scale = optimizer.scale_loss(tf.ones(()))
-        norm = unscale_loss_for_distribution(global_norm(gradients) / scale)
-        norm = in_every_replica(norm)
-        finite = tf.math.is_finite(norm)
-        before = tf.identity(optimizer.iterations)  # of a wrapper: those of the optimizer inside
-        apply_if_finite(optimizer, gradients, self.trainable_variables, finite)
-        stepped = tf.convert_to_tensor(optimizer.iterations) > before
-        statistics.restore_unless(finite)
-        if self.ema is not None:
-            self.ema.update(self.network.weights, stepped)
-        lost = tf.logical_not(finite)
-        if scales_loss(optimizer):
-            lost &= tf.logical_not(tf.math.is_finite(in_every_replica(loss)))
-        self.train_counter.assign_add(1)
-        self.idle_counter.assign_add(tf.cast(tf.logical_not(stepped), "int64"))
-        self.first_lost.note(lost, self.train_counter - self.idle_counter + 1)
-        return norm
-
-    @property
-    def steps_made(self):
-        """True optimizer steps made so far, an int: what the word step means everywhere."""
-        return int(self.train_counter.numpy()) - int(self.idle_counter.numpy())
-
-    @property
-    def first_lost_step(self):
-        """Number of the first step of this `fit` that was not made, as its gradients were not
-        finite; 0 if there was none. What only lowered a loss scale does not count."""
-        return int(self.first_lost.variable.numpy())
 
     # Evaluation with a weight set.
 
@@ -490,22 +384,3 @@ def _as_list(callbacks):
     if callbacks is None:
         return []
     return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-
-
-def _batch_size(data):
-    return tf.shape(next(leaf for leaf in tf.nest.flatten(data) if leaf is not None))[0]
-
-
-def _rows(data, start, end):
-    return tf.nest.map_structure(lambda leaf: None if leaf is None else leaf[start:end], data)
-
-
-def _add_scaled(totals, gradients, share):
-    """totals + share * gradients, None where a variable has no gradient."""
-    scaled = [
-        None if g is None else tf.convert_to_tensor(g) * tf.cast(share, g.dtype) for g in gradients
-    ]
-    if totals is None:
-        return scaled
-    pairs = zip(totals, scaled, strict=True)
-    return [s if t is None else t if s is None else t + s for t, s in pairs]

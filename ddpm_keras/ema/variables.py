@@ -1,0 +1,275 @@
+"""The variables of averages of one set of weights: created, listed, started anew, saved, loaded."""
+
+import itertools
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from ..keras_internals import Saveable
+from .groups import (
+    fingerprint,
+    in_groups,
+    is_float,
+    join,
+    label,
+    new_variable,
+    rows,
+    strategy_of,
+    tf_variable,
+)
+from .stored import StoredAverages
+
+
+class AverageVariables(Saveable):
+    """The variables of any number of averages. A subclass says by which rules they move."""
+
+    average_statistics = False
+
+    def _keep(self, keys, rules):
+        """Sets which averages there are: their names, and the decay of each."""
+        self._keys, self._rules = tuple(keys), tuple(rules)
+        self._forget()
+
+    def _forget(self):
+        self.built = False
+        self._sources = ()  # every variable of build(), in its order
+        self._position = {}  # id(variable) -> its place in _sources
+        self._groups = []
+        self._pending = set()  # (rule, position) that start anew from weights still being loaded
+        self._loaded = None  # (positions, fingerprint of the weights) of the file loaded last
+
+    @property
+    def _range(self):
+        return range(len(self._rules))
+
+    @property
+    def num_updates(self):
+        """How many true optimizer steps have been counted, an int."""
+        return int(self._steps.numpy()) if self.built else 0
+
+    # State.
+
+    def build(self, variables):
+        """Creates the averages as exact copies of the weights. Call it again after thawing a layer.
+
+        Variables that have become trainable since get an average at their present value, which is
+        exact, since they have not moved so far. Variables that are no longer trainable keep theirs.
+
+        Args:
+            variables: `model.weights` (or only its trainable ones): a list of variables that hold
+                values. The averages are created under the strategy of these variables.
+        """
+        variables = list(variables)
+        if not variables:
+            raise ValueError("There is nothing to average: build the model first.")
+        if self.built and [id(v) for v in variables] == [id(v) for v in self._sources]:
+            return self._add_thawed()
+        if self.built and self.num_updates:
+            raise ValueError(
+                "The model has other weights than the averages were built for "
+                f"({', '.join(self._difference(variables)) or 'another order'}); "
+                "make a new EMA for it, or keep the model as it was."
+            )
+        self._forget()
+        self._sources = tuple(variables)
+        self._position = {id(v): i for i, v in enumerate(variables)}
+        with tf.init_scope(), strategy_of(variables[0]).scope():
+            self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
+            starts = np.zeros(len(self._rules), np.int64)
+            self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
+        self.built = True
+        self._add_thawed()
+
+    def _add_thawed(self):
+        self._add_averages(
+            i
+            for i, v in enumerate(self._sources)
+            if is_float(v) and (v.trainable or self.average_statistics)
+        )
+
+    def _add_averages(self, positions):
+        """Creates averages, as copies, of the weights at these places that have none yet."""
+        known = set(self.averaged_positions)
+        new = [i for i in positions if i not in known]
+        if not new:  # inside a replica, variables may be looked up but not created
+            return
+        with tf.init_scope(), strategy_of(self._sources[0]).scope():
+            for group in in_groups(new, self._sources):
+                weights, number = group.weights_now(), len(self._groups)
+                for index, (key, rule) in enumerate(zip(self._keys, self._rules, strict=True)):
+                    average = new_variable(weights, f"ema_{key}_{number}")
+                    group.averages.append(self.track(f"{key}_{number}", average))
+                    if rule.slots:
+                        window = rows(weights, self._filled(index), rule.slots)
+                        window = new_variable(window, f"ema_{key}_{number}_window")
+                        group.windows[index] = self.track(f"{key}_{number}_window", window)
+                self._groups.append(group)
+
+    def _filled(self, index):
+        """How many past weights the window of an average holds, an int; 0 if it has none."""
+        rule, age = self._rules[index], self.num_updates - int(self._starts.numpy()[index])
+        return min(int(rule.taken(age)), rule.slots) if rule.slots else 0
+
+    def _difference(self, variables):
+        known, given = set(self._position), {id(v) for v in variables}
+        added = [f"new: {label(v)}" for v in variables if id(v) not in known]
+        return added + [f"gone: {label(v)}" for v in self._sources if id(v) not in given]
+
+    def _check_built(self):
+        if not self.built:
+            raise ValueError("The averages do not exist yet: call ema.build(model.weights) first.")
+
+    def reset(self):
+        """Starts every average anew as a copy of the present weights, with its counter at 0."""
+        self._check_built()
+        self._set_counters(0, 0)
+        self.settle()
+
+    def _set_counters(self, steps, starts):
+        self._steps.assign(steps)
+        self._starts.assign(np.broadcast_to(np.asarray(starts, np.int64), len(self._rules)))
+
+    def settle(self):
+        """Copies the weights into averages that no update has moved yet, in case they changed.
+
+        Weights may have been loaded or assigned after `build`; until its first update an average is
+        by definition an exact copy of them.
+        """
+        fresh = self.num_updates == 0
+        for group in self._groups:
+            for index in self._range:
+                anew = {i for i in group.positions if fresh or (index, i) in self._pending}
+                if anew:
+                    group.restart(index, anew, self._filled(index))
+        self._pending = set()
+
+    @property
+    def state(self):
+        """The variables that hold the averages and their counters, in an order that stays.
+
+        Two counters, then for each group of weights a flat variable for each average, and one for
+        each of their windows; weights that are thawed later come last. Empty before `build`.
+        """
+        if not self.built:
+            return ()
+        groups = ((*group.averages, *group.windows.values()) for group in self._groups)
+        return (self._steps, self._starts, *itertools.chain.from_iterable(groups))
+
+    @property
+    def sources(self):
+        """The variables given to `build`, in their order."""
+        return self._sources
+
+    @property
+    def averaged_positions(self):
+        """The places in `sources` of the weights that are averaged; the others are copied."""
+        return tuple(sorted(i for group in self._groups for i in group.positions))
+
+    # Saving and loading.
+
+    def save_own_variables(self, store):
+        if not self.built:
+            return
+        self.settle()
+        StoredAverages(
+            keys=list(self._keys),
+            rules=list(self._rules),
+            steps=self.num_updates,
+            starts=self._starts.numpy().tolist(),
+            positions=[group.positions for group in self._groups],
+            shapes=[group.shapes for group in self._groups],
+            averages=[[each.averages[i].numpy() for each in self._groups] for i in self._range],
+            windows={
+                i: [each.windows[i].numpy() for each in self._groups]
+                for i in self._range
+                if self._rules[i].slots
+            },
+            count=len(self._sources),
+            fingerprint=fingerprint([self._sources[i] for i in self.averaged_positions]),
+        ).write(store)
+
+    def load_own_variables(self, store):
+        stored = StoredAverages.read(store)
+        if stored is None:
+            return self._load_nothing()
+        self._check_built()
+        self._check_fit(stored)
+        self._take_over(stored)
+
+    def _load_nothing(self):
+        if self.num_updates:  # an average without updates follows the weights by itself
+            self._set_counters(0, 0)
+            warnings.warn(
+                f"The file holds no averages: {', '.join(self._keys)} start anew.", stacklevel=3
+            )
+        self._loaded = ((), 0)
+
+    def _check_fit(self, stored):
+        if not stored.fits(len(self._sources)):
+            count = stored.count or max(stored.shape_at) + 1
+            raise ValueError(
+                f"The file holds averages of {count} weights, and this network has "
+                f"{len(self._sources)}: load it into a network built the same way."
+            )
+        for i, shape in stored.shape_at.items():
+            weight = self._sources[i]
+            if tuple(weight.shape) != shape:
+                raise ValueError(
+                    f"The file's average of {label(weight)} has shape {shape}, the weight "
+                    f"{tuple(weight.shape)}: load it into a network built the same way."
+                )
+
+    def _take_over(self, stored):
+        # A layer that was frozen since the file was written keeps its average.
+        self._add_averages(stored.shape_at)
+        kept = {i: stored.match(self._keys[i], self._rules[i]) for i in self._range}
+        kept = {i: j for i, j in kept.items() if j is not None}
+        pending = {(i, p) for i in self._range if i not in kept for p in self.averaged_positions}
+        for i, j in kept.items():
+            pending |= self._load_average(i, stored.average(j))
+            if self._rules[i].slots:
+                self._load_window(i, stored.window(j))
+        self._set_counters(
+            stored.steps,
+            [stored.starts[kept[i]] if i in kept else stored.steps for i in self._range],
+        )
+        # Before the next use, since the weights themselves may be loaded after this.
+        self._pending = pending
+        self._loaded = (tuple(stored.shape_at), stored.fingerprint)
+        told = stored.told(self._keys, self._rules, kept)
+        if told:
+            warnings.warn(told, stacklevel=3)
+
+    def _load_average(self, rule, values):
+        """Takes over an average, position -> array; returns what of it starts anew."""
+        for group in self._groups:
+            pairs = zip(group.positions, group.weights, strict=True)
+            parts = [values.get(i, tf_variable(weight)) for i, weight in pairs]
+            group.averages[rule].assign(join(parts))
+        # Those that were frozen when the file was written had not moved.
+        return {(rule, i) for i in self.averaged_positions if i not in values}
+
+    def _load_window(self, rule, values):
+        """Takes over the past weights of an average; those that are missing are filled in later."""
+        for group in self._groups:
+            window = group.windows[rule]
+            parts = [
+                values.get(i, np.zeros((window.shape[0], *shape), np.float32))
+                for i, shape in zip(group.positions, group.shapes, strict=True)
+            ]
+            window.assign(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+    def begin_loading(self):
+        """Forgets what was loaded before: `loaded_with_weights` will speak of what comes."""
+        self._loaded = None
+
+    def loaded_with_weights(self):
+        """Whether all weights that the loaded averages were made of were loaded with them.
+
+        A file of before version 0.2 does not tell, and is believed. None: no averages were loaded.
+        """
+        if self._loaded is None:
+            return None
+        positions, expected = self._loaded
+        return expected in (None, fingerprint([self._sources[i] for i in positions]))
