@@ -3,6 +3,7 @@
     python sample.py runs/digits --num 64 --out samples.png
     python sample.py runs/digits --weights raw --out raw/            # one PNG an image
     python sample.py runs/digits --num 50000 --out samples.npz       # uint8, NHWC
+    python sample.py runs/digits --export sampler/                   # for TensorFlow alone
     python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
     python sample.py --from-diffusers checkpoint-500 --weights raw   # not its averages
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import interop  # noqa: E402
+from ddpm_keras import files, interop  # noqa: E402
 from ddpm_keras.app import consistency, console, invocation  # noqa: E402
 from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
@@ -35,6 +36,8 @@ def main(argv):
         model = load(options)
         if options.precision:
             devices.compute_in(options.precision, model.network)
+        if options.export:
+            return export(options, model)
         what = options.from_diffusers or model.resolve(options.weights)
         with progress.bar(f"sampling {what}", options.num) as bar:
             drawn = model.sample(
@@ -57,7 +60,7 @@ def check(options):
     from ddpm_keras import images
 
     with console.input_errors():
-        images.check_target(options.out)
+        check_export(options.export) if options.export else images.check_target(options.out)
         if options.from_diffusers:
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
@@ -72,6 +75,26 @@ def check(options):
         raise UsageError(f"there is no {path}; {made}.")
     elif path.suffix != ".keras":
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
+
+
+def check_export(path):
+    """Refuses a file or a folder that could not be made of a model."""
+    if path.endswith(".keras"):
+        files.check_writable(Path(path).parent)
+    else:
+        files.check_new_folder(path)
+
+
+def export(options, model):
+    """Writes the network alone, or with the sampler as a graph from seeds to images."""
+    what = "network" if options.export.endswith(".keras") else "sampler"
+    if what == "network":
+        model.export_network(options.weights, options.export)
+    else:
+        chosen = sampler(options, model.schedule.timesteps)
+        model.export_sampler(options.export, options.weights, chosen, options.guidance)
+    print(f"{what} with {model.resolve(options.weights)}: {options.export}")
+    return 0
 
 
 def load(options):

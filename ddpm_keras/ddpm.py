@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from . import noise, samplers
+from . import exporting, noise, samplers
 from .ema import WarmupDecay
 from .ema.groups import like
 from .ema.steps import MovingStatistics
@@ -362,6 +362,50 @@ class DDPM(ImageModel):
             guidance_interval,
         )
         return drawing.images(drawing.noise)
+
+    def export_sampler(
+        self,
+        path,
+        weights=None,
+        sampler=None,
+        guidance_scale=None,
+        guide=None,
+        guidance_rescale=None,
+        guidance_interval=None,
+    ):
+        """Writes a sampler and the network as one SavedModel that TensorFlow alone can run.
+
+        Its `sample(seed, start, num_images)` gives the images of `model.sample` of these arguments,
+        uint8; with classes it is `sample(seed, start, labels)`, with one image for each label.
+        `network(x, t)`, or `network(x, t, labels)`, is the network alone.
+
+        Args:
+            path: a new or empty folder.
+            weights, sampler, guidance_scale, guide, guidance_rescale, guidance_interval: as of
+                `sample`.
+
+        Raises:
+            ValueError: something is at `path`, or an argument is not what `sample` takes.
+
+        Example:
+
+        ```python
+        model.export_sampler("sampler", sampler=samplers.DDIM(50))
+        sampler = tf.saved_model.load("sampler")
+        images = sampler.sample(seed=0, start=0, num_images=16)     # as model.sample(16, seed=0)
+        ```
+        """
+        drawing = Sampling(
+            self,
+            1,
+            weights,
+            sampler,
+            guidance_scale=guidance_scale,
+            guide=guide,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+        )
+        exporting.write(drawing, path)
 
     def predict_epsilon(self, x, t, labels=None, guidance=None, guide=None):
         """The noise in `x`, with the weights the network has now.

@@ -9,72 +9,64 @@ import tensorflow as tf
 from . import files, samplers
 
 
-def check_target(path):
-    """Refuses a folder that `write` could not make; nothing is left behind.
-
-    Raises:
-        ValueError: something is there already.
-        OSError: it cannot be written to.
-    """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path} is there already: give a new folder for the SavedModel.")
-    files.check_writable(path)
-
-
-def write(module, path):
-    """Writes what `as_module` gave as a SavedModel, whole or not at all."""
-    path = Path(path)
-    check_target(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
-        signatures = {"serving_default": module.sample, "network": module.network}
-        tf.saved_model.save(module, os.path.join(folder, "model"), signatures)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(os.path.join(folder, "model"), path)
-
-
-def as_module(model, values, sampler, guidance_scale=1.0):
-    """A `DDPM` with one weight set and a sampler, as two functions of a `tf.Module`.
-
-    Its `sample(seed, start, num_images)` gives what `DDPM.sample` does of these arguments, uint8
-    (num_images, height, width, channels); with classes it is `sample(seed, start, labels)`, one
-    image for each label. `network(x, t)`, or `network(x, t, labels)`, is the network alone.
+def write(drawing, path):
+    """Writes network and sampler as a SavedModel, whole or not at all.
 
     Args:
-        model: the `DDPM`.
-        values: of the weight set, aligned with `model.network.weights`.
-        sampler: a `Sampler`.
-        guidance_scale: of classifier-free guidance, a float.
+        drawing: the `Sampling` that says with what is drawn.
+        path: a new or empty folder.
+
+    Raises:
+        ValueError: something is at `path` already.
     """
-    module = tf.Module()
-    module.weights = [tf.Variable(value, trainable=False) for value in values]
-    # The model itself must not become part of the module, or all its weights would be written.
-    scale = None if guidance_scale == 1.0 else tf.constant(guidance_scale, tf.float32)
+    path = Path(path)
+    files.check_new_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    module = as_module(drawing)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        made = os.path.join(folder, "model")
+        signatures = {"serving_default": module.sample, "network": module.network}
+        tf.saved_model.save(module, made, signatures)
+        if path.is_dir():
+            path.rmdir()
+        os.replace(made, path)
+
+
+def as_module(drawing):
+    """A `tf.Module` with the functions `sample` and `network` of `DDPM.export_sampler`.
+
+    Args:
+        drawing: a `Sampling`.
+    """
+    model, shape = drawing.model, drawing.model.image_shape
+    module = tf.Module()  # the model is no part of it, or all its weights would be written
+    module.weights = [[tf.Variable(v, trainable=False) for v in each] for each in drawing.values]
     classes = [tf.TensorSpec((None,), tf.int32, "labels")] if model.num_classes is not None else []
 
-    def sample(seed, start, rows):
-        labels = [rows] if classes else []
-        seeds = samplers.image_seeds(seed, start, tf.shape(rows)[0] if classes else rows)
+    def tensors(weights):
+        return [tf.convert_to_tensor(weight) for weight in weights]
+
+    def sample(seed, start, rows):  # rows: the labels, or how many images
+        labels, count = (rows, tf.shape(rows)[0]) if classes else (None, rows)
+        seeds = samplers.image_seeds(seed, start, count)
+        values, *guides = map(tensors, module.weights)
+        guide = guides[0] if guides else None
 
         def predict(x, t):
-            return model.predict_epsilon(x, t, *labels, guidance_scale=scale)
+            return model.predict_epsilon(x, t, labels, drawing.guidance, guide)
 
-        x = tf.ensure_shape(
-            samplers.initial_noise(seeds, model.image_shape), (None, *model.image_shape)
-        )
-        with model.weight_scope([tf.convert_to_tensor(weight) for weight in module.weights]):
-            return as_uint8(sampler(predict, x, model.schedule, seed=seeds))
+        x = tf.ensure_shape(samplers.initial_noise(seeds, shape), (None, *shape))
+        with model.weight_scope(values):
+            return as_uint8(drawing.sampler(predict, x, model.schedule, seed=seeds))
 
     def network(x, t, *labels):
-        with model.weight_scope([tf.convert_to_tensor(weight) for weight in module.weights]):
+        with model.weight_scope(tensors(module.weights[0])):
             return tf.cast(model.network([x, t, *labels], training=False), tf.float32)
 
     whole = [tf.TensorSpec((), tf.int32, name) for name in ("seed", "start", "num_images")]
-    images = tf.TensorSpec((None, *model.image_shape), tf.float32, "x")
+    noisy = [tf.TensorSpec((None, *shape), tf.float32, "x"), tf.TensorSpec((None,), tf.int32, "t")]
     module.sample = _function(sample, [*whole[:2], *(classes or whole[2:])])
-    module.network = _function(network, [images, tf.TensorSpec((None,), tf.int32, "t"), *classes])
+    module.network = _function(network, [*noisy, *classes])
     return module
 
 

@@ -62,6 +62,19 @@ def check_writable(folder):
         raise OSError(error.errno, error.strerror, str(nearest)) from None
 
 
+def check_new_folder(path):
+    """Refuses a folder that could not be made, or that holds something.
+
+    Raises:
+        ValueError: something is there already.
+        OSError: it cannot be written to.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise ValueError(f"{path} is there already: give a new or empty folder.")
+    check_writable(path)
+
+
 def _umask():
     """The process's file creation mask, which can only be read by setting it."""
     mask = os.umask(0)

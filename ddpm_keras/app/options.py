@@ -88,6 +88,8 @@ class SampleOptions:
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a new folder of PNGs",
                       path=True)
+    export: str = option("", "draw nothing: write the sampler as a SavedModel, with seeds as input "
+                         "(a new folder), or the network (a name ending in .keras)", path=True)
     sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
     steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
@@ -180,7 +182,9 @@ def sample_options(argv):
     Raises:
         UsageError: an argument is wrong, or there is not one source.
     """
-    options = SampleOptions(**parse(SampleOptions, argv, "sample", "Draw images from a model."))
+    given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
+    options = SampleOptions(**given)
+    _check_export(options.export, given)
     consistency.check_one_device(options.strategy)
     if bool(options.source) == bool(options.from_diffusers):
         raise UsageError(
@@ -192,6 +196,24 @@ def sample_options(argv):
             "with --num, or name fewer."
         )
     return options
+
+
+# What means nothing for a sampler that is exported, and for a network alone.
+_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed"}
+_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance"}
+
+
+def _check_export(path, given):
+    if not path:
+        return
+    what, nothing = "sampler", _NOT_OF_A_SAMPLER
+    if path.endswith(".keras"):
+        what, nothing = "network", _NOT_OF_A_NETWORK
+    for name in given:
+        if name in nothing:
+            raise UsageError(
+                f"{flag(name)} means nothing for a {what} that is exported; leave it out."
+            )
 
 
 # What `evaluate.py --images` takes besides --against.
