@@ -139,7 +139,7 @@ def unconditional_model():
 def test_a_sampler_runs_by_tensorflow_alone_and_draws_what_the_model_draws(tmp_path):
     conditional, plain = conditional_model(), unconditional_model()
     ddim = samplers.DDIM(4)
-    conditional.export_sampler(tmp_path / "one", sampler=ddim, guidance_scale=2.0)
+    conditional.export_sampler(tmp_path / "one", None, ddim, 2.0, "raw", guidance_rescale=0.5)
     plain.export_sampler(tmp_path / "other", "raw", samplers.DDPM(steps=5))
     x = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
@@ -151,7 +151,8 @@ def test_a_sampler_runs_by_tensorflow_alone_and_draws_what_the_model_draws(tmp_p
     np.testing.assert_array_equal(found["images"], expected)
     np.testing.assert_array_equal(found["served"], expected)
     labels = np.array([2, 0, 1, 3])
-    expected = conditional.sample(4, "ema", ddim, seed=3, labels=labels, guidance_scale=2.0)
+    guided = {"guidance_scale": 2.0, "guide": "raw", "guidance_rescale": 0.5}
+    expected = conditional.sample(4, "ema", ddim, seed=3, labels=labels, **guided)
     np.testing.assert_array_equal(found["of_classes"], expected)
     inputs = [x, np.array([0, 30, 59], np.int32), np.array([0, 1, 2], np.int32)]
     expected = conditional.predict(inputs, verbose=0)
