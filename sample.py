@@ -39,7 +39,7 @@ def main(argv):
         if options.export:
             return export(options, model)
         what = options.from_diffusers or model.resolve(options.weights)
-        with progress.bar(f"sampling {what}", options.num) as bar:
+        with progress.counted(f"sampling {what}", options.num) as counted:
             drawn = model.sample(
                 options.num,
                 weights=options.weights,
@@ -48,7 +48,7 @@ def main(argv):
                 batch_size=options.batch_size,
                 labels=cycle(options.labels, options.num),
                 guidance_scale=options.guidance,
-                on_batch=bar.update,
+                progress=counted,
             )
         images.write(drawn, options.out)
     print(f"{options.num} images: {options.out}")

@@ -105,7 +105,7 @@ def measure(epochs):
     model = training.build_model(options, images)
     with tempfile.TemporaryDirectory() as folder:
         recorders = training.recorders(Run(Path(folder)), options, images)
-        alternate = EveryOtherInterval(recorders, options.log_every)
+        alternate = EveryOtherInterval(recorders, options.log_every_steps)
         model.fit(
             data.training_stream(images.train, batch_size=options.batch_size, seed=options.seed),
             epochs=epochs + 1,  # the first one traces
@@ -114,7 +114,7 @@ def measure(epochs):
             shuffle=False,
             verbose=0,
         )
-    return alternate, options.epoch_steps / options.log_every
+    return alternate, options.epoch_steps / options.log_every_steps
 
 
 def main():

@@ -302,7 +302,7 @@ class DDPM(ImageModel):
         guidance_scale=None,
         output="uint8",
         start=0,
-        on_batch=None,
+        progress=None,
         guide=None,
         guidance_rescale=None,
         guidance_interval=None,
@@ -331,7 +331,7 @@ class DDPM(ImageModel):
                 farther from the worse prediction. A guide needs it.
             output: "uint8", or "float" for float32 in [-1, 1].
             start: index of the first image, at least 0, to draw a long series in parts.
-            on_batch: called with the number of images just finished, for progress.
+            progress: None, or a function called as `progress(done, total)` after each batch.
             guide: the weight set to guide by, as for `weights`: one that is averaged or trained
                 less well, such as "raw" or one of an earlier step.
             guidance_rescale: share in which guided predictions keep their spread, in [0, 1], by
@@ -356,7 +356,7 @@ class DDPM(ImageModel):
             guidance_scale,
             output,
             start,
-            on_batch,
+            progress,
             guide,
             guidance_rescale,
             guidance_interval,

@@ -43,7 +43,7 @@ class Sampling:
         guidance_scale=None,
         output="uint8",
         start=0,
-        on_batch=None,
+        progress=None,
         guide=None,
         guidance_rescale=None,
         guidance_interval=None,
@@ -63,15 +63,15 @@ class Sampling:
             self._check_guide(guide, weights)
             guides = [model.finite_values(guide)]
             self.values += guides if self.guided else []
-        self.output, self.on_batch = output, on_batch
+        self.output, self.progress = output, progress
 
     def parts(self):
         """Yields the part of each batch; says after each that it is done."""
         for first in range(0, self.num_images, self.batch_size):
             part = slice(first, min(first + self.batch_size, self.num_images))
             yield part
-            if self.on_batch is not None:
-                self.on_batch(part.stop - part.start)
+            if self.progress is not None:
+                self.progress(part.stop, self.num_images)
 
     def images(self, begin, first=0):
         """All images, denoised from where they begin.

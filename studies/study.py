@@ -37,8 +37,8 @@ SEEDS = {"digits": (0, 1, 2), "mnist5k": (0,)}
 TRAIN = "--ema 0.99 0.999 0.9999 --ema-schedule step warmup constant".split()
 # What differs by data set: options of train.py and of evaluate.py. At 28x28 images cost far more.
 OWN_TRAIN = {
-    "digits": "--epoch-steps 100 --quality-every 1 --validation-images 360".split(),
-    "mnist5k": "--dataset mnist5k --batch-size 64 --steps 8000 --quality-every 0".split(),
+    "digits": "--epoch-steps 100 --quality-every-epochs 1 --validation-images 360".split(),
+    "mnist5k": "--dataset mnist5k --batch-size 64 --steps 8000 --quality-every-epochs 0".split(),
 }
 OWN_EVALUATE = {"digits": [], "mnist5k": ["--num-images", "500", "--steps", "25"]}
 WIDTHS = "0.04 0.05 0.07 0.10 0.15 0.20 0.25".split()

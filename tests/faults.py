@@ -64,7 +64,7 @@ FAULTS = [Fault(*fault) for fault in (
      "= ema.beta(name)", "= ema.effective_window(name)",
      "test_callbacks.py::test_history_has_a_row_an_interval_and_validation_at_each_epoch"),
     ("images a second are those of a whole interval", "app/recorders.py",
-     "batches * self.batch_size", "self.every * self.batch_size",
+     "batches * self.batch_size", "self.every_steps * self.batch_size",
      "test_callbacks.py::test_rates_in_the_history_are_those_of_its_rows"),
     ("every validation loss is that of the raw weights", "callbacks/validation.py",
      "weights=name,", 'weights="raw",', HISTORY),

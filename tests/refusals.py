@@ -13,9 +13,9 @@ SCRIPTS = ("train", "sample", "evaluate")
 
 # A training of seconds, which evaluates nothing.
 TINY = (
-    "--steps 6 --epoch-steps 3 --log-every 2 --batch-size 8 --timesteps 20 "
+    "--steps 6 --epoch-steps 3 --log-every-steps 2 --batch-size 8 --timesteps 20 "
     "--channel-multipliers 1 --attention-resolutions --ema 0.5 0.9 --ema-schedule constant "
-    "--validation-images 8 --num-images 8 --snapshots 3 --quality-every 0 --no-evaluate"
+    "--validation-images 8 --num-images 8 --snapshots 3 --quality-every-epochs 0 --no-evaluate"
 ).split()
 
 

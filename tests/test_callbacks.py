@@ -43,7 +43,7 @@ def finished(digits, tmp_path_factory):
             callbacks.SampleGrid(
                 run.samples, 4, samplers.DDIM(steps=2), seed=3, log_dir=run.tensorboard
             ),
-            HistoryLog(run, every=2, batch_size=16),
+            HistoryLog(run, every_steps=2, batch_size=16),
             callbacks.TensorBoardScalars(run.tensorboard, CONFIG),
             Checkpoints(run),
         ],
@@ -100,7 +100,7 @@ def test_rates_in_the_history_are_those_of_its_rows(network, digits, tmp_path, m
     model = DDPM(network, ema=None)
     model.compile(keras.optimizers.SGD(1e-2))
     run = Run(tmp_path)
-    log = HistoryLog(run, every=3, batch_size=16)
+    log = HistoryLog(run, every_steps=3, batch_size=16)
     model.fit(digits.train[:128], batch_size=16, verbose=0, callbacks=[log])
     rows = run.read_history()
     assert [row["step"] for row in rows] == [3, 6, 8]

@@ -105,7 +105,7 @@ WRONG = [
     ("train.py", "--sampling-steps 30 --timesteps 20", "--sampling-steps 30|at most 20"),
     ("train.py", "--sampler dpm --sampling-steps 21 --timesteps 20", "--sampling-steps|at most 20"),
     ("train.py", "--attention-resolutions 4 4", "--attention-resolutions|4 twice"),
-    ("train.py", "--quality-every 0 --quality-images 100", "--quality-images|--quality-every 0"),
+    ("train.py", "--quality-every-epochs 0 --quality-images 9", "--quality-images|-every-epochs 0"),
     ("train.py", "--snapshots 100 --steps 10", "--snapshots 100|at most 10"),
     ("train.py", "--data-dir data", "--data-dir|digits|leave it out"),
     ("train.py", "--data-dir data --dataset .", "--data-dir|leave it out"),

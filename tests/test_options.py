@@ -222,3 +222,14 @@ def test_names_of_runs_are_short_and_never_empty():
 def test_a_report_is_of_runs():
     assert report_options(["runs/a", "runs/b"]).runs == ("runs/a", "runs/b")
     assert_refused(lambda: report_options([]), ["name run directories to report on"], UsageError)
+
+
+def test_older_names_of_options_are_taken_and_not_shown():
+    for argv in ("--log-every 7 --quality-every 0", "--log-every-steps 7 --quality-every-epochs 0"):
+        options, given = train_options(argv.split())
+        assert (options.log_every_steps, options.quality_every_epochs) == (7, 0)
+        assert set(given) == {"log_every_steps", "quality_every_epochs"}
+    assert stored_options({"log_every": 7}).log_every_steps == 7
+    assert_refused(
+        lambda: train_options("--log-every 7 --log-every-steps 7".split()), ["twice"], UsageError
+    )

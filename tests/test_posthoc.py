@@ -155,7 +155,9 @@ def digits_run(tmp_path_factory):
     model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
     start = [np.asarray(w) for w in network.weights]
     callbacks = [
-        PowerFunctionSnapshots(directory / f"{count}{dtype}", every=2000 // count, dtype=dtype)
+        PowerFunctionSnapshots(
+            directory / f"{count}{dtype}", every_steps=2000 // count, dtype=dtype
+        )
         for count, dtype in ((16, "float32"), (32, "float32"), (16, "float16"))
     ]
     model.fit(images, batch_size=8, epochs=13, steps_per_epoch=160, verbose=0, callbacks=callbacks)
@@ -425,7 +427,7 @@ def test_snapshots_do_not_depend_on_steps_per_execution(tmp_path):
     small_fit(small_model(), tmp_path / "one")
     model = small_model()
     model.compile(keras.optimizers.Adam(1e-2), "mse", steps_per_execution=4)
-    small_fit(model, tmp_path / "four", every=4)
+    small_fit(model, tmp_path / "four", every_steps=4)
     one, four = contents(tmp_path / "one"), contents(tmp_path / "four")
     assert {0, 4, 8, 20} <= four.keys()
     for step in one.keys() & four.keys():
@@ -466,7 +468,7 @@ def test_averages_must_be_kept_from_the_first_step(tmp_path):
     with pytest.raises(ValueError, match="give the model an EMA"):
         small_fit(small_model(ema=None), tmp_path)
     with pytest.raises(ValueError, match="at least 1"):
-        PowerFunctionSnapshots(tmp_path, every=0)
+        PowerFunctionSnapshots(tmp_path, every_steps=0)
     with pytest.raises(ValueError, match="float16"):
         small_fit(small_model(), tmp_path, dtype="bfloat16")
 
@@ -474,7 +476,7 @@ def test_averages_must_be_kept_from_the_first_step(tmp_path):
 def test_snapshots_without_any_other_average(tmp_path):
     model = small_model(ema=EMA(()))
     assert model.resolve("ema") == "raw"
-    small_fit(model, tmp_path, every=None)
+    small_fit(model, tmp_path, every_steps=None)
     assert len(posthoc.list_snapshots(tmp_path)) == 21  # a sixteenth of 20 steps is one
     assert posthoc.synthesize(tmp_path, decay=0.9).predicted_error < 0.01
 

@@ -69,7 +69,9 @@ def _last(history):
 
 def test_features_may_be_given_and_epochs_left_out(network, digits, initial):
     real = Means()(digits.train[:200])
-    given = callbacks.QualityMonitor(Means(), real, 24, every=2, sampler=samplers.DDIM(steps=3))
+    given = callbacks.QualityMonitor(
+        Means(), real, 24, every_epochs=2, sampler=samplers.DDIM(steps=3)
+    )
     _, history = train(network, digits, initial, given)
     _, expected = train(network, digits, initial, monitor(digits))
     assert history["quality_raw"] == pytest.approx(expected["quality_raw"][1:], rel=1e-6)
@@ -127,7 +129,7 @@ def test_the_cost_is_told_in_proportion(network, digits, initial, monkeypatch):
 def test_too_few_images_are_refused(digits):
     with pytest.raises(ValueError, match="at least 4"):
         monitor(digits, num_images=3)
-    with pytest.raises(ValueError, match="every must be .* at least 1"):
-        monitor(digits, every=0)
+    with pytest.raises(ValueError, match="every_epochs must be .* at least 1"):
+        monitor(digits, every_epochs=0)
     with pytest.raises(ValueError, match="2 real images"):
         callbacks.QualityMonitor(Means(), digits.train[:2])

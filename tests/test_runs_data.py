@@ -11,7 +11,7 @@ from ddpm_keras import images
 
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 8".split()
 SMALL += "--num-images 8 --sampling-steps 2 --epoch-steps 2 --snapshots 0 --ema 0.5".split()
-SMALL += "--steps 2 --validation-images 4 --quality-every 0 --no-evaluate".split()
+SMALL += "--steps 2 --validation-images 4 --quality-every-epochs 0 --no-evaluate".split()
 
 
 @pytest.fixture

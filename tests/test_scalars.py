@@ -122,17 +122,23 @@ WRONG = {
     "half an image channel": (unet(image_shape=(8, 8, 1.5)), ["height, width, channels", "1.5"]),
     "unknown sides": (unet(image_shape=(None, None, 1)), ["height, width, channels", "None"]),
     # callbacks
-    "validation every 0": (lambda: callbacks.ValidationLoss(BYTES, every=0), ["every"]),
+    "validation every 0": (
+        lambda: callbacks.ValidationLoss(BYTES, every_epochs=0),
+        ["every_epochs"],
+    ),
     "half a repeat in epochs": (lambda: callbacks.ValidationLoss(BYTES, repeats=1.5), ["repeats"]),
-    "pictures every 0": (lambda: callbacks.SampleGrid("x", every=0), ["every", "at least 1"]),
+    "pictures every 0": (
+        lambda: callbacks.SampleGrid("x", every_epochs=0),
+        ["every", "at least 1"],
+    ),
     "no pictures": (lambda: callbacks.SampleGrid("x", num_images=0), ["num_images", "at least 1"]),
-    "a path every 0": (lambda: callbacks.Trajectory("x", every=0), ["every", "at least 1"]),
+    "a path every 0": (lambda: callbacks.Trajectory("x", every_steps=0), ["every", "at least 1"]),
     "a path seeded below 0": (lambda: callbacks.Trajectory("x", seed=-1), ["seed", "at least 0"]),
     "snapshots every 2.5": (
-        lambda: callbacks.PowerFunctionSnapshots("x", every=2.5),
+        lambda: callbacks.PowerFunctionSnapshots("x", every_steps=2.5),
         ["every", "2.5"],
     ),
-    "quality every 1.5": (monitor(every=1.5), ["every", "1.5"]),
+    "quality every 1.5": (monitor(every_epochs=1.5), ["every", "1.5"]),
     "quality of half an image": (monitor(num_images=4.5), ["num_images", "4.5"]),
     "quality in no batch": (monitor(batch_size=0), ["batch_size", "at least 1"]),
 }

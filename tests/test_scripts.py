@@ -17,7 +17,7 @@ import ddpm_keras  # noqa: F401 - registers the model
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 16 --num-images 24".split()
-SMALL += "--sampling-steps 3 --log-every 2 --epoch-steps 4 --ema 0.5 0.9".split()
+SMALL += "--sampling-steps 3 --log-every-steps 2 --epoch-steps 4 --ema 0.5 0.9".split()
 SMALL += ["--ema-schedule", "constant"]
 
 

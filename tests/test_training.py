@@ -77,17 +77,18 @@ def callbacks_of(arguments, images, monkeypatch):
 
 def test_options_of_the_callbacks(digits, monkeypatch):
     found = callbacks_of(
-        "--steps 100 --batch-size 16 --log-every 7 --keep 3 --snapshots 4 --validation-images 30 "
-        "--quality-every 2 --quality-images 50 --timesteps 15 --conditional",
+        "--steps 100 --batch-size 16 --log-every-steps 7 --keep 3 --snapshots 4 "
+        "--validation-images 30 --quality-every-epochs 2 --quality-images 50 --timesteps 15 "
+        "--conditional",
         digits,
         monkeypatch,
     )
-    assert (found["HistoryLog"].every, found["HistoryLog"].batch_size) == (7, 16)
-    assert found["Trajectory"].every == 7 and found["Checkpoints"].keep == 3
-    assert found["PowerFunctionSnapshots"].every == 25
+    assert (found["HistoryLog"].every_steps, found["HistoryLog"].batch_size) == (7, 16)
+    assert found["Trajectory"].every_steps == 7 and found["Checkpoints"].keep == 3
+    assert found["PowerFunctionSnapshots"].every_steps == 25
     assert found["PowerFunctionSnapshots"].sigma_rels == (0.05, 0.10)
     monitor = found["QualityMonitor"]
-    assert (monitor.num_images, monitor.every, len(monitor.real)) == (50, 2, 1437)
+    assert (monitor.num_images, monitor.every_epochs, len(monitor.real)) == (50, 2, 1437)
     assert isinstance(monitor.extractor, Means)
     assert found["SampleGrid"].sampler == monitor.sampler == samplers.DDIM(15)
     places = np.linspace(0, 359, 30).round().astype(int)
@@ -105,7 +106,7 @@ def test_callbacks_come_in_an_order_that_serves_the_next(digits, monkeypatch):
 
 
 def test_callbacks_that_are_not_wanted(digits, monkeypatch):
-    found = callbacks_of("--snapshots 0 --quality-every 0", digits, monkeypatch)
+    found = callbacks_of("--snapshots 0 --quality-every-epochs 0", digits, monkeypatch)
     assert not {"PowerFunctionSnapshots", "QualityMonitor"} & set(found)
     assert found["ValidationLoss"].labels is None and len(found["ValidationLoss"].images) == 128
     assert found["SampleGrid"].sampler == samplers.DDIM(20)
@@ -155,11 +156,14 @@ def test_the_network_to_ship_holds_the_last_average(digits, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--steps", "100", "--quality-every", "0"], [["--warmup-steps", "0.001"]]),
-        (["--steps", "101", "--warmup-steps", "100", "--quality-every", "0"], []),
-        (["--steps", "750", "--quality-every", "4"], [["--quality-every", "4 epochs", "has 3"]]),
-        (["--steps", "751", "--quality-every", "4"], []),
-        (["--steps", "100"], [["--warmup-steps"], ["--quality-every"]]),
+        (["--steps", "100", "--quality-every-epochs", "0"], [["--warmup-steps", "0.001"]]),
+        (["--steps", "101", "--warmup-steps", "100", "--quality-every-epochs", "0"], []),
+        (
+            ["--steps", "750", "--quality-every-epochs", "4"],
+            [["--quality-every-epochs", "4 epochs", "has 3"]],
+        ),
+        (["--steps", "751", "--quality-every-epochs", "4"], []),
+        (["--steps", "100"], [["--warmup-steps"], ["--quality-every-epochs"]]),
     ],
     ids=str,
 )

@@ -28,7 +28,7 @@ def trained(network, digits, tmp_path):
     model = DDPM(network, ema=(0.5, 0.9))
     model.compile(keras.optimizers.Adam(1e-2))
     keep = Keep()
-    trajectory = callbacks.Trajectory(tmp_path / "trajectory.npz", every=2)
+    trajectory = callbacks.Trajectory(tmp_path / "trajectory.npz", every_steps=2)
     options = {"batch_size": 16, "verbose": 0, "callbacks": [trajectory, keep]}
     model.fit(digits.train[:160], **options)
     return model, keep, tmp_path / "trajectory.npz", options
@@ -71,7 +71,7 @@ def test_sketch_is_linear_and_keeps_lengths(trained):
 
 def test_continues_where_training_does(trained, digits):
     model, _, path, options = trained
-    fresh = callbacks.Trajectory(path, every=2)
+    fresh = callbacks.Trajectory(path, every_steps=2)
     model.train_counter.assign(6)  # as if the checkpoint of step 6 had been restored
     model.fit(digits.train[:64], **(options | {"callbacks": [fresh]}))
     with np.load(path, allow_pickle=False) as file:

@@ -73,9 +73,9 @@ def test_everything_counts_true_steps(way, digits, tmp_path, clock):
     progress = recorders.Progress(steps, BATCH)
     watch = [
         progress,
-        callbacks.Trajectory(tmp_path / "trajectory.npz", every=2),
-        recorders.HistoryLog(run, every=2, batch_size=BATCH),
-        callbacks.PowerFunctionSnapshots(tmp_path / "snapshots", every=2),
+        callbacks.Trajectory(tmp_path / "trajectory.npz", every_steps=2),
+        recorders.HistoryLog(run, every_steps=2, batch_size=BATCH),
+        callbacks.PowerFunctionSnapshots(tmp_path / "snapshots", every_steps=2),
         recorders.Checkpoints(run),
     ]
     fit(model, digits, watch=watch)
@@ -106,7 +106,7 @@ def test_a_step_that_is_not_made_has_no_row_of_its_own(digits, tmp_path):
         return batch | {"target": tf.where(lost, np.inf, batch["target"])}
 
     model._noised = spoiled
-    fit(model, digits, watch=[recorders.HistoryLog(run, every=2, batch_size=BATCH)])
+    fit(model, digits, watch=[recorders.HistoryLog(run, every_steps=2, batch_size=BATCH)])
     rows = run.read_history()
     assert [row["step"] for row in rows] == [2, 4, 6]
     assert model.steps_made == model.ema.num_updates == 6
@@ -157,7 +157,7 @@ def test_snapshots_before_the_first_move_leave_the_initial_weights(digits, tmp_p
     """With update_every, training may end before the averages have moved at all."""
     model = small(EMA(0.5, update_every=100))
     start = [np.array(w) for w in model.network.get_weights()]
-    fit(model, digits, watch=[callbacks.PowerFunctionSnapshots(tmp_path, every=2)])
+    fit(model, digits, watch=[callbacks.PowerFunctionSnapshots(tmp_path, every_steps=2)])
     (snapshot,) = list_snapshots(tmp_path)
     assert snapshot.step == 0
     with np.load(snapshot.path) as file:

@@ -18,8 +18,8 @@ from ddpm_keras.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 16 --steps 6".split()
-SMALL += "--log-every 2 --epoch-steps 3 --ema 0.5 --ema-schedule constant".split()
-SMALL += "--quality-every 0 --no-evaluate".split()
+SMALL += "--log-every-steps 2 --epoch-steps 3 --ema 0.5 --ema-schedule constant".split()
+SMALL += "--quality-every-epochs 0 --no-evaluate".split()
 
 
 @pytest.fixture

@@ -36,8 +36,10 @@ def check_training(options, given):
             f"--snapshots {options.snapshots} is more than one for each of {options.steps} steps; "
             f"use at most {options.steps}."
         )
-    if "quality_images" in given and not options.quality_every:
-        raise UsageError("--quality-images means nothing with --quality-every 0; leave one out.")
+    if "quality_images" in given and not options.quality_every_epochs:
+        raise UsageError(
+            "--quality-images means nothing with --quality-every-epochs 0; leave one out."
+        )
     check_steps("sampling_steps", options.sampling_steps, options.timesteps)
     _check_data_options(options, given)
 

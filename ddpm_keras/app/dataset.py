@@ -27,17 +27,9 @@ def load(options, name=None, data_dir=None):
     Raises:
         UsageError: they cannot be had.
     """
-    bar = None
-
-    def report(done, total):
-        nonlocal bar
-        bar = bar or progress.bar("reading images", total)
-        bar.update(done - bar.n)
-        if done == total:
-            bar.close()
-
     try:
-        with console.log_kept_back("ddpm_keras.data"):
+        kept_back = console.log_kept_back("ddpm_keras.data")
+        with kept_back, progress.counted("reading images") as report:
             return data.load(
                 name or options.dataset,
                 image_size=options.image_size or None,

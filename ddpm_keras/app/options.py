@@ -62,12 +62,14 @@ class TrainOptions:
     run_dir: str = option("", "where to write (default: runs/DATASET, numbered)", path=True,
                           section="the run directory")
     resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
-    log_every: int = option(20, "steps a row of history.csv", at_least=1)
+    log_every_steps: int = option(20, "steps a row of history.csv", at_least=1,
+                                  formerly="log_every")
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
     validation_images: int = option(128, "held-out images for each epoch's loss", at_least=1)
     keep: int = option(2, "checkpoints kept", at_least=1)
     snapshots: int = option(16, "snapshots for averages after the fact; 0: none", at_least=0)
-    quality_every: int = option(4, "epochs between measures of quality; 0: never", at_least=0)
+    quality_every_epochs: int = option(4, "epochs between measures of quality; 0: never",
+                                       at_least=0, formerly="quality_every")
     quality_images: int = option(250, "images drawn for each of them", at_least=4)
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report",
                             section="the end")
@@ -260,7 +262,7 @@ def run_name(dataset):
 
 
 # What may differ when a run is continued: nothing that the weights depend on.
-_FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every", "keep", "evaluate", "data_dir"}
+_FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every_steps", "keep", "evaluate", "data_dir"}
 _FREE_ON_RESUME |= {"validation_images"}
 
 

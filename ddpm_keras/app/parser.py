@@ -26,6 +26,7 @@ def option(
     optional=False,
     path=False,
     section=None,
+    formerly=None,
 ):
     """A dataclass field that is also an option of the command line.
 
@@ -42,6 +43,7 @@ def option(
         optional: several values may be none at all.
         path: a file or folder; `~` at its beginning is the home folder.
         section: title of the part of `--help` that begins with this option; None: it goes on.
+        formerly: an older name, which the command line and stored options still take; or None.
     """
     metadata = {
         "help": help,
@@ -54,6 +56,7 @@ def option(
         "optional": optional,
         "path": path,
         "section": section,
+        "formerly": formerly,
     }
     return field(default=default, metadata=metadata)
 
@@ -134,9 +137,11 @@ def read_stored(options, values):
         UsageError: in one line, an unknown name or a value that its field does not take.
     """
     fields = {each.name: each for each in dataclasses.fields(options)}
+    older = {each.metadata["formerly"]: each.name for each in fields.values()}
     hints = typing.get_type_hints(options)
     result = {}
     for name, value in values.items():
+        name = older.get(name, name)
         if name not in fields:
             raise UsageError(f"it holds an unknown option {name!r}")
         value = tuple(value) if isinstance(value, list) else value
@@ -230,6 +235,9 @@ def _add_argument(section, each, hint):
     if several:
         arguments["nargs"] = "*" if each.metadata["optional"] else "+"
     section.add_argument(flag(each.name), **arguments)
+    if each.metadata["formerly"]:
+        arguments |= {"dest": each.name, "help": argparse.SUPPRESS}
+        section.add_argument(flag(each.metadata["formerly"]), **arguments)
 
 
 def _kind(hint):

@@ -52,7 +52,22 @@ def bar(description, total, unit="images", scale=1, initial=0):
 
 
 @contextlib.contextmanager
-def counted(description, total):
-    """A `bar` as a context that gives a function of (done, total), as the library reports."""
-    with bar(description, total) as shown:
-        yield lambda done, total: shown.update(done - shown.n)
+def counted(description, total=None):
+    """A `bar` as a context that gives a function of (done, total), by which the library reports.
+
+    Args:
+        description: what is being done.
+        total: of what; None for a bar that begins with the first report.
+    """
+    shown = None if total is None else bar(description, total)
+
+    def report(done, total):
+        nonlocal shown
+        shown = shown or bar(description, total)
+        shown.update(done - shown.n)
+
+    try:
+        yield report
+    finally:
+        if shown is not None:
+            shown.close()

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from .. import names
+from ..callbacks.clock import is_due
 from ..ema.steps import batches_per_step
 from . import progress
 
@@ -65,23 +66,23 @@ class Progress(keras.callbacks.Callback):
 
 
 class HistoryLog(keras.callbacks.Callback):
-    """Writes a row to history.csv every `every` steps; the last row of an epoch takes in its logs.
+    """Writes rows to history.csv; the last row of an epoch takes in its logs.
 
     The training metrics in a row are means over the interval: they are reset after each row. A row
-    is written when training has reached or passed a multiple of `every`; an interval in which no
-    step was made has none.
+    is written when training has reached or passed a multiple of `every_steps`; an interval in
+    which no step was made has none.
     Callbacks before this one in the list add their numbers to an epoch's last row through `logs`.
 
     Args:
         run: a `Run`.
-        every: optimizer steps a row, at least 1.
+        every_steps: optimizer steps a row, at least 1.
         batch_size: images a batch of `fit`, for the images per second.
     """
 
-    def __init__(self, run, every=10, batch_size=1):
+    def __init__(self, run, every_steps=10, batch_size=1):
         super().__init__()
         self.run = run
-        self.every = every
+        self.every_steps = every_steps
         self.batch_size = batch_size
         self.pending = None
 
@@ -104,7 +105,7 @@ class HistoryLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self.model.steps_made
-        if self.step // self.every > self.noted // self.every:
+        if is_due(self.noted, self.step, self.every_steps):
             self._note(logs)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -161,10 +161,11 @@ def too_short(options):
             "--warmup-steps."
         )
     epochs = -(-options.steps // options.epoch_steps)
-    if options.quality_every > epochs:
+    if options.quality_every_epochs > epochs:
         lines.append(
-            f"quality is measured every {options.quality_every} epochs, and the run has {epochs}; "
-            "give a smaller --quality-every or --epoch-steps, or --quality-every 0."
+            f"quality is measured every {options.quality_every_epochs} epochs, and the run has "
+            f"{epochs}; give a smaller --quality-every-epochs or --epoch-steps, or "
+            "--quality-every-epochs 0."
         )
     return lines
 
@@ -224,18 +225,18 @@ def recorders(run, options, images):
     count = min(options.validation_images, len(images.held_out))
     part = np.linspace(0, len(images.held_out) - 1, count).round().astype(int)
     return [
-        callbacks.Trajectory(run.trajectory, options.log_every),
+        callbacks.Trajectory(run.trajectory, options.log_every_steps),
         callbacks.ValidationLoss(
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
-        HistoryLog(run, options.log_every, options.batch_size),
+        HistoryLog(run, options.log_every_steps, options.batch_size),
         callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
     ]
 
 
 def _quality_monitor(options, images):
     """The monitor of quality in training, where one is wanted."""
-    if not options.quality_every:
+    if not options.quality_every_epochs:
         return []
     from . import references
 
@@ -244,7 +245,7 @@ def _quality_monitor(options, images):
             references.choose_extractor("auto", images),
             images.train,
             options.quality_images,
-            options.quality_every,
+            options.quality_every_epochs,
             picture_sampler(options),
             batch_size=250,
         )

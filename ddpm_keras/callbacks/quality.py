@@ -11,6 +11,7 @@ from ..inputs import Inputs, as_numpy
 from ..quality import FeatureSets, FeatureStatistics, extract_features, get_extractor
 from ..quality.frechet import GaussianReference
 from ..scalars import count, whole
+from .clock import is_due
 
 _SUBSETS = 20  # each of half the images; enough for a curve
 _TIMED_STEPS = 2
@@ -31,7 +32,7 @@ class QualityMonitor(keras.callbacks.Callback):
         real: an array of real images `(N, height, width, channels)`, uint8 or float in the model's
             `image_range`; or of their features `(N, dim)`.
         num_images: images drawn with each weight set, at least 4.
-        every: epochs between evaluations, at least 1.
+        every_epochs: epochs between evaluations, at least 1.
         sampler: a sampler or its name; DDIM with 50 steps by default.
         seed: of the noise, the same for every weight set and epoch.
         batch_size: images drawn at a time.
@@ -44,7 +45,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     ```python
     extractor = quality.ClassifierFeatures.train(digits.train, digits.train_labels)
-    monitor = callbacks.QualityMonitor(extractor, digits.train, num_images=500, every=5)
+    monitor = callbacks.QualityMonitor(extractor, digits.train, num_images=500, every_epochs=5)
     history = model.fit(digits.train, epochs=20, callbacks=[monitor]).history
     history["quality_ema_0.999"]
     ```
@@ -55,7 +56,7 @@ class QualityMonitor(keras.callbacks.Callback):
         extractor,
         real,
         num_images=1000,
-        every=1,
+        every_epochs=1,
         sampler=None,
         seed=0,
         batch_size=64,
@@ -67,7 +68,8 @@ class QualityMonitor(keras.callbacks.Callback):
                 "real must be an array of images (N, height, width, channels) or of their features "
                 f"(N, dim), not a {type(real).__name__} of shape {getattr(real, 'shape', None)}."
             )
-        self.num_images, self.every = count(num_images, "num_images"), count(every, "every")
+        self.num_images = count(num_images, "num_images")
+        self.every_epochs = count(every_epochs, "every_epochs")
         self.seed = whole(seed, "seed", 0)
         self.batch_size = min(count(batch_size, "batch_size"), self.num_images)
         if num_images < 4 or len(real) < 4:
@@ -89,10 +91,10 @@ class QualityMonitor(keras.callbacks.Callback):
             self._reference = GaussianReference(FeatureStatistics.of(self.real))
         epochs = self.params["epochs"]
         seconds = self.seconds_per_evaluation()
-        times = epochs // self.every
+        times = epochs // self.every_epochs
         tqdm.write(
             f"{self.extractor.metric}: {len(self.model.weight_sets)} weight sets x "
-            f"{self.num_images:,} images every {self.every} epochs take about "
+            f"{self.num_images:,} images every {self.every_epochs} epochs take about "
             f"{_duration(seconds)}, up to {times} times: {_duration(times * seconds)}."
         )
 
@@ -104,7 +106,7 @@ class QualityMonitor(keras.callbacks.Callback):
         return real if real.dtype == np.uint8 else np.clip(np.array(inputs.scaled(real)), -1, 1)
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+        if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         parts = []
         for name in self.model.weight_sets:

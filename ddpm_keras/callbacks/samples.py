@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import images, names, samplers
 from ..scalars import count, whole
+from .clock import is_due
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -19,23 +20,25 @@ class SampleGrid(keras.callbacks.Callback):
         directory: where the pictures go.
         num_images: images a weight set, at least 1.
         sampler: a sampler or its name; DDIM with 50 steps by default.
-        every: epochs between pictures, at least 1.
+        every_epochs: epochs between pictures, at least 1.
         seed: of the noise, the same at every epoch.
         log_dir: where TensorBoard finds the pictures as well, or None.
     """
 
-    def __init__(self, directory, num_images=64, sampler=None, every=1, seed=0, log_dir=None):
+    def __init__(
+        self, directory, num_images=64, sampler=None, every_epochs=1, seed=0, log_dir=None
+    ):
         super().__init__()
         self.directory = Path(directory)
         self.num_images = count(num_images, "num_images")
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
-        self.every = count(every, "every")
+        self.every_epochs = count(every_epochs, "every_epochs")
         self.seed = whole(seed, "seed")
         self.log_dir = log_dir
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+        if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         self.draw(epoch + 1)
 

@@ -10,6 +10,7 @@ from ..ema import snapshots
 from ..ema.decays import power_function_gamma
 from ..ema.steps import steps_left
 from ..scalars import count
+from .clock import is_due
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -26,8 +27,8 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         directory: Where the snapshots go, one `.npz` file a time: 4 bytes a weight and width in
             float32.
         sigma_rels: Relative widths of the averages, each above 0 and below 0.2887.
-        every: Optimizer steps from one snapshot to the next; by default a sixteenth of the `fit`.
-            With `EMA(update_every=k)`, counted at the steps at which the averages move.
+        every_steps: Optimizer steps from one snapshot to the next; by default a sixteenth of the
+            `fit`. With `EMA(update_every=k)`, counted at the steps at which the averages move.
         dtype: "float32", or "float16" for half the size and three digits.
 
     Raises:
@@ -38,7 +39,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
     Example:
 
     ```python
-    model.fit(images, epochs=10, callbacks=[PowerFunctionSnapshots("snapshots", every=500)])
+    model.fit(images, epochs=10, callbacks=[PowerFunctionSnapshots("snapshots", every_steps=500)])
     weights = posthoc.synthesize("snapshots", sigma_rel=0.15)
     ```
 
@@ -46,7 +47,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models".
     """
 
-    def __init__(self, directory, sigma_rels=(0.05, 0.10), every=None, dtype="float32"):
+    def __init__(self, directory, sigma_rels=(0.05, 0.10), every_steps=None, dtype="float32"):
         super().__init__()
         self.directory = os.fspath(directory)
         self.sigma_rels = tuple(sigma_rels) if np.ndim(sigma_rels) else (sigma_rels,)
@@ -56,7 +57,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             )
         for width in self.sigma_rels:
             power_function_gamma(width)  # refuses what is no width
-        self.every = None if every is None else count(every, "every")
+        self.every_steps = None if every_steps is None else count(every_steps, "every_steps")
         self.dtype = snapshots.check_dtype(dtype)
 
     def set_model(self, model):
@@ -70,7 +71,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
             model.train_function = None
 
     def on_train_begin(self, logs=None):
-        self._every = self.every
+        self._every = self.every_steps
         self._written = self.model.ema.last_move
         self._forget_later_snapshots()
         if self.model.ema.num_updates == 0:
@@ -82,7 +83,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         steps = self.model.ema.last_move
-        if steps // self._every > self._written // self._every:
+        if is_due(self._written, steps, self._every):
             self._write()
 
     def on_train_end(self, logs=None):
@@ -96,7 +97,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         steps = steps_left(self, epoch)
         if steps is None:
             raise ValueError(
-                "The length of fit is unknown: give PowerFunctionSnapshots(every=...)."
+                "The length of fit is unknown: give PowerFunctionSnapshots(every_steps=...)."
             )
         return max(1, steps // 16)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from .. import files, names
 from ..ema.groups import tf_variable
 from ..scalars import count, whole
+from .clock import is_due
 
 SKETCH = 256  # numbers a weight set
 
@@ -16,7 +17,7 @@ SKETCH = 256  # numbers a weight set
 class Trajectory(keras.callbacks.Callback):
     """Records the path of raw and averaged weights without storing them.
 
-    Every `every` steps it adds to the logs, for each average, `distance_ema_0.999` (Euclidean, raw
+    Every so many steps it adds to the logs, for each average, `distance_ema_0.999` (Euclidean, raw
     to average, over all trainable weights), `relative_distance_...` (divided by the norm of the raw
     weights) and `cosine_...`, and `step_length`, the length of the way from the last record.
 
@@ -31,8 +32,8 @@ class Trajectory(keras.callbacks.Callback):
             (B,), names of the network's layers, and for each average `block_distance_<name>` and
             `block_cosine_<name>` (R, B). Records after the step that training goes on from are
             dropped.
-        every: optimizer steps between records, which are made when training has reached or passed
-            a multiple of it.
+        every_steps: optimizer steps between records, which are made when training has reached or
+            passed a multiple of it.
         seed: of the random signs; the same for all runs, so that their sketches can be compared.
 
     Reference:
@@ -40,10 +41,10 @@ class Trajectory(keras.callbacks.Callback):
         weight is added to a random sum; in turn costs less).
     """
 
-    def __init__(self, path, every=10, seed=0):
+    def __init__(self, path, every_steps=10, seed=0):
         super().__init__()
         self.path = path
-        self.every = count(every, "every")
+        self.every_steps = count(every_steps, "every_steps")
         self.seed = whole(seed, "seed", 0)
         self.records = None
 
@@ -68,7 +69,7 @@ class Trajectory(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         before, self.step = self.step, self.model.steps_made
-        if self.step // self.every == before // self.every:
+        if not is_due(before, self.step, self.every_steps):
             return
         weight_sets = self.model.weight_sets
         sketches, squares, distances = (array.numpy() for array in self.measure())

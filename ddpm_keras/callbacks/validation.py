@@ -4,6 +4,7 @@ import keras
 
 from .. import names
 from ..scalars import count
+from .clock import is_due
 
 
 class ValidationLoss(keras.callbacks.Callback):
@@ -18,22 +19,22 @@ class ValidationLoss(keras.callbacks.Callback):
         labels: their classes, integers (N,), for a conditional model.
         repeats: how often each image is used, with other noise and another timestep, at least 1.
         batch_size: images at a time.
-        every: epochs between validations, at least 1.
+        every_epochs: epochs between validations, at least 1.
     """
 
-    def __init__(self, images, labels=None, repeats=1, batch_size=256, every=1):
+    def __init__(self, images, labels=None, repeats=1, batch_size=256, every_epochs=1):
         super().__init__()
         self.images = images
         self.labels = labels
         self.repeats = count(repeats, "repeats")
         self.batch_size = count(batch_size, "batch_size")
-        self.every = count(every, "every")
+        self.every_epochs = count(every_epochs, "every_epochs")
 
     def on_train_begin(self, logs=None):
         self.model.evaluation_arrays(self.images, self.labels)  # refused now, not after an epoch
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+        if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         for name in self.model.weight_sets:
             logs[names.column("val_loss", name)] = self.model.validation_loss(
