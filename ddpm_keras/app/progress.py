@@ -63,7 +63,7 @@ def counted(description, total=None):
 
     def report(done, total):
         nonlocal shown
-        shown = shown or bar(description, total)
+        shown = bar(description, total) if shown is None else shown
         shown.update(done - shown.n)
 
     try:
