@@ -1,8 +1,8 @@
 """What can be chosen by name, written once: for the library, for the commands and their messages.
 
-Nothing here imports TensorFlow. Where a name stands for a class or a function, its entry says where
-that is, as "module:attribute", and it is imported when it is first asked for. To add one, write a
-line here, or from anywhere assign the thing itself:
+Nothing here imports TensorFlow. Where a name stands for a class, a function or a module, its entry
+says where that is, as "module:attribute" or "module", and it is imported when it is first asked
+for. To add one, write a line here, or from anywhere assign the thing itself:
 
     choices.SAMPLERS["heun"] = Heun
 """
@@ -42,7 +42,7 @@ def check(what, name, names):
 
 
 class Choices(dict):
-    """Dict name -> thing, or where the thing is ("module:attribute" of this package).
+    """Dict name -> thing, or where the thing is ("module:attribute" or "module" of this package).
 
     Args:
         what: what they are called in messages, such as "sampler".
@@ -67,8 +67,9 @@ class Choices(dict):
             raise ValueError(f"Unknown {self.what} {name!r}; use one of {known}.")
         thing = self[name]
         if isinstance(thing, str):
-            module, _, attribute = thing.partition(":")
-            thing = getattr(importlib.import_module(f".{module}", __package__), attribute)
+            place, _, attribute = thing.partition(":")
+            module = importlib.import_module(f".{place}", __package__)
+            thing = getattr(module, attribute) if attribute else module
         return thing
 
 
@@ -89,6 +90,18 @@ EMA_RULES = Choices(
         "warmup": "ema.decays:WarmupDecay",
         "step": "ema.decays:StepDecay",
         "ramp": "ema.decays:LinearRampDecay",
+    },
+)
+NETWORKS = Choices("network", {"unet": "networks.unet:UNet"})
+# What reads images: the first that says it can. See `data.load`.
+SOURCES = Choices(
+    "source of images",
+    {
+        "builtin": "data.builtin",
+        "tfds": "data.tfds",
+        "idx": "data.idx",
+        "arrays": "data.arrays",
+        "folder": "data.folder",
     },
 )
 METRICS = Choices(

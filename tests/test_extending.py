@@ -9,11 +9,12 @@ import keras
 import numpy as np
 import pytest
 import registers
-from refusals import assert_refused
+from refusals import TINY, assert_refused, command_status
 
-from ddpm_keras import DDPM, EMA, UNet, callbacks, choices, ema, noise, quality, samplers
-from ddpm_keras.app import parser, presets, references, table, training
+from ddpm_keras import DDPM, EMA, UNet, callbacks, choices, data, ema, noise, quality, samplers
+from ddpm_keras.app import dataset, models, parser, presets, references, table, training
 from ddpm_keras.app.options import evaluate_options, sample_options, train_options
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
 from ddpm_keras.report import tables, words
 
@@ -147,6 +148,34 @@ def evaluate(argv):
     return evaluate_options(["run", *argv])
 
 
+def test_a_network_and_a_source_of_images(added, digits, tmp_path):
+    """A run of the command line on both, drawn from as any other."""
+    images = data.load("stripes")
+    assert images.image_shape == (8, 8, 1) and len(data.load("digits").train) == len(digits.train)
+    words = ["--dataset", "stripes", "--network", "plain", "--base-channels", 4]
+    tiny = [word for word in TINY if word not in ("--channel-multipliers", "1")]
+    tiny.remove("--attention-resolutions")
+    assert command_status("train.py", *tiny, *words, "--run-dir", "run", folder=tmp_path) == 0
+    run = Run(tmp_path / "run")
+    assert (run.options.network, run.options.base_channels) == ("plain", 4)
+    model = models.load_model(run)
+    assert [layer.filters for layer in model.network.layers if hasattr(layer, "filters")] == [4, 1]
+    assert dataset.of_run(run, run.options).fingerprint == images.fingerprint
+    assert model.sample(2, sampler="jump").shape == (2, 8, 8, 1)
+
+
+@pytest.mark.parametrize("words", [["--dropout", "0.1"], ["--conditional"]])
+def test_what_a_network_does_not_take_is_refused(added, digits, words):
+    options, given = train_options(["--network", "plain", *words])
+    message = [words[0], "--network plain", "leave it out"]
+    assert_refused(lambda: training.check(options, given, digits), message, UsageError)
+
+
+@pytest.mark.parametrize("argument", [{"data_dir": "x"}, {"on_unreadable": "skip"}])
+def test_what_a_source_does_not_take_is_refused(added, argument):
+    assert_refused(lambda: data.load("stripes", **argument), [*argument, "stripes", "leave"])
+
+
 def test_a_preset_and_an_option(monkeypatch):
     monkeypatch.setitem(presets.PRESETS, "mine", {"dataset": "digits", "steps": 7})
     assert train_options(["--preset", "mine"])[0].steps == 7
@@ -208,6 +237,7 @@ def test_unknown_names_are_refused_with_the_choices(added, number):
     [
         ("--sampler", choices.SAMPLERS),
         ("--schedule", choices.SCHEDULES),
+        ("--network", choices.NETWORKS),
         ("--ema-schedule", choices.EMA_RULES),
         ("--prediction", choices.PREDICTIONS),
         ("--weighting", choices.WEIGHTINGS),

@@ -14,6 +14,15 @@ from .parser import flag, option, parse, read_stored
 from .presets import PRESETS, preset_of
 
 SEEDS = 2**32  # NumPy's generators take seeds below it
+# What a network may take of the options; one that does not take a setting refuses it.
+NETWORK_SETTINGS = (
+    "base_channels",
+    "channel_multipliers",
+    "num_res_blocks",
+    "attention_resolutions",
+    "dropout",
+    "groups",
+)
 WIDEST = 0.2886  # no power-function average is as wide as 12 ** -0.5
 
 
@@ -32,7 +41,8 @@ class TrainOptions:
                              choices=choices.UNREADABLE)
     flip: bool = option(False, "mirror training images at random")
     conditional: bool = option(False, "learn the classes too, for guidance in sampling")
-    base_channels: int = option(32, "width of the first level", at_least=1, section="network")
+    network: str = option("unet", "kind of network", choices=choices.NETWORKS, section="network")
+    base_channels: int = option(32, "width of the first level", at_least=1)
     channel_multipliers: tuple[int, ...] = option((1, 2), "width of each level", at_least=1)
     num_res_blocks: int = option(1, "residual blocks a level", at_least=1)
     attention_resolutions: tuple[int, ...] = option((4,), "sides that get attention", at_least=1,

@@ -13,9 +13,8 @@ from .. import callbacks, data, ema, samplers
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
-from ..networks import UNet
 from ..version import __version__
-from . import console, dataset, invocation
+from . import console, dataset, invocation, network
 from .recorders import Checkpoints, HistoryLog, Progress
 from .run_directory import Run
 
@@ -37,18 +36,8 @@ def averages(options):
 def build_model(options, images):
     """The compiled model, every weight of it a function of the seed."""
     keras.utils.set_random_seed(options.seed)
-    network = UNet(
-        images.image_shape,
-        options.base_channels,
-        options.channel_multipliers,
-        options.num_res_blocks,
-        options.attention_resolutions,
-        options.dropout,
-        num_classes=images.num_classes if options.conditional else None,
-        groups=options.groups or None,
-    )
     model = DDPM(
-        network,
+        network.build(options, images),
         schedule=options.schedule,
         timesteps=options.timesteps,
         prediction=options.prediction,
@@ -77,6 +66,7 @@ def check(options, given, images):
     Raises:
         UsageError: in one line that names the option and what there is.
     """
+    network.check(options, given)
     if options.conditional and images.num_classes is None:
         raise UsageError(f"{options.dataset} has no classes to learn; leave out --conditional.")
     if options.conditional and images.untrained_classes:
@@ -137,7 +127,7 @@ def announce(run, options, images, model, done):
     per_epoch = len(images.train) / options.batch_size
     print(
         *dataset.lines(images),
-        f"UNet with {model.network.count_params():,} parameters, "
+        f"{type(model.network).__name__} with {model.network.count_params():,} parameters, "
         f"{keras.config.dtype_policy().name}; {options.steps:,} steps of "
         f"{options.batch_size} images; writing to {run.path}/",
         sep="\n",

@@ -4,8 +4,9 @@ Every source ends as uint8 arrays in memory, `(N, H, W, C)`, in two parts: one t
 held out. `training_stream` turns an array into an endless `tf.data.Dataset` whose batches are a
 pure function of the seed and the step, so that a resumed run sees what an uninterrupted one sees.
 
-A source is a module with a function `load(request)` that returns an `ImageData`; `_choose` says
-which one reads what.
+A source is an entry of `choices.SOURCES`: a module, or anything with a function `reads(request)`,
+whether it can, and `load(request)`, which returns an `ImageData`. The first that reads it is taken,
+and of those the ones that were added come before the package's own.
 
 Reference:
     - Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits" (UCI), of which
@@ -16,11 +17,11 @@ import dataclasses
 import logging
 import pathlib
 
-from . import arrays, builtin, folder, idx, tfds
+from .. import choices
 from .builtin import BUILT_IN
 from .image_data import ImageData
 from .listing import SUFFIXES
-from .request import Request
+from .request import FILES, Request
 from .stream import training_stream
 from .words import few, reason, shown
 
@@ -79,56 +80,54 @@ def load(
     )
     try:
         source = _choose(request)
-        if request.data_dir and source is not tfds:
-            raise ValueError(
-                f"data_dir is where TensorFlow Datasets are kept, and {shown(request.name)} is none"
-                " of them: leave data_dir out."
-            )
-        if request.on_unreadable != "refuse" and source is not folder:
-            raise ValueError(
-                f"on_unreadable='{request.on_unreadable}' is for a folder of image files, and "
-                f"{shown(request.name)} is none: leave it out."
-            )
+        _check_options(request, getattr(source, "OPTIONS", ()))
         images = source.load(request)
     except (OSError, RecursionError) as error:
         raise ValueError(
             f"{shown(request.name)} cannot be read ({reason(error)}): give another path, or change "
             "its permissions."
         ) from None
-    images = dataclasses.replace(images, notes=(*images.notes, *_notes(request, source, images)))
+    images = dataclasses.replace(images, notes=(*images.notes, *_notes(request, images)))
     for note in images.notes:
         logger.warning(note)
     return images
 
 
 def _choose(request):
-    """The module that reads what is asked for."""
-    if request.is_built_in:
-        return builtin
-    path = request.path
-    if path.is_dir():
-        if tfds.is_prepared(path):
-            return tfds
-        return idx if idx.find(path) else folder
-    if path.is_file() and path.suffix.lower() in arrays.SUFFIXES:
-        return arrays
-    if path.exists():
+    """The source that reads what is asked for."""
+    for name in sorted(choices.SOURCES, key=lambda name: name in choices.SOURCES.built_in):
+        source = choices.SOURCES.find(name)
+        if source.reads(request):
+            return source
+    if request.path.exists():
         raise ValueError(
-            f"{shown(path)} is no folder and no {' or '.join(arrays.SUFFIXES)} file: give the "
+            f"{shown(request.path)} is no folder and no {' or '.join(FILES)} file: give the "
             "folder that holds the images (unpack an archive first)."
         )
-    if request.looks_like_a_path or path.suffix.lower() in arrays.SUFFIXES:
+    raise ValueError(
+        f"There is no folder or file {shown(request.path)}: give a folder of images or a data "
+        "set's name."
+    )
+
+
+def _check_options(request, taken):
+    """Refuses what was given for another kind of source than the one that `taken` is of."""
+    if request.data_dir and "data_dir" not in taken:
         raise ValueError(
-            f"There is no folder or file {shown(path)}: give a folder of images or a data set's "
-            "name."
+            f"data_dir is where TensorFlow Datasets are kept, and {shown(request.name)} is none"
+            " of them: leave data_dir out."
         )
-    return tfds
+    if request.on_unreadable != "refuse" and "on_unreadable" not in taken:
+        raise ValueError(
+            f"on_unreadable='{request.on_unreadable}' is for a folder of image files, and "
+            f"{shown(request.name)} is none: leave it out."
+        )
 
 
-def _notes(request, source, images):
+def _notes(request, images):
     """What has to be said whatever the source is."""
     notes = []
-    if source is builtin and pathlib.Path(request.name).exists():
+    if request.is_built_in and pathlib.Path(request.name).exists():
         notes.append(
             f"{request.name} is the built-in data set; for what is here under that name give "
             f"./{request.name}."

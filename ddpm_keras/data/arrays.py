@@ -21,10 +21,11 @@ import numpy as np
 from .decode import fit_all
 from .image_data import ImageData
 from .memory import check_bytes, check_memory
+from .request import FILES
 from .split import check_parts, divide, stratified
 from .words import few, reason, shown
 
-SUFFIXES = (".npz", ".npy")
+SUFFIXES = FILES
 
 # Names in lower case, {} being the name of a part.
 _WHOLE = ("images", "image", "x", "data", "samples", "arr_0")
@@ -41,6 +42,11 @@ class Part(NamedTuple):
     labels: np.ndarray | None
     source: str
     labels_source: str = ""
+
+
+def reads(request):
+    """Whether this is such a file."""
+    return request.path.is_file() and request.path.suffix.lower() in SUFFIXES
 
 
 def load(request):

@@ -10,6 +10,11 @@ from .split import divide, stratified
 BUILT_IN = ("digits", "mnist5k")
 
 
+def reads(request):
+    """Whether the name is that of a built-in set."""
+    return request.is_built_in
+
+
 def load(request):
     """One of the sets of `BUILT_IN`, as `ImageData`."""
     images, labels, provenance = _digits() if request.name == "digits" else _mnist5k()

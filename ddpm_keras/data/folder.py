@@ -11,6 +11,13 @@ from .memory import check_memory
 from .split import divide, hashed
 from .words import by_suffix, few, reason, shown
 
+OPTIONS = ("on_unreadable",)  # arguments of `data.load` that other sources do not take
+
+
+def reads(request):
+    """Whether this is a folder; asked after those that know what is in it."""
+    return request.path.is_dir()
+
 
 def load(request):
     """The images below a folder, as `ImageData`."""

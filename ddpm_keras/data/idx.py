@@ -52,6 +52,11 @@ def find(root):
         root = root / names[0]
 
 
+def reads(request):
+    """Whether this is a folder of IDX files."""
+    return request.path.is_dir() and bool(find(request.path))
+
+
 def load(request):
     """The images of a folder of IDX files, as `ImageData`."""
     files = find(request.path)

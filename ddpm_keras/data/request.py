@@ -15,6 +15,7 @@ from .builtin import BUILT_IN
 from .words import shown
 
 HELD_OUT = 0.2
+FILES = (".npz", ".npy")  # which no name of a set ends in
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class Request:
     @property
     def looks_like_a_path(self):
         """Whether `name` cannot be the name of a set."""
-        ends = "/\\"
-        is_absolute = pathlib.Path(self.name).is_absolute()
-        return self.is_path or is_absolute or self.name[0] in ".~" or self.name[-1] in ends
+        path, ends = pathlib.Path(self.name), "/\\"
+        is_file = path.is_absolute() or path.suffix.lower() in FILES
+        return self.is_path or is_file or self.name[0] in ".~" or self.name[-1] in ends
 
     @property
     def share(self):

@@ -18,12 +18,20 @@ from .memory import check_memory
 from .split import check_parts, divide, stratified
 from .words import reason, shown
 
+OPTIONS = ("data_dir",)  # arguments of `data.load` that other sources do not take
 _METADATA = ("dataset_info.json", "features.json")
 
 
 def is_prepared(folder):
     """Whether a folder holds a prepared data set of TensorFlow Datasets."""
     return any((folder / name).exists() for name in _METADATA)
+
+
+def reads(request):
+    """Whether this is the folder of a prepared data set, or what may be the name of one."""
+    if request.path.is_dir():
+        return is_prepared(request.path)
+    return not request.path.exists() and not request.looks_like_a_path
 
 
 def load(request):
