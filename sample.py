@@ -116,7 +116,7 @@ def bare(path, network):
     from ddpm_keras import DDPM
 
     run = Run(path.parent)
-    trained = run.options if (run.path / "config.json").is_file() else TrainOptions()
+    trained = run.options if run.config_file.is_file() else TrainOptions()
     try:
         model = DDPM(
             network,

@@ -110,6 +110,22 @@ def parse_picture(name):
     return match and (int(match[1]), match[2])
 
 
+def checkpoint(step):
+    """The file of the weights of the checkpoint made after a step."""
+    return f"step-{step:08d}.weights.h5"
+
+
+def checkpoint_record(step):
+    """The file that is written after it, without which a checkpoint does not count."""
+    return f"step-{step:08d}.json"
+
+
+def parse_checkpoint(name):
+    """The step of the record of a checkpoint, or None for any other file."""
+    match = re.fullmatch(r"step-(\d+)\.json", name)
+    return match and int(match[1])
+
+
 def snapshot(step):
     """The file of the snapshots taken after a step."""
     return f"snapshot-{step:08d}.npz"

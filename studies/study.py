@@ -89,7 +89,7 @@ def run(dataset, root):
         train, evaluate = commands(dataset, seed, root)
         state = Run(root / f"{dataset}-{seed}")
         if not state.model.is_file():
-            begun = (state.path / "config.json").is_file()
+            begun = state.config_file.is_file()
             call(
                 ["python", "train.py", "--resume", "--run-dir", str(state.path)] if begun else train
             )
@@ -131,14 +131,14 @@ def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
     record = analysis.RunRecord(source)
-    thin_path(record, target.path / "trajectory.npz")
+    thin_path(record, target.trajectory)
     shutil.rmtree(target.samples, ignore_errors=True)
     target.samples.mkdir()
     for pictures in record.pictures(most=1).values():
         for picture in pictures.values():
             shutil.copyfile(picture, target.samples / picture.name)
-    for name in ("config.json", "evaluation.json"):
-        shutil.copyfile(source.path / name, target.path / name)
+    shutil.copyfile(source.config_file, target.config_file)
+    shutil.copyfile(source.evaluation, target.evaluation)
     rows = record.history
     whole = [any(map(evaluated, row)) for row in rows]
     columns = dict.fromkeys(key for row in rows for key in row)

@@ -43,7 +43,7 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     extractor = references.choose_extractor(options.extractor, images)
     real = references.real_features(extractor, images)
     reference = references.choose_reference(options.reference, real)
-    folder = run.path / "evaluation"
+    folder = run.features
     features = {name: draw.features(extractor, weights, folder) for name, weights in chosen.items()}
     bounds = bits_per_dim(model, images, chosen) if options.bits_per_dim else {}
     evaluation = quality.Evaluation(

@@ -6,7 +6,6 @@ record, a JSON file that is written after it and holds its SHA-256.
 
 import csv
 import json
-import re
 import time
 import warnings
 import zipfile
@@ -53,8 +52,11 @@ class Run:
     Attributes:
         path: the directory, a `Path`.
         samples, snapshots, tensorboard, checkpoints: its sub-directories.
+        features: the folder of what an evaluation keeps, to go on with.
+        config_file, history, trajectory, evaluation: the records, each a file.
         model: the file with raw weights, averages and optimizer.
-        history: history.csv.
+        network: the file of the averaged network, to ship.
+        report, report_folder: the page, and its figures and tables as files of their own.
     """
 
     def __init__(self, path):
@@ -63,10 +65,15 @@ class Run:
         self.snapshots = self.path / "snapshots"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
+        self.features = self.path / "evaluation"
+        self.config_file = self.path / "config.json"
         self.model = self.path / "model.keras"
+        self.network = self.path / "network-ema.keras"
         self.history = self.path / "history.csv"
         self.trajectory = self.path / "trajectory.npz"
         self.evaluation = self.path / "evaluation.json"
+        self.report = self.path / "report.html"
+        self.report_folder = self.path / "report"
 
     @classmethod
     def open(cls, path):
@@ -76,7 +83,7 @@ class Run:
             UsageError: `path` is not a run directory.
         """
         run = cls(path)
-        if not (run.path / "config.json").is_file():
+        if not run.config_file.is_file():
             raise UsageError(
                 f"{path} is not a run directory (it has no config.json); "
                 f"give one that {invocation.program('train')} made, such as runs/digits."
@@ -90,13 +97,12 @@ class Run:
         Raises:
             UsageError: config.json is damaged.
         """
-        path = self.path / "config.json"
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
+            config = json.loads(self.config_file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise _damaged(path, error) from None
+            raise _damaged(self.config_file, error) from None
         if not isinstance(config, dict):
-            raise _damaged(path, "it holds no options")
+            raise _damaged(self.config_file, "it holds no options")
         return config
 
     @property
@@ -106,25 +112,25 @@ class Run:
         Raises:
             UsageError: config.json is damaged, or of another version.
         """
-        values, path = self.config.get("options"), self.path / "config.json"
+        values = self.config.get("options")
         if not isinstance(values, dict):
-            raise _damaged(path, "it holds no options")
+            raise _damaged(self.config_file, "it holds no options")
         try:
             return stored_options(values)
         except UsageError as error:
-            raise _damaged(path, str(error).rstrip(".")) from None
+            raise _damaged(self.config_file, str(error).rstrip(".")) from None
 
     @property
     def data(self):
         """What config.json says of the images: a dict with "fingerprint", "num_classes" ..."""
         data = self.config.get("data")
         if not isinstance(data, dict) or not isinstance(data.get("fingerprint"), str):
-            raise _damaged(self.path / "config.json", "it does not say what the images were")
+            raise _damaged(self.config_file, "it does not say what the images were")
         return data
 
     def write_config(self, config):
         """Writes config.json."""
-        files.write_json(self.path / "config.json", config)
+        files.write_json(self.config_file, config)
 
     # Checkpoints
 
@@ -136,14 +142,14 @@ class Run:
             step: optimizer steps made so far.
             keep: number of checkpoints to keep, at least 1.
         """
-        target = self.checkpoints / f"step-{step:08d}.weights.h5"
+        target = self.checkpoints / names.checkpoint(step)
         with files.atomic_path(target) as temporary:
             model.save_weights(temporary, overwrite=True)
         record = {"step": step, "sha256": files.sha256(target), "time": time.time()}
-        files.write_json(target.with_suffix("").with_suffix(".json"), record)
+        files.write_json(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
             path.unlink()
-            path.with_suffix(".weights.h5").unlink(missing_ok=True)
+            _weights_of(path).unlink(missing_ok=True)
 
     def restore(self, model):
         """Loads the newest checkpoint that is whole into `model`.
@@ -164,19 +170,19 @@ class Run:
             return 0
         for path in records[records.index(whole[-1]) + 1 :]:
             warnings.warn(f"{path.stem} is damaged; going back to the one before.", stacklevel=2)
-        model.load_weights(whole[-1].with_suffix(".weights.h5"))
+        model.load_weights(_weights_of(whole[-1]))
         return _read_record(whole[-1])["step"]
 
     @property
     def last_step(self):
         """The step of the newest checkpoint, by its name; 0 where there is none."""
         records = self._records()
-        return int(re.search(r"\d+", records[-1].name).group()) if records else 0
+        return names.parse_checkpoint(records[-1].name) if records else 0
 
     def _records(self):
         """The records of the checkpoints, oldest first."""
-        found = self.checkpoints.glob("step-*.json")
-        return sorted(path for path in found if re.fullmatch(r"step-\d+\.json", path.name))
+        found = self.checkpoints.glob("*.json")
+        return sorted(path for path in found if names.parse_checkpoint(path.name) is not None)
 
     def check_finished(self):
         """Refuses a run that has no model yet.
@@ -211,7 +217,7 @@ class Run:
             raise UsageError(
                 f"{self.path} is no UTF-8, as TensorFlow needs it; name another --run-dir."
             ) from None
-        if (self.path / "config.json").exists():
+        if self.config_file.exists():
             raise UsageError(
                 f"{self.path} holds a run already; add --resume to continue it, or name another "
                 "--run-dir."
@@ -302,6 +308,11 @@ def _number(text):
         return None
 
 
+def _weights_of(record):
+    """The file of the weights that the record of a checkpoint is of."""
+    return record.with_name(names.checkpoint(names.parse_checkpoint(record.name)))
+
+
 def _read_record(path):
     """The record of a checkpoint, a dict; {} where it is damaged."""
     try:
@@ -313,5 +324,5 @@ def _read_record(path):
 
 def _is_whole(path):
     """Whether the checkpoint of a record is there, as it was written."""
-    weights, checksum = path.with_suffix(".weights.h5"), _read_record(path).get("sha256")
+    weights, checksum = _weights_of(path), _read_record(path).get("sha256")
     return checksum is not None and weights.is_file() and files.sha256(weights) == checksum

@@ -281,15 +281,14 @@ def save(run, model):
 
     with atomic_path(run.model) as temporary:
         model.save(temporary)
-    model.export_network("ema", run.path / "network-ema.keras")
+    model.export_network("ema", run.network)
 
 
 def next_steps(run):
     """Where to look in a finished run, and what to do with it."""
-    report = run.path / "report.html"
     return (
         f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
-        + (f"Report: {report}\n" if report.exists() else "")
+        + (f"Report: {run.report}\n" if run.report.exists() else "")
         + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}\n"
         f"      tensorboard --logdir {run.tensorboard}"
     )

@@ -180,7 +180,7 @@ class RunRecord:
         sets with a picture at every epoch count.
         """
         epochs = {}
-        for path in (self.path / "samples").glob("*.png"):
+        for path in self.run.samples.glob("*.png"):
             epoch, name = names.parse_picture(path.name) or (None, None)
             if name in self.weight_sets:
                 epochs.setdefault(epoch, {})[name] = path

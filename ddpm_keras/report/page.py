@@ -32,7 +32,7 @@ def write(run):
     record = analysis.RunRecord(run)
     pictures, samples = figures.draw(record), _samples(record)
     shown = tables.of_run(record)
-    _write_beside(record.path / "report", pictures, shown)
+    _write_beside(run.report_folder, pictures, shown)
     page = _template("report.html.j2").render(
         record=record,
         summary=words.summary(record),
@@ -44,9 +44,8 @@ def write(run):
         settings=_settings(record.config),
         version=__version__,
     )
-    path = record.path / "report.html"
-    files.write_text(path, page)
-    return path
+    files.write_text(run.report, page)
+    return run.report
 
 
 def write_comparison(runs, out=None):
