@@ -11,11 +11,12 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test test-lowest test-wheel mutants peers study study-mnist docs lint clean
+.PHONY: help demo test test-other test-lowest test-wheel mutants peers study study-mnist docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
 	@echo 'make test    run the tests; comparisons with other implementations skip where they are missing'
+	@echo 'make test-other   run the quick ones with another Python (OTHER=python3.13)'
 	@echo 'make test-lowest  run them with the oldest Python and packages that are allowed (LOWEST=python3.10)'
 	@echo 'make test-wheel   build, install into an empty environment, and train outside of the checkout'
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
@@ -30,6 +31,14 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Imports, averages, samplers, sources, options, --help, and a training of a few steps by the command line.
+QUICK := $(addprefix tests/test_,packaging.py decays.py ema.py samplers.py options.py main.py run.py extending.py)
+OTHER ?= python3.13
+test-other: $(VENV)/.installed-release
+	$(BIN)/uv venv --clear --python $(OTHER) build/other
+	$(BIN)/uv pip install --python build/other --editable '.[test]'
+	build/other/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(QUICK)
 
 LOWEST ?= python3.10
 test-lowest: $(VENV)/.installed-release
