@@ -27,7 +27,6 @@ import figures  # noqa: E402
 
 from ddpm_keras import files, names  # noqa: E402
 from ddpm_keras.app import training  # noqa: E402
-from ddpm_keras.app.options import TrainOptions  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.quality import metrics, verdict  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
@@ -197,7 +196,7 @@ def describe(records):
         records: `analysis.RunRecord`s that differ by the seed alone.
     """
     first = records[0]
-    options = TrainOptions(**first.config["options"])
+    options = first.run.options
     averages = training.averages(options).decays
     decays = {names.average(name): decay for name, decay in averages.items()}
     tracked = (names.RAW, *decays)

@@ -49,6 +49,7 @@ def command_status(script, *arguments, folder, monkeypatch=None):
     with contextlib.ExitStack() as stack:
         patch = monkeypatch or stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("DDPM_KERAS_CACHE", str(folder / ".cache"))
+        patch.setenv("DDPM_KERAS_LAZY", "1")  # which scripts set, for this process and its own
         patch.chdir(folder)
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         module = importlib.import_module(script.removesuffix(".py"))
