@@ -8,6 +8,8 @@ for. To add one, write a line here, or from anywhere assign the thing itself:
 """
 
 import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 PREDICTIONS = ("epsilon", "sample", "v")
 WEIGHTINGS = ("simple", "min_snr")
@@ -31,7 +33,7 @@ STRATEGIES = {
 }
 
 
-def check(what, name, names):
+def check(what: str, name: str, names: Iterable[str]) -> None:
     """Refuses a name that is not among `names`.
 
     Raises:
@@ -50,13 +52,13 @@ class Choices(dict):
         otherwise: what else can be given, for messages, such as "or a NoiseSchedule(betas)".
     """
 
-    def __init__(self, what, places, otherwise=""):
+    def __init__(self, what: str, places: Mapping[str, Any], otherwise: str = ""):
         super().__init__(places)
         self.what = what
         self.otherwise = otherwise
         self.built_in = frozenset(places)
 
-    def find(self, name):
+    def find(self, name: str) -> Any:
         """The thing of this name.
 
         Raises:

@@ -1,30 +1,39 @@
 """Bits per dimension: the variational bound on the likelihood of images (Ho et al. 2020, eq. 5)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.special
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from . import choices, noise, samplers
+from .aliases import Predictor
 from .inputs import Inputs, as_numpy
 from .samplers.base import check_schedule, predicted
 from .scalars import count, flag
+
+if TYPE_CHECKING:  # names in annotations alone
+    from .ema.weight_sets import WeightSet
+    from .noise import NoiseSchedule
 
 _HALF_BIN = 1.0 / 255.0  # of 256 levels over [-1, 1]
 _OFF_LEVEL = 0.1  # of the distance between two levels: float16 rounds by .06
 
 
 def bits_per_dim(
-    predict,
-    images,
-    schedule,
-    variance="fixed_large",  # "fixed_large" or "fixed_small", of the reverse process
-    clip=True,  # whether the predicted x_start is clipped to [-1, 1]
-    seed=0,
-    batch_size=128,
-    image_range=(-1, 1),  # of float images
-):
+    predict: Predictor,
+    images: ArrayLike,
+    schedule: NoiseSchedule,
+    variance: str = "fixed_large",  # "fixed_large" or "fixed_small", of the reverse process
+    clip: bool = True,  # whether the predicted x_start is clipped to [-1, 1]
+    seed: int = 0,
+    batch_size: int = 128,
+    image_range: tuple[float, float] = (-1, 1),  # of float images
+) -> dict[str, Any]:
     """The variational bound of images under the reverse process, in bits per dimension.
 
     The network is evaluated once an image and timestep, each with noise of its own, so the bound
@@ -81,7 +90,9 @@ def bits_per_dim(
     }
 
 
-def model_bits_per_dim(model, images, weights=None, **options):
+def model_bits_per_dim(
+    model: Any, images: ArrayLike, weights: str | WeightSet | None = None, **options: Any
+) -> dict[str, Any]:
     """`bits_per_dim` of one weight set of a `DDPM`, which stays as it is.
 
     Args:

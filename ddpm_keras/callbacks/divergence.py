@@ -1,6 +1,7 @@
 """Stopping before a diverged state replaces a good one."""
 
 import math
+from typing import Any
 
 import keras
 
@@ -17,13 +18,13 @@ class StopOnDivergence(keras.callbacks.Callback):
     when a step has made the weights themselves so. Put it before the callbacks that save.
     """
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not math.isfinite(logs["loss"]):
             raise Diverged(f"the loss is {float(logs['loss'])} after {self.model.steps_made} steps")
         if self.model.first_lost_step:
             raise Diverged(f"the gradients of step {self.model.first_lost_step} were not finite")
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         try:
             self.model.check_finite()
         except ValueError as error:

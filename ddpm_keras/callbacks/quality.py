@@ -1,17 +1,28 @@
 """The quality of the images of every weight set, while training."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from .. import choices, names, samplers
+from ..aliases import PathLike
 from ..inputs import Inputs, as_numpy
 from ..quality import FeatureSets, FeatureStatistics, extract_features, get_extractor
 from ..quality.frechet import GaussianReference
 from ..scalars import count, whole
 from .clock import is_due
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..ema.weight_sets import WeightSet
+    from ..quality.extractors.base import FeatureExtractor
+    from ..samplers.base import Sampler
 
 _SUBSETS = 20  # each of half the images; enough for a curve
 _TIMED_STEPS = 2
@@ -53,14 +64,14 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        extractor,
-        real,
-        num_images=1000,
-        every_epochs=1,
-        sampler=None,
-        seed=0,
-        batch_size=64,
-        metrics=("kid",),
+        extractor: FeatureExtractor | PathLike,
+        real: ArrayLike,
+        num_images: int = 1000,
+        every_epochs: int = 1,
+        sampler: Sampler | str | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        metrics: Sequence[str] = ("kid",),
     ):
         super().__init__()
         if not hasattr(real, "shape") or len(real.shape) not in (2, 4):
@@ -84,7 +95,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self.metrics = {name: choices.METRICS.find(name) for name in metrics}
         self._reference = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._reference is None:
             if np.ndim(self.real) == 4:
                 self.real = extract_features(self.extractor, self._real_images())
@@ -105,7 +116,7 @@ class QualityMonitor(keras.callbacks.Callback):
         real = as_numpy(self.real)
         return real if real.dtype == np.uint8 else np.clip(np.array(inputs.scaled(real)), -1, 1)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         parts = []
@@ -120,7 +131,7 @@ class QualityMonitor(keras.callbacks.Callback):
             + ", ".join(parts)
         )
 
-    def measure(self, weights):
+    def measure(self, weights: str | WeightSet | None) -> tuple[float, dict[str, float | None]]:
         """`(Fréchet distance, {number: value})` of the images of a weight set to the real ones."""
         features = self.extractor(self._draw(self.num_images, weights, self.sampler))
         sets = FeatureSets(self.real, features, num_subsets=_SUBSETS, seed=self.seed)
@@ -130,7 +141,7 @@ class QualityMonitor(keras.callbacks.Callback):
             others |= {key: values[key] for key in metric.shown if values[key] is not None}
         return self._reference.distance(FeatureStatistics.of(features)), others
 
-    def seconds_per_evaluation(self):
+    def seconds_per_evaluation(self) -> float:
         """Seconds for all weight sets, from the time of one small batch (tracing aside)."""
         schedule = self.model.schedule
         short = samplers.DDIM(steps=min(_TIMED_STEPS, schedule.timesteps))

@@ -1,13 +1,20 @@
 """Pictures of every weight set, each epoch, from the same noise."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from .. import images, names, samplers
+from ..aliases import PathLike
 from ..scalars import count, whole
 from .clock import is_due
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..samplers.base import Sampler
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -26,7 +33,13 @@ class SampleGrid(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, directory, num_images=64, sampler=None, every_epochs=1, seed=0, log_dir=None
+        self,
+        directory: PathLike,
+        num_images: int = 64,
+        sampler: Sampler | str | None = None,
+        every_epochs: int = 1,
+        seed: int = 0,
+        log_dir: PathLike | None = None,
     ):
         super().__init__()
         self.directory = Path(directory)
@@ -37,12 +50,12 @@ class SampleGrid(keras.callbacks.Callback):
         self.seed = whole(seed, "seed")
         self.log_dir = log_dir
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         self.draw(epoch + 1)
 
-    def draw(self, epoch):
+    def draw(self, epoch: int) -> Path:
         """Draws the pictures of `epoch` and returns the path of the one side by side."""
         grids = {}
         for name in self.model.weight_sets:

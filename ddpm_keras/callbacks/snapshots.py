@@ -2,10 +2,13 @@
 
 import logging
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
+from ..aliases import PathLike
 from ..ema import snapshots
 from ..ema.decays import power_function_gamma
 from ..ema.steps import steps_left
@@ -47,7 +50,13 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models".
     """
 
-    def __init__(self, directory, sigma_rels=(0.05, 0.10), every_steps=None, dtype="float32"):
+    def __init__(
+        self,
+        directory: PathLike,
+        sigma_rels: float | Sequence[float] = (0.05, 0.10),
+        every_steps: int | None = None,
+        dtype: str = "float32",
+    ):
         super().__init__()
         self.directory = os.fspath(directory)
         self.sigma_rels = tuple(sigma_rels) if np.ndim(sigma_rels) else (sigma_rels,)
@@ -60,7 +69,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         self.every_steps = None if every_steps is None else count(every_steps, "every_steps")
         self.dtype = snapshots.check_dtype(dtype)
 
-    def set_model(self, model):
+    def set_model(self, model: Any) -> None:
         super().set_model(model)
         if getattr(model, "ema", None) is None:
             raise ValueError(
@@ -70,23 +79,23 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         if model.ema.add_snapshots(self.sigma_rels):
             model.train_function = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._every = self.every_steps
         self._written = self.model.ema.last_move
         self._forget_later_snapshots()
         if self.model.ema.num_updates == 0:
             self._write()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._every is None:  # the first epoch: that of `initial_epoch`
             self._every = self._sixteenth(epoch)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         steps = self.model.ema.last_move
         if is_due(self._written, steps, self._every):
             self._write()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.model.ema.last_move > self._written:
             self._write()
 

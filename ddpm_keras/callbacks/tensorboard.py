@@ -1,12 +1,15 @@
 """Scalars for TensorBoard, grouped so that raw weights and averages share a chart."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
 from .. import names
+from ..aliases import PathLike
 from ..quality import metrics
 
 
@@ -23,14 +26,14 @@ class TensorBoardScalars(keras.callbacks.Callback):
         config: dict name -> value of what the run was told, or None for no card.
     """
 
-    def __init__(self, log_dir, config=None):
+    def __init__(self, log_dir: PathLike, config: Mapping[str, Any] | None = None):
         super().__init__()
         self.log_dir = Path(log_dir)
         self.config = {name: _plain(value) for name, value in (config or {}).items()}
         self.writers = {}
         self._described = not self.config
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._described:  # `fit` may be called several times in one run
             return
         rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
@@ -40,7 +43,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
             writer.close()
         self._described = True
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         step = self.model.steps_made
         for key, value in (logs or {}).items():
             run, tag = self._place(key)
@@ -51,7 +54,7 @@ class TensorBoardScalars(keras.callbacks.Callback):
         for writer in self.writers.values():
             writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         for writer in self.writers.values():
             writer.close()
         self.writers = {}

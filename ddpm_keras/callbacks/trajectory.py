@@ -1,12 +1,14 @@
 """Where the weights go: distances between raw and averaged weights, and a sketch of their path."""
 
 import os
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import files, names
+from ..aliases import PathLike
 from ..ema.groups import tf_variable
 from ..scalars import count, whole
 from .clock import is_due
@@ -41,14 +43,14 @@ class Trajectory(keras.callbacks.Callback):
         weight is added to a random sum; in turn costs less).
     """
 
-    def __init__(self, path, every_steps=10, seed=0):
+    def __init__(self, path: PathLike, every_steps: int = 10, seed: int = 0):
         super().__init__()
         self.path = path
         self.every_steps = count(every_steps, "every_steps")
         self.seed = whole(seed, "seed", 0)
         self.records = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.step = self.model.steps_made
         self.measure = tf.function(self._measure, autograph=False)
         trainable = {id(weight) for weight in self.model.network.trainable_weights}
@@ -67,7 +69,7 @@ class Trajectory(keras.callbacks.Callback):
         random = np.random.default_rng((self.seed, positions[0]))
         return tf.constant(2 * random.integers(0, 2, size, np.int8) - 1)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         before, self.step = self.step, self.model.steps_made
         if not is_due(before, self.step, self.every_steps):
             return
@@ -90,10 +92,10 @@ class Trajectory(keras.callbacks.Callback):
             logs[names.column("cosine", name)] = float(_cosine(raw, own, apart))
         self.records.append(record)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.flush()
 
-    def flush(self):
+    def flush(self) -> None:
         """Writes all records so far; done at the end of each epoch."""
         if self.records:
             arrays = {key: np.stack([r[key] for r in self.records]) for key in self.records[0]}

@@ -1,6 +1,9 @@
 """The validation loss of every weight set, on fixed noise and timesteps."""
 
+from typing import Any
+
 import keras
+from numpy.typing import ArrayLike
 
 from .. import names
 from ..scalars import count
@@ -22,7 +25,14 @@ class ValidationLoss(keras.callbacks.Callback):
         every_epochs: epochs between validations, at least 1.
     """
 
-    def __init__(self, images, labels=None, repeats=1, batch_size=256, every_epochs=1):
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        repeats: int = 1,
+        batch_size: int = 256,
+        every_epochs: int = 1,
+    ):
         super().__init__()
         self.images = images
         self.labels = labels
@@ -30,10 +40,10 @@ class ValidationLoss(keras.callbacks.Callback):
         self.batch_size = count(batch_size, "batch_size")
         self.every_epochs = count(every_epochs, "every_epochs")
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.model.evaluation_arrays(self.images, self.labels)  # refused now, not after an epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         for name in self.model.weight_sets:

@@ -18,6 +18,7 @@ import logging
 import pathlib
 
 from .. import choices
+from ..aliases import PathLike, Progress
 from .builtin import BUILT_IN
 from .image_data import ImageData
 from .listing import SUFFIXES
@@ -31,15 +32,15 @@ logger = logging.getLogger("ddpm_keras.data")
 
 
 def load(
-    name,
-    image_size=None,
-    channels=None,
-    held_out=None,
-    on_unreadable="refuse",
-    data_dir=None,
-    seed=0,
-    progress=None,
-):
+    name: PathLike,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    held_out: float | None = None,
+    on_unreadable: str = "refuse",
+    data_dir: PathLike | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ImageData:
     """Loads a data set into memory.
 
     Args:

@@ -34,12 +34,12 @@ class ImageData:
     notes: tuple[str, ...] = ()
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int | None:
         """Number of classes, or None when the images have no labels."""
         return len(self.class_names) or None
 
     @property
-    def class_counts(self):
+    def class_counts(self) -> list[tuple[str, int, int]]:
         """A list of (name, images to train on, images held out), in the order of the classes."""
         if not self.class_names:
             return []
@@ -50,17 +50,17 @@ class ImageData:
         return list(zip(self.class_names, *counts, strict=True))
 
     @property
-    def untrained_classes(self):
+    def untrained_classes(self) -> list[str]:
         """Names of the classes without an image to train on."""
         return [name for name, num_train, _ in self.class_counts if num_train == 0]
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, ...]:
         """`(height, width, channels)`."""
         return tuple(self.train.shape[1:])
 
     @functools.cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 of shapes, pixels and labels of both parts, as 64 hexadecimal digits."""
         digest = hashlib.sha256()
         for array in (self.train, self.held_out, self.train_labels, self.held_out_labels):

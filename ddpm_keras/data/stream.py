@@ -1,13 +1,21 @@
 """An endless stream of batches that are a pure function of the seed and the step."""
 
+from typing import Any
+
 import numpy as np
 
 from ..scalars import count, flag, whole
 
 
 def training_stream(
-    images, labels=None, batch_size=128, seed=0, start_step=0, steps=None, flip=False
-):
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    start_step: int = 0,
+    steps: int | None = None,
+    flip: bool = False,
+) -> Any:
     """An endless stream of batches in which the batch of step s depends on (seed, s) alone.
 
     Image number `i = s * batch_size + j` of the stream belongs to epoch `i // N`; its place in the

@@ -11,11 +11,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from .. import files
+from ..aliases import PathLike
 from ..networks import UNet
 from . import unet_weights, weight_files
 from .checks import shown, within
@@ -23,7 +25,12 @@ from .folders import CONFIG, WEIGHTS, check_weights, find_unet, find_weights, re
 from .unet_config import diffusers_config, unet_arguments
 
 
-def load_diffusers(path_or_state, config=None, weights="ema", variant=None):
+def load_diffusers(
+    path_or_state: PathLike | Mapping[str, Any],
+    config: Any = None,
+    weights: str | None = "ema",
+    variant: str | None = None,
+) -> UNet:
     """A `UNet` with the configuration and the weights of a diffusers `UNet2DModel`.
 
     Args:
@@ -71,7 +78,7 @@ def load_diffusers(path_or_state, config=None, weights="ema", variant=None):
     return network
 
 
-def save_diffusers(unet, path):
+def save_diffusers(unet: UNet, path: PathLike) -> None:
     """Writes a `UNet` as a folder that diffusers' `UNet2DModel.from_pretrained` reads.
 
     Args:

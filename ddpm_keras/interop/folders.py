@@ -13,6 +13,7 @@ import os
 import re
 from pathlib import Path
 
+from ..aliases import PathLike
 from .checks import shown
 
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
@@ -36,7 +37,7 @@ class MissingFile(FileNotFoundError, ValueError):
     """There is no such file or folder: wrong input, as any other. The message names the cure."""
 
 
-def find_unet(path, weights="ema"):
+def find_unet(path: PathLike, weights: str | None = "ema") -> Path:
     """The folder of the network that is meant, with its config.json and weights.
 
     Args:
@@ -56,7 +57,7 @@ def find_unet(path, weights="ema"):
     return folder
 
 
-def find_scheduler(path):
+def find_scheduler(path: PathLike) -> Path | None:
     """The scheduler_config.json that belongs to a model, or None if there is none.
 
     It lies in the folder or in scheduler/; for the folders that a training writes, unet, unet_ema

@@ -6,14 +6,21 @@ and images lie in [-1, 1]: settings of the sampling alone are left to that choic
 would make a difference beyond it are refused by name.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import noise
+from ..aliases import PathLike
 from . import checks
 from .checks import shown
 from .folders import find_scheduler, read_json
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..noise import NoiseSchedule
 
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v"}
 
@@ -69,7 +76,7 @@ _SAMPLING = frozenset(
 )
 
 
-def load_diffusers_schedule(path):
+def load_diffusers_schedule(path: PathLike) -> tuple[NoiseSchedule, str]:
     """The noise schedule of a diffusers model, and what its network predicts.
 
     Args:

@@ -9,8 +9,11 @@ import io
 import pickle
 import struct
 import zipfile
+from typing import Any
 
 import numpy as np
+
+from ..aliases import PathLike
 
 _BFLOAT16 = "bfloat16"  # NumPy has none: read as 16-bit words, given as float32
 _STORAGE_TYPES = {
@@ -30,7 +33,7 @@ _STORAGE_TYPES = {
 _LEGACY_HEADER = (0x1950A86A20F9469CFC6C, 1001)
 
 
-def load_state_dict(path):
+def load_state_dict(path: PathLike) -> dict[str, Any]:
     """The state dict in a file that `torch.save` wrote.
 
     Args:

@@ -4,12 +4,19 @@ Every setting is honoured, or refused by name, since the result would differ sil
 bounded far beyond any published model, before anything is built.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..networks.layers import usual_groups
 from . import checks, unet_weights
 from .checks import shown
 from .folders import AVERAGE_FIELDS
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..networks.unet import UNet
 
 # diffusers' defaults where a config.json leaves a setting out, for the settings read here.
 _DEFAULTS = {
@@ -61,7 +68,7 @@ _KINDS = {
 }
 
 
-def unet_arguments(config):
+def unet_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the `UNet` that a diffusers `UNet2DModel` configuration describes.
 
     Args:
@@ -97,7 +104,7 @@ def unet_arguments(config):
     }
 
 
-def diffusers_config(unet):
+def diffusers_config(unet: UNet) -> dict[str, Any]:
     """The diffusers `UNet2DModel` configuration, dict, of a `UNet`.
 
     Raises:

@@ -1,6 +1,7 @@
 """Is one weight set better than another? An interval for the difference on the same noise."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..scalars import count, number, whole
 from .frechet import GaussianReference
@@ -9,7 +10,14 @@ from .record import Difference
 from .statistics import FeatureStatistics
 
 
-def paired_difference(real, first, second, num_resamples=1000, confidence=0.95, seed=0):
+def paired_difference(
+    real: ArrayLike | FeatureStatistics,
+    first: np.ndarray,
+    second: np.ndarray,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Difference:
     """Fréchet distance of `first` minus that of `second`, with a paired bootstrap interval.
 
     Row i of both sets comes from the same noise, so rows are drawn in pairs, and what they share

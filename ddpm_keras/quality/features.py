@@ -1,19 +1,34 @@
 """Features gathered batch by batch, in memory or in a file that can be gone on with."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import files
+from ..aliases import PathLike, Progress
 from .matrices import check_features
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..quality.extractors.base import FeatureExtractor
 
 CHUNK = 256  # images asked from the source at a time
 
 
-def extract_features(extractor, images, num_images=None, path=None, progress=None, identity=None):
+def extract_features(
+    extractor: FeatureExtractor,
+    images: Any,
+    num_images: int | None = None,
+    path: PathLike | None = None,
+    progress: Progress | None = None,
+    identity: Mapping[str, Any] | None = None,
+) -> np.ndarray:
     """Features of many images, with memory for one batch of pictures at a time.
 
     Args:
@@ -46,7 +61,7 @@ def extract_features(extractor, images, num_images=None, path=None, progress=Non
     return _extract_to_file(pathlib.Path(path), key, total, extractor, source, progress)
 
 
-def reference_path(folder, extractor, **identity):
+def reference_path(folder: PathLike, extractor: FeatureExtractor, **identity: Any) -> pathlib.Path:
     """File in `folder` for features of the images that `identity` describes.
 
     Args:
@@ -106,7 +121,7 @@ def _extract_to_file(path, key, total, extractor, source, progress):
     return _open(path, shape, "r")
 
 
-def _open(path, shape, mode):
+def _open(path, shape, mode) -> Any:
     """The memory map of a file of float32, or None if it is damaged or of another shape."""
     try:
         features = np.load(path, mmap_mode=mode, allow_pickle=False)

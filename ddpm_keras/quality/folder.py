@@ -2,9 +2,11 @@
 
 import hashlib
 import pathlib
+from typing import Any
 
 import numpy as np
 
+from ..aliases import PathLike
 from ..data import decode, listing
 from ..data.words import reason, shown
 
@@ -32,7 +34,7 @@ class ImageFolder:
     ```
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike):
         self.path = pathlib.Path(path)
         listed = listing.list_images(self.path) if self.path.is_dir() else listing.Listing(path)
         self.paths, self.notes = listed.images, listed.notes()
@@ -43,7 +45,7 @@ class ImageFolder:
             )
 
     @property
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """Checksum of names, sizes and times of the files, for `extract_features`."""
         digest = hashlib.sha256()
         for path in self.paths:

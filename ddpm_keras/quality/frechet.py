@@ -1,6 +1,7 @@
 """Fréchet distance between two sets of features, seen as two Gaussians."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..scalars import whole
 from .matrices import blocks, check_no_constant_column, check_pair, check_same_width
@@ -8,7 +9,9 @@ from .metric import Metric, Number
 from .statistics import FeatureStatistics
 
 
-def frechet_distance(real, generated):
+def frechet_distance(
+    real: ArrayLike | FeatureStatistics, generated: ArrayLike | FeatureStatistics
+) -> float:
     """Squared Fréchet (2-Wasserstein) distance between Gaussians fitted to two sets.
 
     `|mu_r - mu_g|^2 + tr(S_r + S_g - 2 (S_r S_g)^(1/2))`, in float64, with covariances divided by
@@ -132,7 +135,9 @@ def _combine(mean_difference, trace_real, trace_generated, trace_of_root):
     return float(max(squared + trace_real + trace_generated - 2 * trace_of_root, 0.0))
 
 
-def frechet_distance_infinity(real, generated, num_sizes=15, num_groups=10, seed=0):
+def frechet_distance_infinity(
+    real: ArrayLike, generated: ArrayLike, num_sizes: int = 15, num_groups: int = 10, seed: int = 0
+) -> tuple[float, float]:
     """Fréchet distance extrapolated to infinitely many images, with its standard error.
 
     Both sets are thinned together to `num_sizes` fractions f between 1/4 and 1; the distance is

@@ -1,13 +1,20 @@
 """Kernel distance (KID): an unbiased distance between two sets of features."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..scalars import count, whole
 from .matrices import check_pair
 from .metric import Metric, Number
 
 
-def kernel_distance(real, generated, num_subsets=100, subset_size=1000, seed=0):
+def kernel_distance(
+    real: ArrayLike,
+    generated: ArrayLike,
+    num_subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
     """Squared maximum mean discrepancy with the cubic kernel `(x.y / D + 1)^3`.
 
     Unbiased, so it may be negative, and its mean does not depend on the number of images. Subsets

@@ -1,12 +1,13 @@
 """Does a model copy its training images? The nearest one of each sample, and how near it is."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .matrices import BLOCK, blocks, check_features, check_pair
 from .neighbours import distances
 
 
-def nearest(rows, others):
+def nearest(rows: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The nearest row of another matrix to each row.
 
     Args:
@@ -35,7 +36,7 @@ def nearest(rows, others):
     return np.concatenate(apart), index
 
 
-def copying(generated, held_out):
+def copying(generated: ArrayLike, held_out: ArrayLike) -> tuple[float, float]:
     """How often a sample is nearer to the training images than a held-out image is.
 
     0.5 where samples are as far from the training images as images are that the model has never

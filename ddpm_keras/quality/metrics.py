@@ -1,13 +1,25 @@
 """From features to numbers: every metric of `choices.METRICS` at once."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
 from .. import choices
+from ..aliases import PathLike, Progress
 from .extractors import get_extractor
 from .features import extract_features
 from .matrices import check_features
 from .metric import FeatureSets
 
+if TYPE_CHECKING:  # names in annotations alone
+    from ..quality.extractors.base import FeatureExtractor
+    from ..quality.metric import Metric, Number
+    from ..quality.statistics import FeatureStatistics
 
-def every_metric():
+
+def every_metric() -> dict[str, Metric]:
     """Dict name -> `Metric`, of all that `choices.METRICS` names.
 
     Raises:
@@ -26,17 +38,25 @@ def every_metric():
     return found
 
 
-def every_number():
+def every_number() -> dict[str, Number]:
     """Dict name -> `Number`, of all metrics."""
     return {key: number for each in every_metric().values() for key, number in each.numbers.items()}
 
 
-def shown_numbers():
+def shown_numbers() -> dict[str, Number]:
     """Dict name -> `Number`, of those that have a column of their own."""
     return {key: number for each in every_metric().values() for key, number in each.shown.items()}
 
 
-def evaluate_images(extractor, images, real, held_out=None, num_images=None, progress=None, seed=0):
+def evaluate_images(
+    extractor: FeatureExtractor | PathLike,
+    images: Any,
+    real: ArrayLike | FeatureStatistics,
+    held_out: Any = None,
+    num_images: int | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Every metric of generated images, as `evaluate_features`, with the name of the extractor.
 
     Args:
@@ -62,7 +82,13 @@ def evaluate_images(extractor, images, real, held_out=None, num_images=None, pro
     return {**result, "extractor": extractor.name, "metric": extractor.metric}
 
 
-def evaluate_features(real, generated, held_out=None, num_subsets=100, seed=0):
+def evaluate_features(
+    real: ArrayLike | FeatureStatistics,
+    generated: ArrayLike,
+    held_out: Any = None,
+    num_subsets: int = 100,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Fréchet distance, kernel distance, precision and recall, and what `choices.METRICS` adds.
 
     Args:

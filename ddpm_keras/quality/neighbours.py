@@ -1,13 +1,14 @@
 """Precision (are the samples realistic?) and recall (is all of the data covered?)."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..scalars import count
 from .matrices import BLOCK, check_pair
 from .metric import Metric, Number
 
 
-def precision_recall(real, generated, k=3):
+def precision_recall(real: ArrayLike, generated: ArrayLike, k: int = 3) -> tuple[float, float]:
     """Improved precision and recall: shares of points inside the other set's neighbourhood balls.
 
     Around each point of a set lies a ball that reaches to its k-th nearest neighbour in the same

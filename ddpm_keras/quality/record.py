@@ -5,6 +5,8 @@ joined with whatever was measured before in the same way, and under "evaluations
 made. What cannot be right is refused in one line that names the place.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import math
@@ -14,6 +16,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .. import files, names
 from ..errors import UsageError
@@ -83,7 +86,7 @@ class Reference(_Checked):
     floor_frechet: float | None = _bounded(0, default=None)
 
     @property
-    def images(self):
+    def images(self) -> str:
         """What they are, in words."""
         if self.floor_frechet is None:
             return "real images"
@@ -132,7 +135,7 @@ class Measurement(_Checked):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @classmethod
-    def of(cls, **values):
+    def of(cls, **values: Any) -> Measurement:
         """A measurement of all numbers and settings by their names, as `evaluate_features` gives.
 
         Raises:
@@ -141,7 +144,7 @@ class Measurement(_Checked):
         return cls(**_nested(cls, values))
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """What must be the same in two measurements that are compared, by name."""
         keys = ("num_images", "extractor", "sampler", "seed", "guidance", "dtype")
         return {key: getattr(self, key) for key in keys}
@@ -181,17 +184,17 @@ class Evaluation(_Checked):
                 raise ValueError(f"weights.{name} was not measured in the same way as {first}")
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """How the images were drawn, by name: the same for all weight sets."""
         return next(iter(self.weights.values())).settings
 
     @property
-    def num_images(self):
+    def num_images(self) -> int:
         """Images drawn with each weight set."""
         return self.settings["num_images"]
 
     @property
-    def way(self):
+    def way(self) -> str:
         """How it was measured, in words."""
         drawn = self.settings
         parts = [f"{self.num_images:,} images"]
@@ -204,27 +207,27 @@ class Evaluation(_Checked):
         return ", ".join([self.metric, *parts])
 
     @property
-    def headings(self):
+    def headings(self) -> dict[str, str]:
         """Dict number -> heading of its column, which says what the distance is measured to."""
         found = {key: each.column for key, each in metrics.every_number().items()}
         these = "these " if self.reference.split == "held-out" else ""
         return found | {"frechet": f"to {these}{self.reference.images}"}
 
-    def compares_with(self, other):
+    def compares_with(self, other: Evaluation) -> bool:
         """Whether the numbers of two evaluations were got in the same way from the same step."""
         return self.key == other.key
 
     @property
-    def key(self):
+    def key(self) -> str:
         """All that the numbers depend on but the weight set, as one text."""
         reference = dataclasses.replace(self.reference, floor_frechet=None)  # follows from the rest
         return repr((self.step, self.metric, self.extractor, reference, self.settings))
 
-    def after(self, known):
+    def after(self, known: Evaluations | None) -> Evaluations:
         """The `Evaluations` of a run that had these (or None) and made this one."""
         return known.with_new(self) if known else Evaluations(self, (self,))
 
-    def joined(self, earlier):
+    def joined(self, earlier: Evaluation) -> Evaluation:
         """This evaluation with the weight sets and numbers that an earlier one of its kind adds."""
         weights = {
             name: _filled(each, earlier.weights.get(name)) for name, each in self.weights.items()
@@ -255,13 +258,13 @@ class Evaluations:
                 raise ValueError(f"differences.{name} is of weight sets that were not measured")
 
     @property
-    def weight_sets(self):
+    def weight_sets(self) -> tuple[str, ...]:
         """All weight sets that were measured, in any way."""
         each = (self.current, *self.made)
         return tuple(_in_order({name: None for one in each for name in one.weights}))
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: Path) -> Evaluations | None:
         """What an evaluation.json holds, or None where there is no such file.
 
         Raises:
@@ -284,12 +287,12 @@ class Evaluations:
                 "run again."
             ) from error
 
-    def write(self, path):
+    def write(self, path: Path) -> None:
         """Writes evaluation.json, whole or not at all."""
         made = [_plain(each) for each in self.made]
         files.write_json(path, _plain(self.current) | {"evaluations": made})
 
-    def with_new(self, new):
+    def with_new(self, new: Evaluation) -> Evaluations:
         """These evaluations and a newer one."""
         current = new
         for each in (self.current, *reversed(self.made)):
@@ -298,7 +301,7 @@ class Evaluations:
         return Evaluations(current, (*self.made, new))
 
     @property
-    def apart(self):
+    def apart(self) -> list[Evaluation]:
         """What was measured otherwise than the newest: an `Evaluation` a way, newest first."""
         found = []
         for each in reversed(self.made):

@@ -1,8 +1,14 @@
 """Mean and covariance of features, gathered batch by batch."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import files
+from ..aliases import PathLike
 from .matrices import blocks, check_features
 
 
@@ -31,19 +37,19 @@ class FeatureStatistics:
 
     def __init__(self):
         self.num_images = 0
-        self._mean = None
+        self._mean: Any = None
         self._scatter = None  # sum of outer products of centred rows, (D, D)
         self._covariance = None  # only of a loaded file whose number of images is unknown
 
     @classmethod
-    def of(cls, features):
+    def of(cls, features: ArrayLike) -> FeatureStatistics:
         """Statistics of a feature matrix `(N, D)`, which may be a memory map."""
         statistics = cls()
         for block in blocks(check_features(features, "features", min_rows=1)):
             statistics._update(block)
         return statistics
 
-    def update(self, features):
+    def update(self, features: ArrayLike) -> None:
         """Adds a batch of features `(N, D)`, N >= 1.
 
         Raises:
@@ -53,7 +59,7 @@ class FeatureStatistics:
         for block in blocks(check_features(features, "features", min_rows=1)):
             self._update(block)
 
-    def merge(self, other):
+    def merge(self, other: FeatureStatistics) -> None:
         """Adds what another `FeatureStatistics` has seen, for instance on another replica.
 
         Raises:
@@ -65,13 +71,13 @@ class FeatureStatistics:
             self._combine(other.num_images, other._mean, other._scatter)
 
     @property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """float64 vector `(D,)`."""
         self._require(1)
         return self._mean
 
     @property
-    def covariance(self):
+    def covariance(self) -> np.ndarray:
         """float64 matrix `(D, D)`, divided by N - 1."""
         if self._covariance is not None:
             return self._covariance
@@ -79,11 +85,11 @@ class FeatureStatistics:
         return self._scatter / (self.num_images - 1)
 
     @property
-    def dim(self):
+    def dim(self) -> int | None:
         """Number of features, D; None before the first batch."""
         return None if self._mean is None else len(self._mean)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes an npz file with `mu` and `sigma`, and N as `num_images`.
 
         pytorch-fid, EDM and clean-fid read the first two and ignore the third.
@@ -95,7 +101,7 @@ class FeatureStatistics:
             np.savez(file, **arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: PathLike) -> FeatureStatistics:
         """Reads an npz file with `mu` and `sigma`, written here or by another tool.
 
         Raises:

@@ -3,15 +3,22 @@
 It is made here alone; the terminal, the report, the comparison of runs and the study repeat it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .. import names
 from .record import Difference
 
+if TYPE_CHECKING:  # names in annotations alone
+    from ..quality.record import Evaluation, Evaluations
+
 BETTER, WORSE, CHANCE, UNDECIDED = "better", "worse", "within chance", "undecided"
 
 
-def outcome(low, high):
+def outcome(low: float | None, high: float | None) -> str:
     """What an interval of "average minus raw" says of a number of which less is better.
 
     Args:
@@ -46,7 +53,7 @@ class Verdict:
     difference: Difference | None = None
 
     @property
-    def weights(self):
+    def weights(self) -> str | None:
         """The weight set to use: the one with the lower distance; None where nothing is known."""
         if self.raw is None or self.value is None:
             return self.average if self.raw is None else names.RAW
@@ -54,7 +61,7 @@ class Verdict:
         return {BETTER: self.average, WORSE: names.RAW}.get(self.outcome, lower)
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The verdict in words, with its numbers."""
         if self.average is None:
             return "No average was measured beside the raw weights." if self.raw is not None else ""
@@ -81,7 +88,7 @@ class Verdict:
         }[self.outcome]
 
 
-def verdict(values, differences):
+def verdict(values: Mapping[str, float], differences: Mapping[str, Difference]) -> Verdict:
     """The verdict on distances to the real images.
 
     Args:
@@ -101,13 +108,13 @@ def verdict(values, differences):
     return Verdict(told, best, values[best], raw, found)
 
 
-def of_evaluation(evaluation):
+def of_evaluation(evaluation: Evaluation) -> Verdict:
     """The verdict of an `Evaluation`."""
     values = {name: each.frechet for name, each in evaluation.weights.items()}
     return verdict(values, evaluation.differences)
 
 
-def of_run(evaluations):
+def of_run(evaluations: Evaluations) -> tuple[Verdict, Evaluation]:
     """The verdict of a run's `Evaluations`, and the `Evaluation` that it is of.
 
     That is the newest; or, where it compares no average with raw, the newest that does.

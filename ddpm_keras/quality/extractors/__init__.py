@@ -1,11 +1,17 @@
 """Networks that turn images into features, a file each; each loads TensorFlow when first used."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ...choices import EXTRACTORS
 
+if TYPE_CHECKING:  # names in annotations alone
+    from ...quality.extractors.base import FeatureExtractor
 
-def get_extractor(extractor):
+
+def get_extractor(extractor: Any) -> FeatureExtractor:
     """An extractor by its name or file, or the given one unchanged.
 
     Args:

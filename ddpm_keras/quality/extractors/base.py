@@ -1,6 +1,7 @@
 """What every feature extractor shares: uint8 images in, batch by batch, features out."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class FeatureExtractor:
@@ -25,10 +26,10 @@ class FeatureExtractor:
     channels = 3
 
     @property
-    def metric(self):
+    def metric(self) -> str:
         return f"Fréchet distance, {self.name}"
 
-    def __call__(self, images):
+    def __call__(self, images: ArrayLike) -> np.ndarray:
         """Features of images, in their order.
 
         Args:
@@ -77,7 +78,7 @@ class FeatureExtractor:
         raise NotImplementedError(f"{type(self).__name__} must define _features(batch).")
 
 
-def to_uint8(images):
+def to_uint8(images: ArrayLike) -> np.ndarray:
     """Returns images as uint8 `(N, H, W, C)`; float in -1..1 is rounded as for a saved picture.
 
     Raises:

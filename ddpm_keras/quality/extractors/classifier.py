@@ -1,13 +1,19 @@
 """Features of a small classifier that is trained on the data set itself."""
 
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from ... import files
+from ...aliases import PathLike
 from .base import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
@@ -38,7 +44,7 @@ class ClassifierFeatures(FeatureExtractor):
 
     batch_size = 256
 
-    def __init__(self, config, weights):
+    def __init__(self, config: dict[str, Any], weights: Sequence[np.ndarray]):
         self.config = dict(config)
         height, width, self.channels = self.image_shape = tuple(config["image_shape"])
         self.dim = config["dim"]
@@ -56,8 +62,15 @@ class ClassifierFeatures(FeatureExtractor):
 
     @classmethod
     def train(
-        cls, images, labels=None, dataset="images", seed=0, steps=400, batch_size=128, dim=64
-    ):
+        cls,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        dataset: str = "images",
+        seed: int = 0,
+        steps: int = 400,
+        batch_size: int = 128,
+        dim: int = 64,
+    ) -> ClassifierFeatures:
         """Trains a classifier; the result is a function of the arguments.
 
         Args:
@@ -103,19 +116,19 @@ class ClassifierFeatures(FeatureExtractor):
         return cls(config, network.get_weights())
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 of the architecture's configuration and the weights, 64 hexadecimal digits."""
         digest = hashlib.sha256((FORMAT + json.dumps(self.config, sort_keys=True)).encode())
         for weight in self._network.get_weights():
             digest.update(np.ascontiguousarray(weight))
         return digest.hexdigest()
 
-    def accuracy(self, images, labels):
+    def accuracy(self, images: ArrayLike, labels: ArrayLike | None) -> float:
         """Share of images whose label (0..K-1, as in training) is predicted."""
         logits = self._network.predict(_normalise(self._check(images)), verbose=0)
         return float((logits.argmax(axis=1) == np.asarray(labels)).mean())
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes configuration and weights to an npz file, complete or not at all."""
         arrays = {f"weight_{i}": w for i, w in enumerate(self._network.get_weights())}
         record = json.dumps(
@@ -125,7 +138,7 @@ class ClassifierFeatures(FeatureExtractor):
             np.savez(file, record=np.array(record), **arrays)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: PathLike) -> ClassifierFeatures:
         """Reads a file written by `save`.
 
         Raises:

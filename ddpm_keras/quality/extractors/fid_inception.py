@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import files
+from ...aliases import PathLike
 from ...interop import torch_file
 from .base import FeatureExtractor
 
@@ -44,7 +45,7 @@ class FIDInceptionFeatures(FeatureExtractor):
     dim = 2048
     batch_size = 32
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike):
         path = pathlib.Path(path)
         if not path.is_file():
             raise ValueError(
@@ -63,13 +64,13 @@ class FIDInceptionFeatures(FeatureExtractor):
         )
 
     @property
-    def name(self):
+    def name(self) -> str:
         if self.checksum == PUBLISHED:
             return "Inception 2015-12-05"
         return f"Inception of 2015-12-05, weights {self.checksum[:8]}"
 
     @property
-    def metric(self):
+    def metric(self) -> str:
         return "FID" if self.checksum == PUBLISHED else super().metric
 
     def _features(self, batch):

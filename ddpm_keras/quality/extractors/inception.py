@@ -1,5 +1,7 @@
 """Features of the InceptionV3 network that comes with Keras."""
 
+from __future__ import annotations
+
 import hashlib
 import pathlib
 
@@ -8,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ... import keras_internals
+from ...aliases import PathLike
 from .base import FeatureExtractor
 
 WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -33,7 +36,7 @@ class InceptionFeatures(FeatureExtractor):
     dim = 2048
     batch_size = 32
 
-    def __init__(self, size=299, weights="imagenet"):
+    def __init__(self, size: int = 299, weights: PathLike = "imagenet"):
         if size < 75:
             raise ValueError(f"InceptionV3 needs images of at least 75 pixels; got size={size}.")
         self.size = int(size)
@@ -48,7 +51,7 @@ class InceptionFeatures(FeatureExtractor):
         )
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 of the weights and the size, 64 hexadecimal digits."""
         digest = hashlib.sha256(f"bilinear, antialiased, {self.size}, x / 127.5 - 1".encode())
         for weight in self._network.get_weights():
@@ -63,7 +66,7 @@ class InceptionFeatures(FeatureExtractor):
         return self._network(resized / 127.5 - 1.0, training=False)
 
 
-def at_75_pixels():
+def at_75_pixels() -> InceptionFeatures:
     """`InceptionFeatures` at the smallest size, for small images in little time."""
     return InceptionFeatures(size=75)
 
