@@ -16,9 +16,9 @@ from pathlib import Path
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import files, interop  # noqa: E402
+from ddpm_keras import interop  # noqa: E402
 from ddpm_keras.app import consistency, console, invocation  # noqa: E402
-from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
+from ddpm_keras.app.options import TrainOptions, export_format, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -60,7 +60,10 @@ def check(options):
     from ddpm_keras import images
 
     with console.input_errors():
-        check_export(options.export) if options.export else images.check_target(options.out)
+        if options.export:
+            export_format(options).check(options.export)
+        else:
+            images.check_target(options.out)
         if options.from_diffusers:
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
@@ -77,23 +80,12 @@ def check(options):
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
 
 
-def check_export(path):
-    """Refuses a file or a folder that could not be made of a model."""
-    if path.endswith(".keras"):
-        files.check_writable(Path(path).parent)
-    else:
-        files.check_new_folder(path)
-
-
 def export(options, model):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
-    what = "network" if options.export.endswith(".keras") else "sampler"
-    if what == "network":
-        model.export_network(options.weights, options.export)
-    else:
-        chosen = sampler(options, model.schedule.timesteps)
-        model.export_sampler(options.export, options.weights, chosen, options.guidance)
-    print(f"{what} with {model.resolve(options.weights)}: {options.export}")
+    chosen = export_format(options)
+    drawing = [sampler(options, model.schedule.timesteps), options.guidance] if chosen.draws else []
+    chosen.write(model, options.export, options.weights, *drawing)
+    print(f"{chosen.what} with {model.resolve(options.weights)}: {options.export}")
     return 0
 
 

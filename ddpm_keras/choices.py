@@ -106,6 +106,14 @@ SOURCES = Choices(
         "folder": "data.folder",
     },
 )
+FORMATS = Choices(
+    "export format",
+    {
+        "keras": "formats:KERAS",
+        "saved_model": "formats:SAVED_MODEL",
+        "diffusers": "formats:DIFFUSERS",
+    },
+)
 METRICS = Choices(
     "metric",
     {

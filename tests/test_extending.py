@@ -11,7 +11,19 @@ import pytest
 import registers
 from refusals import TINY, assert_refused, command_status
 
-from ddpm_keras import DDPM, EMA, UNet, callbacks, choices, data, ema, noise, quality, samplers
+from ddpm_keras import (
+    DDPM,
+    EMA,
+    UNet,
+    callbacks,
+    choices,
+    data,
+    ema,
+    interop,
+    noise,
+    quality,
+    samplers,
+)
 from ddpm_keras.app import dataset, models, parser, presets, references, table, training
 from ddpm_keras.app.options import evaluate_options, sample_options, train_options
 from ddpm_keras.app.run_directory import Run
@@ -162,6 +174,26 @@ def test_a_network_and_a_source_of_images(added, digits, tmp_path):
     assert [layer.filters for layer in model.network.layers if hasattr(layer, "filters")] == [4, 1]
     assert dataset.of_run(run, run.options).fingerprint == images.fingerprint
     assert model.sample(2, sampler="jump").shape == (2, 8, 8, 1)
+
+
+def test_an_export_format(added, model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    words = ["model.keras", "--export", "raw.npz", "--format", "npz", "--weights", "raw"]
+    assert command_status("sample.py", *words, folder=tmp_path) == 0
+    with np.load(tmp_path / "raw.npz") as arrays:
+        for value, weight in zip(arrays.values(), model.network.weights, strict=True):
+            np.testing.assert_array_equal(value, weight)
+    assert_refused(
+        lambda: sample_options([*words, "--seed", "1"]), ["--seed", "network"], UsageError
+    )
+
+
+def test_a_network_is_exported_for_diffusers(model, tmp_path):
+    choices.FORMATS.find("diffusers").write(model, tmp_path / "unet", "ema")
+    loaded = interop.load_diffusers(tmp_path / "unet")
+    for value, weight in zip(loaded.weights, model.weight_values("ema"), strict=True):
+        np.testing.assert_array_equal(value, weight)
+    assert_refused(lambda: sample_options(["run", "--format", "keras"]), ["--format"], UsageError)
 
 
 @pytest.mark.parametrize("words", [["--dropout", "0.1"], ["--conditional"]])

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import choices
+from .. import choices, formats
 from ..errors import UsageError
 from . import consistency
 from .parser import flag, option, parse, read_stored
@@ -102,6 +102,8 @@ class SampleOptions:
                       path=True)
     export: str = option("", "draw nothing: write the sampler as a SavedModel, with seeds as input "
                          "(a new folder), or the network (a name ending in .keras)", path=True)
+    format: str = option("", "of --export (default: keras or saved_model, by the name)",
+                         choices=choices.FORMATS)
     sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
     steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
@@ -196,7 +198,7 @@ def sample_options(argv):
     """
     given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
     options = SampleOptions(**given)
-    _check_export(options.export, given)
+    _check_export(options, given)
     consistency.check_one_device(options.strategy)
     if bool(options.source) == bool(options.from_diffusers):
         raise UsageError(
@@ -215,16 +217,21 @@ _NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed"}
 _NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance"}
 
 
-def _check_export(path, given):
-    if not path:
+def export_format(options):
+    """The `formats.Format` that `--export` is of."""
+    return choices.FORMATS.find(options.format or formats.of_path(options.export))
+
+
+def _check_export(options, given):
+    if not options.export:
+        if options.format:
+            raise UsageError("--format is of --export; leave it out, or name what to --export.")
         return
-    what, nothing = "sampler", _NOT_OF_A_SAMPLER
-    if path.endswith(".keras"):
-        what, nothing = "network", _NOT_OF_A_NETWORK
+    chosen = export_format(options)
     for name in given:
-        if name in nothing:
+        if name in (_NOT_OF_A_SAMPLER if chosen.draws else _NOT_OF_A_NETWORK):
             raise UsageError(
-                f"{flag(name)} means nothing for a {what} that is exported; leave it out."
+                f"{flag(name)} means nothing for a {chosen.what} that is exported; leave it out."
             )
 
 
