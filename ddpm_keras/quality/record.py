@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import numbers
-import sys
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,25 +16,11 @@ from typing import Any
 from .. import files, names
 from ..errors import UsageError
 from . import metrics
-
-
-def _bounded(at_least=-math.inf, at_most=math.inf, **arguments):
-    """A dataclass field of a number within bounds."""
-    return field(metadata={"at_least": at_least, "at_most": at_most}, **arguments)
+from .checked import Checked, bounded, build, check, no_number
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """A record whose every value is of its field's type, finite and within its bounds."""
-
-    def __post_init__(self):
-        hints = typing.get_type_hints(type(self))
-        for each in dataclasses.fields(self):
-            _check(each.name, getattr(self, each.name), hints[each.name], each.metadata)
-
-
-@dataclass(frozen=True)
-class Difference(_Checked):
+class Difference(Checked):
     """How much farther one weight set is from the real images than another, with an interval.
 
     Attributes:
@@ -58,7 +39,7 @@ class Difference(_Checked):
 
 
 @dataclass(frozen=True)
-class Extractor(_Checked):
+class Extractor(Checked):
     """What made the features: its name and its checksum."""
 
     name: str
@@ -66,7 +47,7 @@ class Extractor(_Checked):
 
 
 @dataclass(frozen=True)
-class Reference(_Checked):
+class Reference(Checked):
     """The real images.
 
     Attributes:
@@ -80,10 +61,10 @@ class Reference(_Checked):
 
     dataset: str = ""
     split: str = "train"
-    num_images: int | None = _bounded(1, default=None)
-    num_held_out: int | None = _bounded(0, default=None)
+    num_images: int | None = bounded(1, default=None)
+    num_held_out: int | None = bounded(0, default=None)
     fingerprint: str | None = None
-    floor_frechet: float | None = _bounded(0, default=None)
+    floor_frechet: float | None = bounded(0, default=None)
 
     @property
     def images(self) -> str:
@@ -95,7 +76,7 @@ class Reference(_Checked):
 
 
 @dataclass(frozen=True)
-class Measurement(_Checked):
+class Measurement(Checked):
     """The numbers of one weight set; None stands for what was not or cannot be computed.
 
     Attributes:
@@ -108,16 +89,16 @@ class Measurement(_Checked):
         bits_per_dim, bits_per_dim_error: bound on held-out images and its standard error.
     """
 
-    frechet: float = _bounded(0)
-    num_images: int = _bounded(1)
+    frechet: float = bounded(0)
+    num_images: int = bounded(1)
     extractor: str
     numbers: dict[str, float | None] = field(default_factory=dict)
     sampler: str | None = None
-    seed: int | None = _bounded(0, default=None)
-    guidance: float | None = _bounded(0, default=None)
+    seed: int | None = bounded(0, default=None)
+    guidance: float | None = bounded(0, default=None)
     dtype: str | None = None
     bits_per_dim: float | None = None
-    bits_per_dim_error: float | None = _bounded(0, default=None)
+    bits_per_dim_error: float | None = bounded(0, default=None)
 
     def __post_init__(self):
         known = _other_numbers()
@@ -125,7 +106,7 @@ class Measurement(_Checked):
             if name not in known:
                 raise ValueError(f"{name} is unknown")
             bounds = {"at_least": known[name].at_least, "at_most": known[name].at_most}
-            _check(name, value, float | None, bounds)
+            check(name, value, float | None, bounds)
         super().__post_init__()
         object.__setattr__(self, "numbers", {name: self.numbers.get(name) for name in known})
 
@@ -141,7 +122,14 @@ class Measurement(_Checked):
         Raises:
             ValueError: a name is unknown, or a value cannot be right.
         """
-        return cls(**_nested(cls, values))
+        return cls(**cls.arguments(values))
+
+    @classmethod
+    def arguments(cls, values):
+        """What is no attribute of its own is one of the numbers; the inverse of `_flat`."""
+        own = {each.name for each in dataclasses.fields(cls)} - {"numbers"}
+        numbers = {name: value for name, value in values.items() if name not in own}
+        return {name: values[name] for name in values if name in own} | {"numbers": numbers}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -151,7 +139,7 @@ class Measurement(_Checked):
 
 
 @dataclass(frozen=True)
-class Evaluation(_Checked):
+class Evaluation(Checked):
     """Weight sets measured in the same way at one step of a run.
 
     Attributes:
@@ -170,7 +158,7 @@ class Evaluation(_Checked):
     metric: str = "Fréchet distance"
     differences: dict[str, Difference] = field(default_factory=dict)
     extractor: Extractor | None = None
-    step: int | None = _bounded(0, default=None)
+    step: int | None = bounded(0, default=None)
     time: str = ""
     command: str = ""
 
@@ -273,14 +261,14 @@ class Evaluations:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
             if not isinstance(values, dict):
                 raise ValueError("it is no dictionary")
             made = values.pop("evaluations", [])
             if not isinstance(made, list):
                 raise ValueError("evaluations is no list")
-            made = [_build(Evaluation, each, f"evaluations[{i}].") for i, each in enumerate(made)]
-            return cls(_build(Evaluation, values), tuple(made))
+            made = [build(Evaluation, each, f"evaluations[{i}].") for i, each in enumerate(made)]
+            return cls(build(Evaluation, values), tuple(made))
         except (ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path} is no evaluation of this version ({error}): remove it, and evaluate the "
@@ -342,13 +330,6 @@ def _flat(measurement):
     return flat
 
 
-def _nested(cls, values):
-    """The inverse of `_flat`: what is no attribute of its own is one of the numbers."""
-    own = {each.name for each in dataclasses.fields(cls)} - {"numbers"}
-    numbers = {name: value for name, value in values.items() if name not in own}
-    return {name: values[name] for name in values if name in own} | {"numbers": numbers}
-
-
 def _in_order(weight_sets):
     """The raw weights first, then averages, then what was synthesised."""
 
@@ -356,70 +337,3 @@ def _in_order(weight_sets):
         return name != names.RAW, names.synthesis(name) is not None
 
     return {name: weight_sets[name] for name in sorted(weight_sets, key=place)}
-
-
-def _no_number(text):
-    raise ValueError(f"{text} is not a finite number")
-
-
-def _build(cls, values, where=""):
-    """A record from what JSON gives; every error says where it is."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{where.rstrip('.')} is no dictionary")
-    if cls is Measurement:
-        values = _nested(cls, values)
-    fields, hints = dataclasses.fields(cls), typing.get_type_hints(cls)
-    known = {each.name for each in fields}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"{where}{key} is unknown")
-    for each in fields:
-        required = each.default is each.default_factory is dataclasses.MISSING
-        if required and each.name not in values:
-            raise ValueError(f"{where}{each.name} is missing")
-    made = {key: _made(hints[key], value, f"{where}{key}") for key, value in values.items()}
-    try:
-        return cls(**made)
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from None
-
-
-def _made(hint, value, where):
-    """A field's value, with records in place of dictionaries."""
-    if typing.get_origin(hint) is dict and isinstance(value, dict):
-        _, inner = typing.get_args(hint)
-        return {key: _made(inner, each, f"{where}.{key}") for key, each in value.items()}
-    record = next((kind for kind in _kinds(hint) if dataclasses.is_dataclass(kind)), None)
-    return value if record is None or value is None else _build(record, value, f"{where}.")
-
-
-def _kinds(hint):
-    """The types that a hint allows."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-def _check(name, value, hint, bounds):
-    """Refuses a value that is not of its hint's type, not finite or out of bounds."""
-    kinds = _kinds(hint)
-    if value is None and type(None) in kinds:
-        return
-    kind = typing.get_origin(kinds[0]) or kinds[0]
-    abstract = {float: numbers.Real, int: numbers.Integral}.get(kind, kind)
-    if not isinstance(value, abstract) or isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r:.60}, not {_CALLED.get(kind, kind.__name__)}")
-    if kind is dict:
-        for key, each in value.items():
-            _check(f"{name}.{key}", each, typing.get_args(hint)[1], {})
-    if kind in (float, int):
-        low, high = bounds.get("at_least", -math.inf), bounds.get("at_most", math.inf)
-        if not (abs(value) <= sys.float_info.max and low <= value <= high):
-            raise ValueError(f"{name} is {value!r:.60}, not {_range(low, high)}")
-
-
-_CALLED = {float: "a number", int: "a whole number", str: "a text", dict: "a dictionary"}
-
-
-def _range(low, high):
-    if math.isfinite(high):
-        return f"from {low} to {high}"
-    return f"finite and at least {low}" if math.isfinite(low) else "finite"
