@@ -4,6 +4,10 @@
     python sample.py runs/digits --weights raw --out raw/            # one PNG an image
     python sample.py runs/digits --num 50000 --out samples.npz       # uint8, NHWC
     python sample.py runs/digits --export sampler/                   # for TensorFlow alone
+    python sample.py runs/digits --progress --out denoising.webp     # how they come out of noise
+    python sample.py runs/digits --interpolate 3 8 --out between.gif # two seeds, or two image files
+    python sample.py runs/digits --from-image 7.png --strength 0.5   # others like it
+    python sample.py runs/digits --inpaint 7.png --mask half.png     # white is painted anew
     python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
     python sample.py --from-diffusers checkpoint-500 --weights raw   # not its averages
 
@@ -28,29 +32,30 @@ def main(argv):
     check(options)
 
     console.load_tensorflow()
-    from ddpm_keras import images
-    from ddpm_keras.app import devices, progress
+    from ddpm_keras.app import devices, modes
 
     devices.set_precision(options.precision or "float32")  # of what is not stored in the model
     with console.input_errors():
-        model = load(options)
+        with devices.strategy(options.strategy).scope():
+            model = load(options)
         if options.precision:
             devices.compute_in(options.precision, model.network)
         if options.export:
             return export(options, model)
         what = options.from_diffusers or model.resolve(options.weights)
-        with progress.counted(f"sampling {what}", options.num) as counted:
-            drawn = model.sample(
-                options.num,
-                weights=options.weights,
-                sampler=sampler(options, model.schedule.timesteps),
-                seed=options.seed,
-                batch_size=options.batch_size,
-                labels=cycle(options.labels, options.num),
-                guidance_scale=options.guidance,
-                progress=counted,
-            )
-        images.write(drawn, options.out)
+        settings = {
+            "weights": options.weights,
+            "sampler": modes.sampler(options, model.schedule.timesteps),
+            "seed": options.seed,
+            "batch_size": options.batch_size,
+            "guidance_scale": options.guidance,
+            "guidance_rescale": options.guidance_rescale or None,
+            "guidance_interval": options.guidance_interval or None,
+        }
+        done = modes.write(options, model, settings, what)
+    if done < options.num:
+        print(f"\nInterrupted; the {done} images that are done are in {options.out}.")
+        return console.INTERRUPTED
     print(f"{options.num} images: {options.out}")
     return 0
 
@@ -59,11 +64,12 @@ def check(options):
     """Refuses a source or a target that cannot be, before TensorFlow is loaded."""
     from ddpm_keras import images
 
+    consistency.check_files(options)
     with console.input_errors():
         if options.export:
             export_format(options).check(options.export)
         else:
-            images.check_target(options.out)
+            images.check_target(options.out, **consistency.targets(options))
         if options.from_diffusers:
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
@@ -82,8 +88,11 @@ def check(options):
 
 def export(options, model):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
-    chosen = export_format(options)
-    drawing = [sampler(options, model.schedule.timesteps), options.guidance] if chosen.draws else []
+    from ddpm_keras.app import modes
+
+    chosen, drawing = export_format(options), []
+    if chosen.draws:
+        drawing = [modes.sampler(options, model.schedule.timesteps), options.guidance]
     chosen.write(model, options.export, options.weights, *drawing)
     print(f"{chosen.what} with {model.resolve(options.weights)}: {options.export}")
     return 0
@@ -126,14 +135,6 @@ def bare(path, network):
     return model
 
 
-def sampler(options, timesteps):
-    """The sampler that the options name, of 50 steps where they name none and there are as many."""
-    from ddpm_keras import samplers
-
-    steps = options.steps or min(50, timesteps)
-    return samplers.get(options.sampler, steps=steps)
-
-
 def load_diffusers(path, weights):
     """The model in a diffusers folder, and a line that says what was taken from where."""
     from ddpm_keras import DDPM
@@ -146,11 +147,6 @@ def load_diffusers(path, weights):
         f"({schedule.name}, {schedule.timesteps} timesteps, {prediction})"
     )
     return DDPM(network, schedule=schedule, prediction=prediction, ema=None)
-
-
-def cycle(labels, count):
-    """`count` labels, the given ones in turn; None where none are given."""
-    return [labels[i % len(labels)] for i in range(count)] if labels else None
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ METRICS = Choices(
         "frechet": "quality.frechet:METRIC",
         "kid": "quality.kernel:METRIC",
         "precision_recall": "quality.neighbours:METRIC",
+        "copying": "quality.memorisation:METRIC",
     },
 )
 EXTRACTORS = Choices(

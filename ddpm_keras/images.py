@@ -66,6 +66,23 @@ def side_by_side(pictures, margin=16):
     return canvas
 
 
+def animate(pictures, path, milliseconds=120):
+    """Writes pictures of one size as an animation that repeats, whole or not at all.
+
+    Args:
+        pictures: `PIL.Image`s in RGB, at least one.
+        path: a name ending in .webp or .gif.
+        milliseconds: each is shown; the last five times as long.
+    """
+    first, *others = pictures
+    durations = [*[milliseconds] * len(others), 5 * milliseconds]
+    with files.atomic_path(path) as temporary:
+        first.save(
+            temporary, save_all=True, append_images=others, duration=durations, loop=0,
+            lossless=True,  # which GIF is by nature
+        )  # fmt: skip
+
+
 def save(picture, path):
     """Writes a `PIL.Image` to `path`, whole or not at all."""
     with files.atomic_path(path) as temporary:
@@ -83,23 +100,26 @@ def _checked(images):
     return images
 
 
-def check_target(path):
-    """Refuses what `write` could not write to; nothing is left behind.
+def check_target(path, suffixes=(".png", ".npz"), folder=True):
+    """Refuses what could not be written to; nothing is left behind.
 
     Args:
         path: as of `write`.
+        suffixes: of the files that it may be.
+        folder: whether it may be a folder.
 
     Raises:
         ValueError: the path ends in another suffix, or something else is there.
         OSError: it cannot be written to.
     """
     path = Path(path)
-    if path.name in (".png", ".npz"):
+    if path.name in suffixes:
         raise ValueError(
             f"{path} is a suffix without a name: give a name such as images{path.name}."
         )
-    if path.suffix not in ("", ".png", ".npz"):
-        raise ValueError(f"{path}: give a name ending in .png or .npz, or a folder.")
+    if path.suffix not in (*suffixes, *[""] * folder):
+        named = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}{', or a folder' * folder}"
+        raise ValueError(f"{path}: give a name ending in {named}.")
     if path.suffix and path.is_dir():
         raise ValueError(f"{path} is a folder: give another name.")
     if not path.suffix and path.is_file():

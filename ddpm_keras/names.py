@@ -126,6 +126,11 @@ def parse_checkpoint(name):
     return match and int(match[1])
 
 
+def nearest(weight_set):
+    """The file of the samples of a weight set that are nearest to training images."""
+    return f"nearest-{weight_set}.png"
+
+
 def snapshot(step):
     """The file of the snapshots taken after a step."""
     return f"snapshot-{step:08d}.npz"

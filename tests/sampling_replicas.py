@@ -4,6 +4,7 @@ Run by test_sampling.py as a script, since logical devices exist only if set up 
 starts.
 """
 
+import importlib
 import json
 import pathlib
 import sys
@@ -43,4 +44,10 @@ function = shared.traced.sampling(samplers.DDIM(3), False, 0, 1)
 graph = function.get_concrete_function().graph.as_graph_def()
 nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
 devices = sorted({node.device for node in nodes if node.op == "Conv2D"})
+
+sample = importlib.import_module("sample")  # the command
+arguments = "model.keras --num 5 --steps 3 --strategy mirrored --out drawn.npz"
+status = sample.main(arguments.split())
+difference = np.load("drawn.npz")["images"].astype(int) - alone.sample(5, None, samplers.DDIM(3))
+found.append({"apart": int(status or np.abs(difference).max() > 1), "spread": 1.0})
 print(json.dumps({"cases": found, "devices": devices}))

@@ -49,7 +49,7 @@ SAMPLES = [
     (2, "run --num 2 --sampler ddpm --weights raw --out a.npz"),
     (1, "run --num 1 --guidance 1 --out é✓/ü.npz"),
     (1, f"run --num 1 --out {'n' * 240}.npz"),
-    (1, "run --num 1 --precision bfloat16 --strategy none --out a.npz"),
+    (1, "run --num 1 --precision bfloat16 --strategy mirrored --out a.npz"),
     (2, "run/model.keras --num 2 --weights ema_0.5 --out a.npz"),
     (2, "run/network-ema.keras --num 2 --weights raw --out a.npz"),
 ]
@@ -186,8 +186,11 @@ def test_evaluations(call, tiny_run, tmp_path, monkeypatch):
     shutil.copytree(tiny_run, tmp_path / "one")
     shutil.copytree(tiny_run, tmp_path / "two")
     settings = ["--num-images", 8, "--steps", 2]
-    outcome = call("evaluate.py", "one", *settings, "--weights", "ema", "--decay", "0.8")
+    strategy = ["--strategy", "mirrored"]
+    outcome = call("evaluate.py", "one", *settings, *strategy, "--weights", "ema", "--decay", "0.8")
     assert "posthoc_ema_0.8" in outcome.out
+    assert (tmp_path / "one" / "evaluation" / "nearest-posthoc_ema_0.8.png").is_file()
+    assert "Nearest training images" in (tmp_path / "one" / "report.html").read_text()
     (classifier,) = (tmp_path / ".cache").glob("classifier-*.npz")
     classifier.write_bytes(classifier.read_bytes()[:-50])
     mixed = ["one", "--weights", "raw", "ema_0.5", "--", "two"]

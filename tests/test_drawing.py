@@ -47,9 +47,9 @@ def test_images_do_not_depend_on_their_batch(use, sampler, model):
     settings = {"sampler": sampler, "output": "float"}
     done = []
     whole = USES[use](model, **settings)
-    parts = USES[use](model, batch_size=4, on_batch=done.append, **settings)
+    parts = USES[use](model, batch_size=4, progress=lambda *each: done.append(each), **settings)
     assert_allclose(parts, whole, atol=1e-5)
-    assert done == [4, 2] and whole.shape == (6, 1, 2, 1) and whole.dtype == np.float32
+    assert done == [(4, 6), (6, 6)] and whole.shape == (6, 1, 2, 1) and whole.dtype == np.float32
     assert len({image.tobytes() for image in whole}) == 6
 
 

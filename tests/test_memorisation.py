@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from refusals import assert_refused
 
 from ddpm_keras import quality
+from ddpm_keras.app import nearest
 
 
 def test_the_nearest_row_is_that_of_brute_force(monkeypatch):
@@ -59,3 +61,32 @@ WRONG = [
 @pytest.mark.parametrize(("call", "words"), WRONG)
 def test_what_cannot_be_compared_is_refused(call, words):
     assert_refused(call, words)
+
+
+# In an evaluation, and its report
+
+
+def test_a_model_that_copies_is_told_from_one_that_does_not():
+    random = np.random.default_rng(0)
+    train, held_out, new = random.normal(size=(3, 300, 4))
+    copies = train[:200] + 0.01 * random.normal(size=(200, 4))
+    fair, copied = (quality.evaluate_features(train, x, held_out) for x in (new, copies))
+    assert abs(fair["copying"] - 0.5) < 3 * fair["copying_error"] < 0.1
+    assert copied["copying"] > 0.99
+    for real in (held_out, quality.FeatureStatistics.of(train)):  # as of --reference
+        assert quality.evaluate_features(real, new, held_out)["copying"] is None
+    assert quality.evaluate_features(train, new)["copying"] is None
+
+
+def test_the_picture_shows_the_most_suspicious_samples_above_what_they_are_near_to(tmp_path):
+    random = np.random.default_rng(0)
+    train = random.integers(0, 256, (30, 4, 4, 1), np.uint8)
+    samples = random.integers(0, 256, (20, 4, 4, 1), np.uint8)
+    samples[7] = train[11]
+    flat = [x.reshape(len(x), -1).astype(float) for x in (samples, train)]
+    path = tmp_path / "nearest.png"
+    nearest.write(path, *flat, lambda index: samples[index : index + 1], train)
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("L"))[::12, ::12]  # enlarged so many times
+    for top in (0, 5, 10):
+        np.testing.assert_array_equal(pixels[top : top + 4, :4], samples[7, ..., 0])

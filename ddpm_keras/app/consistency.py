@@ -77,13 +77,92 @@ def check_steps(name, steps, timesteps):
         )
 
 
-def check_one_device(strategy):
-    """Refuses a strategy where images are drawn, which one device does."""
-    if strategy != "none":
+def check_one_machine(strategy):
+    """Refuses a strategy of several machines where images are drawn, which one does."""
+    if strategy == "multiworker":
         raise UsageError(
-            f"--strategy {strategy} is for training: images are drawn on one device; leave it out, "
-            "and choose the GPU with the variable CUDA_VISIBLE_DEVICES."
+            "--strategy multiworker is for training: images are drawn by one machine; use "
+            "--strategy mirrored for all of its GPUs."
         )
+
+
+# What sample.py draws besides images from noise, and how many of it.
+_MODES = {"progress": 16, "interpolate": 9, "from_image": 16, "inpaint": 16}
+ANIMATIONS = (".webp", ".gif")
+# What options mean nothing without.
+_NEEDS = {
+    "strength": ("from_image", "interpolate"),
+    "mask": ("inpaint",),
+    "inpaint": ("mask",),
+    "guidance_rescale": ("guidance",),
+    "guidance_interval": ("guidance",),
+}
+
+
+def usual_of_mode(given):
+    """Defaults of `SampleOptions` that a mode has of its own, a dict."""
+    return next(({"num": _MODES[name]} for name in _MODES if given.get(name)), {})
+
+
+def check_mode(options, given):
+    """Refuses options of sample.py that exclude each other, or mean nothing together.
+
+    Args:
+        options: a `SampleOptions`.
+        given: names of the options that the command line named.
+
+    Raises:
+        UsageError: in one line that names the options.
+    """
+    modes = [name for name in _MODES if getattr(options, name)]
+    if len(modes) > 1:
+        raise UsageError(f"{flag(modes[0])} and {flag(modes[1])} exclude each other; give one.")
+    for name, needed in _NEEDS.items():
+        if name in given and not any(each in given for each in needed):
+            raise UsageError(f"{flag(name)} needs {' or '.join(map(flag, needed))}; give it, too.")
+    if options.guidance == 1.0 and {"guidance_rescale", "guidance_interval"} & given.keys():
+        raise UsageError("--guidance 1 is no guidance to rescale or to keep to an interval.")
+    if options.guidance_interval and not _is_interval(options.guidance_interval):
+        raise UsageError(
+            "--guidance-interval takes two timesteps, LOW below HIGH, such as 200 800."
+        )
+    if options.inpaint and options.sampler not in INPAINTERS:
+        raise UsageError(f"--inpaint goes back and forth: use --sampler {' or '.join(INPAINTERS)}.")
+    if options.interpolate:
+        _check_ends(options, given)
+
+
+def targets(options):
+    """What `images.check_target` accepts as the --out of a `SampleOptions`, a dict."""
+    if options.progress:
+        return {"suffixes": (".png", *ANIMATIONS), "folder": False}
+    return {"suffixes": (".png", ".npz", *ANIMATIONS)} if options.interpolate else {}
+
+
+INPAINTERS = ("ddim", "ddpm")  # whose steps do not depend on the step before
+
+
+def _is_interval(ends):
+    return len(ends) == 2 and ends[0] < ends[1]
+
+
+def _check_ends(options, given):
+    """Refuses what one cannot go between."""
+    ends = options.interpolate
+    if len(ends) != 2 or options.num < 2:
+        raise UsageError("--interpolate takes two seeds or two image files, and --num at least 2.")
+    if options.interpolates_seeds and "strength" in given:
+        raise UsageError("--strength means nothing for --interpolate of seeds; leave it out.")
+
+
+def check_files(options):
+    """Refuses image files of a `SampleOptions` that are not there."""
+    paths = {name: [getattr(options, name)] for name in ("from_image", "inpaint", "mask")}
+    paths["interpolate"] = [] if options.interpolates_seeds else options.interpolate
+    for name, each in paths.items():
+        for path in filter(None, each):
+            if not os.path.isfile(path):
+                raise UsageError(f"{flag(name)}: there is no file {path}; give an image file.")
 
 
 def check_drawing(options, run):

@@ -1,5 +1,6 @@
 """The weight sets of a run that are evaluated, and the images drawn with each."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -60,22 +61,24 @@ class Drawing:
         folder.mkdir(parents=True, exist_ok=True)
         name = weights if isinstance(weights, str) else weights.name
 
-        def source(start, stop):
-            return self.model.sample(
-                stop - start,
-                weights=weights,
-                sampler=self.sampler,
-                seed=self.options.seed,
-                batch_size=self.options.batch_size,
-                guidance_scale=self.options.guidance,
-                start=start,
-            )
-
+        source = functools.partial(self.images, weights)
         identity = self.settings | {"weights": checksum(self.model.weight_values(weights))}
         with progress.counted(f"sampling {name}", self.num_images) as bar:
             return quality.extract_features(
                 extractor, source, self.num_images, folder / f"{name}.npy", bar, identity
             )
+
+    def images(self, weights, start, stop):
+        """Images number `start` to `stop` - 1 of a weight set, uint8."""
+        return self.model.sample(
+            stop - start,
+            weights=weights,
+            sampler=self.sampler,
+            seed=self.options.seed,
+            batch_size=self.options.batch_size,
+            guidance_scale=self.options.guidance,
+            start=start,
+        )
 
 
 def checksum(values):

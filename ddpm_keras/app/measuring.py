@@ -12,7 +12,7 @@ from .. import choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
-from . import dataset, devices, drawing, models, progress, references
+from . import dataset, devices, drawing, models, nearest, progress, references
 from .options import EvaluateOptions
 
 
@@ -34,7 +34,8 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     options = options or EvaluateOptions()
     run.read_evaluations()  # a damaged file is refused before hours of drawing
     trained = run.options
-    model = model or models.load_model(run)
+    with devices.strategy(options.strategy).scope():
+        model = model or models.load_model(run)
     if options.precision:
         devices.compute_in(options.precision, model.network)
     images = images or dataset.of_run(run, trained)
@@ -65,6 +66,14 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
     )
     influences = {name: bootstrap.influence(reference, rows) for name, rows in features.items()}
     evaluations = added(run, evaluation, kept_influences(folder, evaluation, influences))
+    for name, weights in chosen.items():
+        nearest.write(
+            folder / names.nearest(name),
+            features[name],
+            real["train"],
+            lambda index, weights=weights: draw.images(weights, index, index + 1),
+            images.train,
+        )
     for path in folder.glob("*.npy*"):
         path.unlink()
     return evaluations

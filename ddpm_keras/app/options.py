@@ -108,11 +108,30 @@ class SampleOptions:
     steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
     guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
+    guidance_rescale: float = option(0.0, "share in which guided images keep their contrast",
+                                     at_least=0, at_most=1)
+    guidance_interval: tuple[int, ...] = option((), "timesteps LOW HIGH to guide in (default: all)",
+                                                at_least=0)
     batch_size: int = option(64, "images at a time; does not change them", at_least=1)
     precision: str = option("", "of the computation (default: the model's)",
                             choices=choices.PRECISIONS)
-    strategy: str = option("none", "devices: drawing takes one", choices=choices.STRATEGIES)
+    strategy: str = option("none", "devices; images are the same on any",
+                           choices=choices.STRATEGIES)
     seed: int = option(0, "of the noise", at_least=0, below=SEEDS)
+    progress: bool = option(False, "show how they come out of noise: --out a .png, .webp or .gif",
+                            section="something else than images from noise")
+    interpolate: tuple[str, ...] = option((), "two seeds, or two image files, to go between",
+                                          path=True)
+    from_image: str = option("", "an image file to draw others like it", path=True)
+    strength: float = option(0.6, "steps made of --from-image or of files to go between: 0 to 1",
+                             at_least=0, at_most=1)
+    inpaint: str = option("", "an image file to paint a part of anew", path=True)
+    mask: str = option("", "an image file, white where --inpaint paints", path=True)
+
+    @property
+    def interpolates_seeds(self):
+        """Whether what --interpolate names are seeds, not files."""
+        return all(map(str.isdecimal, self.interpolate))
 
 
 @dataclass(frozen=True)
@@ -143,7 +162,8 @@ class EvaluateOptions:
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
     precision: str = option("", "of the computation (default: the run's)",
                             choices=choices.PRECISIONS)
-    strategy: str = option("none", "devices: drawing takes one", choices=choices.STRATEGIES)
+    strategy: str = option("none", "devices; images are the same on any",
+                           choices=choices.STRATEGIES)
     seed: int = option(0, "of the noise, the same for every weight set", at_least=0, below=SEEDS)
 
 
@@ -197,9 +217,10 @@ def sample_options(argv):
         UsageError: an argument is wrong, or there is not one source.
     """
     given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
-    options = SampleOptions(**given)
+    options = SampleOptions(**consistency.usual_of_mode(given) | given)
     _check_export(options, given)
-    consistency.check_one_device(options.strategy)
+    consistency.check_one_machine(options.strategy)
+    consistency.check_mode(options, given)
     if bool(options.source) == bool(options.from_diffusers):
         raise UsageError(
             "name one source: a run directory or .keras file, or --from-diffusers with a folder."
@@ -213,7 +234,9 @@ def sample_options(argv):
 
 
 # What means nothing for a sampler that is exported, and for a network alone.
-_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed"}
+_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
+_NOT_OF_A_SAMPLER |= {"interpolate", "from_image", "strength", "inpaint", "mask"}
+_NOT_OF_A_SAMPLER |= {"guidance_rescale", "guidance_interval"}
 _NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance"}
 
 
@@ -247,7 +270,7 @@ def evaluate_options(argv):
     """
     given = parse(EvaluateOptions, argv, "evaluate", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
-    consistency.check_one_device(options.strategy)
+    consistency.check_one_machine(options.strategy)
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
     if bool(options.runs) == bool(options.images):

@@ -19,6 +19,7 @@ def option(
     help,
     choices=None,
     at_least=None,
+    at_most=None,
     above=None,
     below=None,
     positional=False,
@@ -35,7 +36,7 @@ def option(
             among those that can be given.
         help: one line, with the unit.
         choices: the allowed values, or None.
-        at_least: smallest allowed number, or None.
+        at_least, at_most: smallest and largest allowed number, or None.
         above: numbers must be larger than this, or None.
         below: numbers must be smaller than this, or None.
         positional: given by place, not by name.
@@ -49,6 +50,7 @@ def option(
         "help": help,
         "choices": choices,
         "at_least": at_least,
+        "at_most": at_most,
         "above": above,
         "below": below,
         "positional": positional,
@@ -282,15 +284,19 @@ def _check_text(name, text):
 
 def _check_number(name, number, kind, bounds):
     """Refuses numbers outside the field's range; NaN and infinity are in none."""
-    at_least, above, below = bounds["at_least"], bounds["above"], bounds["below"]
+    at_least, at_most, above, below = (
+        bounds[name] for name in ("at_least", "at_most", "above", "below")
+    )
     if below is None:
         below = LARGEST if kind is int else math.inf
-    low = above is None or number > above
-    if low and number < below and (at_least is None or number >= at_least):
+    low = (above is None or number > above) and (at_least is None or number >= at_least)
+    if low and number < below and (at_most is None or number <= at_most):
         return
     parts = [f"at least {at_least}"] if at_least is not None else []
     parts += [f"above {above}"] if above is not None else []
-    parts += [f"below {below}"] if below != math.inf else ["finite"]
+    parts += [f"at most {at_most}"] if at_most is not None else []
+    if at_most is None:
+        parts += [f"below {below}"] if below != math.inf else ["finite"]
     raise UsageError(f"{name} must be {' and '.join(parts)}, not {number}.")
 
 

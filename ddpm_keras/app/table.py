@@ -27,7 +27,7 @@ def rows(evaluation):
 
 
 def _columns(evaluation):
-    """The columns of the numbers: a list of the heading and a cell for each weight set."""
+    """The columns of what was measured: a list of the heading and a cell for each weight set."""
     headings = evaluation.headings
     for key, number in metrics.shown_numbers().items():
         scale = f" x {number.scale}" if number.scale != 1 else ""
@@ -35,7 +35,8 @@ def _columns(evaluation):
             number.text(getattr(row, key), number.spread and getattr(row, number.spread))
             for row in evaluation.weights.values()
         ]
-        yield [headings[key] + scale, *cells]
+        if any(cells):
+            yield [headings[key] + scale, *cells]
 
 
 def _aligned(columns):

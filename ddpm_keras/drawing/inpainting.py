@@ -7,10 +7,10 @@ from .. import samplers
 from ..scalars import count
 from . import given
 
-_STEPS = 250  # as published, with jump=10 and resamplings=10
+INPAINTING_STEPS, _JUMPS = 250, 25  # as published, which is to go back 10 steps
 
 
-def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
+def inpaint(model, images, mask, jump=None, resamplings=10, **settings):
     """Paints what a mask covers (RePaint, Lugmayr et al. 2022, algorithm 1 and appendix B).
 
     After each step what is known is put back, with the noise of its timestep. What is painted would
@@ -22,7 +22,7 @@ def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
         images: (N, height, width, channels), as the model is trained on.
         mask: True where to paint: (height, width), or (N, height, width), one for each image;
             numbers are True unless 0. A last axis of one channel may follow.
-        jump: steps to go back, at least 1; with fewer steps than the default's, fewer are better.
+        jump: steps to go back, at least 1; by default a 25th of the sampler's.
         resamplings: how often each part of the way is gone, at least 1; the network is called about
             so many times the sampler's steps.
         **settings: as of `DDPM.sample`; the sampler, by default DDIM with eta=1 and 250 steps, must
@@ -43,7 +43,7 @@ def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
     images = given.checked(model, images)
     mask = _checked_mask(mask, images.shape)
     if settings.get("sampler") is None:
-        steps = min(_STEPS, model.schedule.timesteps)
+        steps = min(INPAINTING_STEPS, model.schedule.timesteps)
         settings["sampler"] = samplers.DDIM(steps, eta=1.0)
     drawing = given.sampling(model, len(images), **settings)
     chain = samplers.Chain(drawing.sampler, model.schedule)
@@ -52,7 +52,8 @@ def inpaint(model, images, mask, jump=10, resamplings=10, **settings):
             f"Inpainting goes back and forth, and {drawing.sampler!r} remembers the step before: "
             "use samplers.DDIM or samplers.DDPM."
         )
-    plan = repaint_plan(chain.steps, count(jump, "jump"), count(resamplings, "resamplings"))
+    jump = max(1, chain.steps // _JUMPS) if jump is None else count(jump, "jump")
+    plan = repaint_plan(chain.steps, jump, count(resamplings, "resamplings"))
     signals = np.append(model.schedule.alphas_cumprod[chain.timesteps], 1.0)
     painted = []
     for part in drawing.parts():

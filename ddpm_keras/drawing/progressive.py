@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import images
 from ..sampling import Sampling
 from ..scalars import count
 
 
 class Denoising(NamedTuple):
     """The states of images on their way from noise (Ho et al. 2020, section 4.3 and figure 6).
+
+    `picture` and `frames` are for uint8.
 
     Attributes:
         timesteps: of each state, descending, int64 (frames,).
@@ -22,6 +25,22 @@ class Denoising(NamedTuple):
     x: np.ndarray
     x_start: np.ndarray
     images: np.ndarray
+
+    def picture(self):
+        """One `PIL.Image`: for each image a row of x_t above one of x_start, both to their end."""
+        rows = [np.concatenate([states, self.images[np.newaxis]]) for states in self[1:3]]
+        tiles = np.stack(rows, axis=1).swapaxes(0, 2)  # (N, 2, frames + 1, ...)
+        return images.grid(tiles.reshape(-1, *tiles.shape[3:]), len(rows[0]), size=800)
+
+    def frames(self):
+        """`PIL.Image`s of an animation: x_t beside x_start, and the images at the end."""
+        states = zip([*self.x, self.images], [*self.x_start, self.images], strict=True)
+        return [
+            images.side_by_side(
+                {"x_t": images.grid(x, size=200), "x_start": images.grid(y, size=200)}
+            )
+            for x, y in states
+        ]
 
 
 def denoise_progressively(model, num_images, frames=10, **settings):
@@ -43,7 +62,7 @@ def denoise_progressively(model, num_images, frames=10, **settings):
     Example:
 
     >>> way = denoise_progressively(model, 4, frames=8)
-    >>> images.animate([images.grid(x) for x in way.x], "denoising.webp")
+    >>> way.picture().save("denoising.png")
     """
     drawing = Sampling(model, num_images, **settings)
     timesteps = drawing.timesteps

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .matrices import BLOCK, blocks, check_features, check_pair
+from .metric import Metric, Number
 from .neighbours import distances
 
 
@@ -79,3 +80,23 @@ def _flat(rows):
     """Images as rows of pixels; a matrix as it is."""
     rows = np.asanyarray(rows)
     return rows.reshape(len(rows), -1) if rows.ndim > 2 else rows
+
+
+def _measure(sets):
+    """`copying` of feature sets; None where there are none of held-out images beside."""
+    held_out = sets.held_out
+    if not isinstance(held_out, np.ndarray) or held_out is sets.real or len(held_out) < 2:
+        return [None, None]
+    return copying(*(nearest(rows, sets.real)[0] for rows in (sets.generated, held_out)))
+
+
+METRIC = Metric(
+    _measure,
+    {
+        "copying": Number("copying", digits=3, spread="copying_error", at_least=0, at_most=1),
+        "copying_error": Number("copying: error", lower_is_better=None, at_least=0),
+    },
+    "P(d(sample) < d(held-out image)), d the distance of features to the nearest training image",
+    "How often a generated image is nearer to the training images than an image that was held out: "
+    "0.5 where the model generalises, towards 1 where it copies, and with its standard error.",
+)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from .. import files
+from .. import files, names
 from ..version import __version__
 from . import analysis, figures, figures_compared, tables, words
 
@@ -39,6 +39,7 @@ def write(run):
         tables=shown,
         figures=pictures,
         samples=samples,
+        nearest=_nearest(record),
         chosen=_chosen(record, samples),
         definitions=words.definitions(record.metric),
         settings=_settings(record.config),
@@ -115,16 +116,30 @@ def _write_beside(folder, pictures, tables):
 def _samples(record):
     """Pictures for the slider: epochs, weight sets, and PNG data by [epoch][weight set]."""
     pictures = record.pictures()
-    names = [
+    sets = [
         name for name in record.weight_sets if pictures and name in next(iter(pictures.values()))
     ]
-    if not names:
+    if not sets:
         return None
     return {
         "epochs": list(pictures),
-        "sets": names,
-        "images": [[_base64(paths[name]) for name in names] for paths in pictures.values()],
+        "sets": sets,
+        "images": [[_base64(paths[name]) for name in sets] for paths in pictures.values()],
     }
+
+
+def _nearest(record):
+    """Pictures of the samples nearest to training images: list of (weight set, caption, PNG)."""
+    if not record.evaluation:
+        return []
+    paths = {
+        name: record.path / "evaluation" / names.nearest(name) for name in record.evaluation.weights
+    }
+    return [
+        (name, words.copying(name, record.evaluation.weights[name]), _base64(path))
+        for name, path in paths.items()
+        if path.is_file()
+    ]
 
 
 def _last_samples(records):

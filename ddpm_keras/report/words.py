@@ -146,6 +146,16 @@ def comparison_summary(records):
     return lines or ["Sample quality has not been evaluated; the curves show the validation loss."]
 
 
+def copying(name, measurement):
+    """How often samples of a weight set are nearer to training images than held-out images are."""
+    if measurement.copying is None:
+        return name
+    return (
+        f"{name}: nearer than a held-out image in {measurement.copying:.1%} of pairs "
+        f"(standard error {measurement.copying_error:.1%}; 50% without copying)"
+    )
+
+
 def _count(runs):
     return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 

@@ -1,0 +1,29 @@
+"""Pictures of the samples that are nearest to a training image, for a reader to judge."""
+
+import numpy as np
+
+from .. import images as pictures
+from .. import quality
+
+LOOKED_AT, SHOWN = 1000, 10  # of the first so many samples, so many are shown
+
+
+def write(path, features, real, draw, images):
+    """Writes a picture of three rows: samples, and the training images nearest to each of them.
+
+    Above are the samples that are nearest to a training image by their features; in the middle
+    those training images, below the training images that are nearest by their pixels.
+
+    Args:
+        path: of the picture, a .png.
+        features: of samples, (N, dim).
+        real: of the training images, (M, dim).
+        draw: function of an index that draws that sample, uint8 (1, height, width, channels).
+        images: the training images, uint8 (M, height, width, channels).
+    """
+    distance, by_features = quality.nearest(features[:LOOKED_AT], real)
+    chosen = np.argsort(distance, kind="stable")[:SHOWN]
+    samples = np.concatenate([draw(int(index)) for index in chosen])
+    _, by_pixels = quality.nearest(samples, images)
+    rows = [samples, images[by_features[chosen]], images[by_pixels]]
+    pictures.save(pictures.grid(np.concatenate(rows), columns=len(chosen), size=600), path)
