@@ -31,6 +31,7 @@ def main(argv):
     devices.set_precision(options.precision)
     with console.input_errors():
         strategy = devices.strategy(options.strategy)
+        training.check_averages(options, run)
         data = training.load_data(options, run)
         training.check(options, given, data)
         with strategy.scope():

@@ -8,7 +8,7 @@ for. To add one, write a line here, or from anywhere assign the thing itself:
 """
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 PREDICTIONS = ("epsilon", "sample", "v")
@@ -17,6 +17,7 @@ WEIGHTINGS = ("simple", "min_snr")
 SPACINGS = ("trailing", "linspace", "leading", "leading_unchecked")
 VARIANCES = ("fixed_large", "fixed_small")  # of the reverse process
 REFERENCES = ("train", "held-out")  # or a file of statistics
+LR_SCHEDULES = ("constant", "cosine", "linear", "wsd")  # the learning rate after its warm-up
 UNREADABLE = ("refuse", "skip")  # what to do with an image file that cannot be read
 # --precision: the Keras dtype policy; "auto" depends on the device.
 PRECISIONS = {
@@ -24,6 +25,22 @@ PRECISIONS = {
     "float32": "float32",
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
+}
+# --optimizer: its class in keras.optimizers.
+OPTIMIZERS = {
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "rmsprop": "RMSprop",
+    "lion": "Lion",
+    "muon": "Muon",
+    "lamb": "Lamb",
+    "nadam": "Nadam",
+    "adamax": "Adamax",
+    "adafactor": "Adafactor",
+    "adagrad": "Adagrad",
+    "adadelta": "Adadelta",
+    "ftrl": "Ftrl",
 }
 # --strategy: what makes it, in tf.distribute.
 STRATEGIES = {
@@ -75,6 +92,28 @@ class Choices(dict):
         return thing
 
 
+class Without(Collection):
+    """The names of `Choices` but a few, and those that are added to them later.
+
+    Args:
+        choices: a `Choices`.
+        left_out: the names that are none of them.
+    """
+
+    def __init__(self, choices, left_out):
+        self.choices = choices
+        self.left_out = frozenset(left_out)
+
+    def __iter__(self):
+        return (name for name in self.choices if name not in self.left_out)
+
+    def __len__(self):
+        return sum(1 for _ in self)
+
+    def __contains__(self, name):
+        return name in self.choices and name not in self.left_out
+
+
 SAMPLERS = Choices(
     "sampler",
     {"ddpm": "samplers:DDPM", "ddim": "samplers:DDIM", "dpm": "samplers:DPMSolver"},
@@ -90,10 +129,18 @@ EMA_RULES = Choices(
     {
         "constant": "ema.decays:ConstantDecay",
         "warmup": "ema.decays:WarmupDecay",
+        "power_warmup": "ema.decays:PowerWarmupDecay",
         "step": "ema.decays:StepDecay",
         "ramp": "ema.decays:LinearRampDecay",
+        "power": "ema.decays:PowerFunctionDecay",
+        "halflife": "ema.decays:HalfLife",
+        "swa": "ema.windows:SWA",
+        "lawa": "ema.windows:LAWA",
+        "wsm": "ema.windows:WSM",
     },
 )
+# --ema-schedule: rules that a decay alone makes, or nothing at all.
+EMA_SCHEDULES = Without(EMA_RULES, ("power", "halflife", "swa", "lawa", "wsm"))
 NETWORKS = Choices("network", {"unet": "networks.unet:UNet"})
 # What reads images: the first that says it can. See `data.load`.
 SOURCES = Choices(

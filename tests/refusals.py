@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import os
 import signal
 import sys
 import warnings
@@ -53,6 +54,7 @@ def command_status(script, *arguments, folder, monkeypatch=None):
         patch.chdir(folder)
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         module = importlib.import_module(script.removesuffix(".py"))
+        os.environ.pop("DDPM_KERAS_LAZY", None)  # of the script, for an import that is over
         for number in (signal.SIGINT, signal.SIGTERM):  # which commands take over
             stack.callback(signal.signal, number, signal.getsignal(number))
         stack.enter_context(warnings.catch_warnings())

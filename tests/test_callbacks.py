@@ -78,6 +78,7 @@ def test_history_has_a_row_an_interval_and_validation_at_each_epoch(trained):
         assert row["loss"] > 0 and row["grad_norm"] > 0 and row["images_per_second"] > 0
         assert (row["beta_ema_0.9"], row["window_ema_0.9"]) == (0.9, 10.0)
         assert (row["beta_ema_0.5"], row["window_ema_0.5"]) == (0.5, 2.0)
+        assert row["initial_share_ema_0.5"] == pytest.approx(0.5 ** row["step"], rel=1e-6)
     assert [row["epoch"] for row in rows] == [1, 1, 1, 2, 2, 2]
     assert rows[-1]["learning_rate"] == pytest.approx(0.01, rel=1e-7)
     seconds = [row["seconds"] for row in rows]

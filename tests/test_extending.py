@@ -85,6 +85,8 @@ def test_a_decay(model, added, tmp_path):
     assert loaded.ema.decays == {"harmonic_0.9": decay}
     assert decay != added["HarmonicDecay"](0.8)
     options, _ = train_options("--ema-schedule harmonic step --ema 0.9 0.99".split())
+    named, _ = train_options(["--ema-rules", "harmonic:0.9"])
+    assert training.averages(named).decays == {"harmonic_0.9": decay}
     averages = training.averages(options)
     assert averages.decays == {
         "harmonic_0.9": decay,
@@ -270,7 +272,7 @@ def test_unknown_names_are_refused_with_the_choices(added, number):
         ("--sampler", choices.SAMPLERS),
         ("--schedule", choices.SCHEDULES),
         ("--network", choices.NETWORKS),
-        ("--ema-schedule", choices.EMA_RULES),
+        ("--ema-schedule", choices.EMA_SCHEDULES),
         ("--prediction", choices.PREDICTIONS),
         ("--weighting", choices.WEIGHTINGS),
         ("--precision", choices.PRECISIONS),

@@ -94,6 +94,15 @@ def test_record_reads_a_run(tmp_path):
     assert set(sketches) == set(TRACKED) and sketches["raw"].shape == (len(steps), 256)
 
 
+def test_the_share_of_the_initial_weights_is_what_was_written_down(tmp_path):
+    """The betas of an average that moves now and then are 1 at the other steps."""
+    (tmp_path / "config.json").write_text('{"options": {}}')
+    (tmp_path / "history.csv").write_text(
+        "step,beta_ema_lawa,initial_share_ema_lawa\n10,1.0,0.5\n20,1.0,0.0\n"
+    )
+    assert record_of(tmp_path).initial_share("ema_lawa") == 0.0
+
+
 def test_record_of_a_bare_run(tmp_path):
     (tmp_path / "config.json").write_text('{"options": {}}')
     record = record_of(tmp_path)

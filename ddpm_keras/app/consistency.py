@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import choices, files, names
 from ..errors import UsageError
+from . import rules
 from .parser import flag
 
 
@@ -26,11 +27,8 @@ def check_training(options, given):
             f"--accumulate {options.accumulate} is more micro-batches than the "
             f"{options.batch_size} images of a --batch-size; use at most {options.batch_size}."
         )
-    if "ema" in given and options.ema_schedule == ("step",):
-        raise UsageError(
-            "--ema means nothing for --ema-schedule step, which has no decay; leave --ema out, or "
-            "add a schedule, such as --ema-schedule step warmup."
-        )
+    _check_averages(options, given)
+    _check_learning_rate(options, given)
     if "snapshots" in given and options.snapshots > options.steps:
         raise UsageError(
             f"--snapshots {options.snapshots} is more than one for each of {options.steps} steps; "
@@ -42,6 +40,39 @@ def check_training(options, given):
         )
     check_steps("sampling_steps", options.sampling_steps, options.timesteps)
     _check_data_options(options, given)
+
+
+def _check_averages(options, given):
+    """Refuses averages that are named in two ways, or not as rules are written."""
+    if "ema" in given and options.ema_schedule == ("step",):
+        raise UsageError(
+            "--ema means nothing for --ema-schedule step, which has no decay; leave --ema out, or "
+            "add a schedule, such as --ema-schedule step warmup."
+        )
+    for text in options.ema_rules:
+        rules.parse(text)
+    for name in ("ema", "ema_schedule"):
+        if options.ema_rules and name in given:
+            raise UsageError(
+                f"{flag(name)} means nothing beside --ema-rules, which names every average; write "
+                "it as a rule, such as warmup:0.999."
+            )
+
+
+def _check_learning_rate(options, given):
+    """Refuses a decay of the learning rate that there is no room for, or that is none."""
+    if "lr_decay_share" in given and options.lr_schedule != "wsd":
+        raise UsageError(
+            f"--lr-decay-share is for --lr-schedule wsd, not {options.lr_schedule}; leave it out."
+        )
+    if options.lr_schedule != "constant":
+        falling = max(options.decay_steps, 1)
+        if options.warmup_steps + falling > options.steps:
+            raise UsageError(
+                f"--lr-schedule {options.lr_schedule} falls for {falling:,} steps after "
+                f"{options.warmup_steps:,} of warm-up, which {options.steps:,} steps have no room "
+                "for; give a smaller --warmup-steps."
+            )
 
 
 def _check_data_options(options, given):

@@ -4,6 +4,7 @@ import zipfile
 
 import keras
 
+from .. import learning_rate  # noqa: F401 (a saved optimizer may have one of its schedules)
 from ..ddpm import DDPM
 from ..errors import UsageError
 from . import invocation

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import choices, formats
 from ..errors import UsageError
-from . import consistency
+from . import config_file, consistency, rules
 from .parser import flag, option, parse, read_stored
 from .presets import PRESETS, preset_of
 
@@ -32,6 +32,8 @@ class TrainOptions:
     """What `train.py` can be told. A run's `config.json` holds the values that were used."""
 
     preset: str = option("", "settings to start from (default: the dataset's, else 'images')")
+    config: str = option("", "a YAML or JSON file of options, or a run's config.json; the command "
+                         "line wins over it, and it over the preset", path=True)
     dataset: str = option("digits", "digits, mnist5k, a folder or .npz of images, TFDS: cifar10",
                           path=True, section="data")
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
@@ -58,12 +60,20 @@ class TrainOptions:
     ema: tuple[float, ...] = option((0.99, 0.999), "decays; the last is 'ema'", at_least=0, below=1,
                                     distinct=True, section="averages")
     ema_schedule: tuple[str, ...] = option(("warmup",), "how decays begin; step has none",
-                                           choices=choices.EMA_RULES, distinct=True)
+                                           choices=choices.EMA_SCHEDULES, distinct=True)
+    ema_rules: tuple[str, ...] = option((), "averages by any rule instead, such as "
+                                        + " ".join(rules.EXAMPLES.values()))
     steps: int = option(2000, "optimizer steps in all", at_least=1, section="optimisation")
     batch_size: int = option(64, "images a step", at_least=1)
     accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
-    learning_rate: float = option(1e-3, "Adam's learning rate after warm-up", above=0)
+    optimizer: str = option("adam", "of Keras; epsilon is 1e-8 where it has one",
+                            choices=choices.OPTIMIZERS)
+    learning_rate: float = option(1e-3, "learning rate after warm-up", above=0)
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
+    lr_schedule: str = option("constant", "the learning rate after that; all others end at 0",
+                              choices=choices.LR_SCHEDULES)
+    lr_decay_share: float = option(0.2, "share of the steps in which wsd lets it fall", above=0,
+                                   below=1)
     clip_norm: float = option(1.0, "global norm the gradient is clipped to; 0: none", at_least=0)
     precision: str = option("auto", "of the computation; weights and averages stay float32",
                             choices=choices.PRECISIONS)
@@ -86,6 +96,13 @@ class TrainOptions:
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
     sampler: str = option("ddim", "sampler of pictures and evaluation", choices=choices.SAMPLERS)
     sampling_steps: int = option(50, "its steps", at_least=1)
+
+    @property
+    def decay_steps(self):
+        """The last steps of the run, in which the learning rate falls."""
+        if self.lr_schedule == "wsd":
+            return max(1, round(self.lr_decay_share * self.steps))
+        return 0 if self.lr_schedule == "constant" else self.steps - self.warmup_steps
 
 
 @dataclass(frozen=True)
@@ -178,30 +195,63 @@ class ReportOptions:
 
 
 def train_options(argv):
-    """Options of `train.py` from its arguments: defaults, then the preset, then what was given.
+    """Options of `train.py`: defaults, over them the preset, the file, the command line.
 
     Args:
         argv: the arguments, without the program's name.
 
     Returns:
-        `(TrainOptions, given)`: the options, and the dict of those that the command line named.
+        `(TrainOptions, given)`: the options, and the dict of those that were named by the command
+        line or the file (but not by a run's config.json, which names all).
 
     Raises:
         UsageError: an argument is wrong; the message names it and the cure.
     """
     given = parse(TrainOptions, argv, "train", "Train DDPM and its averages; see README.md.")
-    dataset = given.get("dataset", "digits")
-    preset = given.get("preset", preset_of(dataset, given.get("image_size", 0)))
+    file, names_all = _file_of(given)
+    chosen = file | given
+    if "ema_rules" in chosen:
+        chosen["ema_rules"] = rules.split(chosen["ema_rules"])
+    given = {name: chosen[name] for name in (given if names_all else chosen)}
+    dataset = chosen.get("dataset", "digits")
+    preset = chosen.get("preset", preset_of(dataset, chosen.get("image_size", 0)))
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}
-    values = {"preset": preset} | own_dataset | PRESETS[preset] | given
-    if "sampling_steps" not in given:
+    values = {"preset": preset} | own_dataset | PRESETS[preset] | chosen
+    if "ema_rules" in chosen:  # which are all averages
+        values |= {"ema": chosen.get("ema", ()), "ema_schedule": chosen.get("ema_schedule", ())}
+    if "sampling_steps" not in chosen:
         values["sampling_steps"] = _usual_steps(values)
     options = TrainOptions(**values)
     if not options.resume:
         consistency.check_training(options, given)
     return options, given
+
+
+# Averages are named in one of two ways.
+_AVERAGES = {"ema", "ema_schedule"}, {"ema_rules"}
+
+
+def _file_of(given):
+    """The options of the file that `--config` names, and whether it names all, as of a run.
+
+    What names averages is left out of it where the command line names others.
+    """
+    if "config" not in given:
+        return {}, False
+    if "resume" in given:
+        raise UsageError(
+            "--config means nothing for --resume, which keeps the run's; leave it out."
+        )
+    file, names_all = config_file.read(given["config"], TrainOptions, stored_options)
+    replaced = {
+        name
+        for way, other in (_AVERAGES, _AVERAGES[::-1])
+        for name in other
+        if way & given.keys() or not file.get(name)
+    }
+    return {name: value for name, value in file.items() if name not in replaced}, names_all
 
 
 def _usual_steps(values):
@@ -323,6 +373,11 @@ def resumed_options(stored, given):
                 f"{flag(name)} was {getattr(stored, name)} in this run and cannot change on "
                 "--resume; leave it out, or begin a new run."
             )
+    if stored.lr_schedule != "constant" and given.get("steps", stored.steps) != stored.steps:
+        raise UsageError(
+            f"--steps was {stored.steps} in this run, at whose end its learning rate comes to 0 "
+            f"(--lr-schedule {stored.lr_schedule}); leave it out, or begin a new run."
+        )
     free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
     return replace(stored, **free | {"run_dir": stored.run_dir, "resume": True})
 

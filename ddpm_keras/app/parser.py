@@ -125,6 +125,57 @@ def _add_by_place(given, fields, arguments):
     return arguments
 
 
+def fields_of(options):
+    """The fields of a dataclass by their names."""
+    return {each.name: each for each in dataclasses.fields(options)}
+
+
+def read_given(options, values):
+    """Values for fields of the dataclass `options`, each taken as on a command line.
+
+    Args:
+        options: the dataclass.
+        values: dict name of a field -> number, text, true or false, or a list of several. Text that
+            is a number is one, as on a command line; one value stands for a list of it.
+
+    Returns:
+        A dict for the dataclass.
+
+    Raises:
+        UsageError: in one line, a value that its field does not take.
+    """
+    fields, hints = fields_of(options), typing.get_type_hints(options)
+    result = {}
+    for name, value in values.items():
+        value = _as_given(fields[name], hints[name], value)
+        check(fields[name], hints[name], value)
+        result[name] = _expand(value) if fields[name].metadata["path"] else value
+    return result
+
+
+def _as_given(each, hint, value):
+    """A value of a file as the command line would give it."""
+    kind, several = _kind(hint)
+    if not isinstance(value, list):
+        value = _read_one(each.name, kind, value)
+        return (value,) if several else value
+    if not several or (not value and not each.metadata["optional"]):
+        raise UsageError(f"{flag(each.name)} takes {'at least' if several else 'only'} one value.")
+    return tuple(_read_one(each.name, kind, one) for one in value)
+
+
+def _read_one(name, kind, value):
+    if kind in (int, float) and isinstance(value, str):
+        try:
+            return _READERS[kind](value)
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"{flag(name)} {error}.") from None
+    accepted = (int, float) if kind is float else kind
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, accepted):
+        raise UsageError(f"{flag(name)} must be {_ARTICLES[kind]}, not {value!r:.40}.")
+    return kind(value)
+
+
 def read_stored(options, values):
     """Values of a file for the fields of the dataclass `options`, checked as a command line is.
 
@@ -138,9 +189,8 @@ def read_stored(options, values):
     Raises:
         UsageError: in one line, an unknown name or a value that its field does not take.
     """
-    fields = {each.name: each for each in dataclasses.fields(options)}
+    fields, hints = fields_of(options), typing.get_type_hints(options)
     older = {each.metadata["formerly"]: each.name for each in fields.values()}
-    hints = typing.get_type_hints(options)
     result = {}
     for name, value in values.items():
         name = older.get(name, name)
@@ -203,7 +253,16 @@ def _refuse_repetition(namespace, name):
         raise UsageError(f"{flag(name)} is given twice; give it once.")
 
 
-def _number(kind, article):
+# What a value must be.
+_ARTICLES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text, in quotes if need be",
+    bool: "true or false",
+}
+
+
+def _number(kind):
     """A type of argparse whose error says what was expected."""
 
     def read(text):
@@ -211,12 +270,12 @@ def _number(kind, article):
             return kind(text)
         except (ValueError, OverflowError):
             shown = text if len(text) < 40 else f"{text[:40]}..."
-            raise argparse.ArgumentTypeError(f"must be {article}, not {shown!r}") from None
+            raise argparse.ArgumentTypeError(f"must be {_ARTICLES[kind]}, not {shown!r}") from None
 
     return read
 
 
-_READERS = {int: _number(int, "a whole number"), float: _number(float, "a number"), str: str}
+_READERS = {int: _number(int), float: _number(float), str: str}
 
 
 def _add_argument(section, each, hint):

@@ -138,6 +138,7 @@ class HistoryLog(keras.callbacks.Callback):
             weights = names.average(name)
             self.pending[names.column("beta", weights)] = ema.beta(name)
             self.pending[names.column("window", weights)] = ema.effective_window(name)
+            self.pending[names.column("initial_share", weights)] = ema.initial_share(name)
         self.noted = self.step
         self.model.reset_metrics()
 

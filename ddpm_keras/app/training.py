@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import callbacks, data, ema, samplers
+from .. import callbacks, data, ema, names, samplers
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..version import __version__
-from . import console, dataset, invocation, network
+from . import console, dataset, invocation, network, optimization, rules
 from .recorders import Checkpoints, HistoryLog, Progress
 from .run_directory import Run
 
@@ -28,8 +28,9 @@ def load_data(options, run):
 
 
 def averages(options):
-    """The `EMA` that `--ema` and `--ema-schedule` name."""
+    """The `EMA` that `--ema` and `--ema-schedule` name, or `--ema-rules`."""
     decays = ema.by_rules(options.ema_schedule, options.ema, options.steps)
+    decays |= rules.averages(options.ema_rules, steps=options.steps, batch_size=options.batch_size)
     return ema.EMA(decays, snapshot_widths=SNAPSHOT_WIDTHS if options.snapshots else ())
 
 
@@ -46,13 +47,26 @@ def build_model(options, images):
         accumulation_steps=options.accumulate,
         seed=options.seed,
     )
-    rate = options.learning_rate
-    if options.warmup_steps:
-        rate = keras.optimizers.schedules.PolynomialDecay(0.0, options.warmup_steps, rate)
-    optimizer = keras.optimizers.Adam(rate, epsilon=1e-8, global_clipnorm=options.clip_norm or None)
-    model.compile(optimizer)
+    model.compile(optimization.optimizer(options))
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def check_averages(options, run):
+    """Refuses rules of averages that cannot be, or that another number of steps would change.
+
+    Raises:
+        UsageError: in one line that names the rule, or what it was in the run that is continued.
+    """
+    now = averages(options).decays
+    if not options.resume:
+        return
+    for name, decay in averages(run.options).decays.items():
+        if now[name] != decay:
+            raise UsageError(
+                f"--steps was {run.options.steps} in this run, on which {names.average(name)} "
+                f"depends, {decay!r}; leave it out, or begin a new run."
+            )
 
 
 def check(options, given, images):

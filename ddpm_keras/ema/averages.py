@@ -141,6 +141,11 @@ class EMA(AverageVariables):
         """How many of the last steps this average rests on now, a float."""
         return float(self._rules[self._index(name)].effective_window(self.age(name)))
 
+    def initial_share(self, name):
+        """Share of the weights it started from that this average still holds, a float."""
+        self._index(name)
+        return self._decays[name].initial_share(self._moves(name, self.num_updates))
+
     def describe(self, steps, steps_per_epoch=None):
         """One line for each average: its rule, its window and what is left of the initial weights.
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import names
-from ..choices import EMA_RULES
+from ..choices import EMA_RULES, EMA_SCHEDULES
 from ..configured import Configured
 from ..scalars import count, number, positive
 
@@ -393,7 +393,7 @@ def by_rules(rules, betas, steps):
     such as "step", gives one average of its own name.
 
     Args:
-        rules: names in `choices.EMA_RULES`.
+        rules: names in `choices.EMA_SCHEDULES`.
         betas: decays reached in the end, each at least 0 and below 1.
         steps: length of the run in optimizer steps.
 
@@ -406,6 +406,11 @@ def by_rules(rules, betas, steps):
     decays = {}
     for rule in rules:
         make = EMA_RULES.find(rule)
+        if rule not in EMA_SCHEDULES:
+            raise ValueError(
+                f"A decay alone makes no {rule!r}: give EMA a {make.__name__} itself, or use one "
+                f"of {', '.join(EMA_SCHEDULES)}."
+            )
         prefix = f"{rule}_" if len(rules) > 1 else ""
         for beta in betas if make.takes_beta else (None,):
             name = rule if beta is None else f"{prefix}{names.number(beta)}"

@@ -148,10 +148,14 @@ class RunRecord:
         return {name: value for name, value in numbers.items() if value is not None}
 
     def initial_share(self, name):
-        """Share of the initial weights still in an average: the product of its betas, or None.
+        """Share of the initial weights still in an average at the end, or None.
 
-        history.csv holds beta at some steps; each stands for the steps since the row before it.
+        A run that did not write it down has beta at some steps, each of which stands for the steps
+        since the row before it: the share is their product.
         """
+        _, shares = self.curve(names.column("initial_share", name))
+        if len(shares):
+            return float(shares[-1])
         steps, betas = self.curve(names.column("beta", name))
         if not len(steps):
             return None
