@@ -30,7 +30,7 @@ class Snapshots(Window):
         most: how many of them it is the mean of at most.
     """
 
-    start, most = 0, np.inf
+    start, every, most = 0, 1, np.inf
 
     def taken(self, n):
         """How many times weights were taken in `n` updates, float64, same shape as `n`."""
