@@ -154,11 +154,12 @@ def test_a_file_says_what_the_command_line_would(write):
 
 
 def test_the_command_line_wins_over_the_file_and_it_over_the_preset(write):
-    path = write("preset: mnist\nsteps: 7000\nema: 0.9\nseed: 3\n")
+    path = write("preset: mnist\nsteps: 7000\nema: 0.9\nseed: 3\nlog-every: 5\n")
     options, given = train_options(["--config", path, "--seed", "4"])
     assert (options.seed, options.steps, options.batch_size) == (4, 7000, 128)
+    assert options.log_every_steps == 5  # by the name it had before
     assert (options.ema, options.ema_schedule, options.dataset) == ((0.9,), ("warmup",), "mnist")
-    assert set(given) == {"config", "preset", "steps", "ema", "seed"}
+    assert set(given) == {"config", "preset", "steps", "ema", "seed", "log_every_steps"}
 
 
 def test_averages_of_the_command_line_replace_those_of_the_file(write):

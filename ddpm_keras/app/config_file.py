@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UsageError
-from .parser import fields_of, flag, read_given
+from .parser import fields_of, flag, former_names, read_given
 
 # What belongs to one run alone, and is left in its config.json; no other file may say it.
 _OF_ONE_RUN = ("config", "resume")
@@ -82,9 +82,10 @@ def _once(pairs):
 def _with_known_names(values, options):
     """The values by the names of fields; on the command line `batch_size` is `--batch-size`."""
     known = [name for name in fields_of(options) if name not in _OF_ONE_RUN]
-    result = {}
+    result, older = {}, former_names(options)
     for given, value in values.items():
         name = given.replace("-", "_")
+        name = older.get(name, name)
         if name not in known:
             raise UsageError(_unknown(given, known))
         if name in result:

@@ -130,6 +130,12 @@ def fields_of(options):
     return {each.name: each for each in dataclasses.fields(options)}
 
 
+def former_names(options):
+    """The names that fields of a dataclass had before: dict older name -> name."""
+    each_field = fields_of(options).items()
+    return {each.metadata["formerly"]: name for name, each in each_field}
+
+
 def read_given(options, values):
     """Values for fields of the dataclass `options`, each taken as on a command line.
 
@@ -190,7 +196,7 @@ def read_stored(options, values):
         UsageError: in one line, an unknown name or a value that its field does not take.
     """
     fields, hints = fields_of(options), typing.get_type_hints(options)
-    older = {each.metadata["formerly"]: each.name for each in fields.values()}
+    older = former_names(options)
     result = {}
     for name, value in values.items():
         name = older.get(name, name)
