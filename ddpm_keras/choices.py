@@ -133,7 +133,7 @@ EMA_RULES = Choices(
         "step": "ema.decays:StepDecay",
         "ramp": "ema.decays:LinearRampDecay",
         "power": "ema.decays:PowerFunctionDecay",
-        "halflife": "ema.decays:HalfLife",
+        "halflife": "ema.half_life:HalfLife",
         "swa": "ema.windows:SWA",
         "lawa": "ema.windows:LAWA",
         "wsm": "ema.windows:WSM",

@@ -5,7 +5,6 @@ from .averages import EMA
 from .decays import (
     ConstantDecay,
     Decay,
-    HalfLife,
     LinearRampDecay,
     PowerFunctionDecay,
     PowerWarmupDecay,
@@ -14,6 +13,7 @@ from .decays import (
     WarmupDecay,
     by_rules,
 )
+from .half_life import HalfLife
 from .model import EMAModel
 from .weight_sets import WeightSet, optimizer_average
 from .windows import LAWA, SWA, WSM
