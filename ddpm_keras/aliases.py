@@ -6,4 +6,5 @@ from typing import Any
 
 PathLike = str | os.PathLike[str]
 Progress = Callable[[int, int], Any]  # called as progress(done, total)
-Predictor = Callable[[Any, Any], Any]  # predict(x, t) gives epsilon
+Tensor = Any  # of TensorFlow, or an array
+Predictor = Callable[[Tensor, Tensor], Tensor]  # predict(x, t) gives epsilon

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,7 +23,7 @@ def write(drawing, path):
     path = Path(path)
     files.check_new_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    module = as_module(drawing)
+    module: Any = as_module(drawing)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         made = os.path.join(folder, "model")
         signatures = {"serving_default": module.sample, "network": module.network}
@@ -39,7 +40,7 @@ def as_module(drawing):
         drawing: a `Sampling`.
     """
     model, shape = drawing.model, drawing.model.image_shape
-    module = tf.Module()  # the model is no part of it, or all its weights would be written
+    module: Any = tf.Module()  # the model is no part of it, or all its weights would be written
     module.weights = [[tf.Variable(v, trainable=False) for v in each] for each in drawing.values]
     classes = [tf.TensorSpec((None,), tf.int32, "labels")] if model.num_classes is not None else []
 

@@ -6,10 +6,16 @@ precision of their tensors. With `alphas_cumprod` written a, x_t = sqrt(a_t) x_s
 noise (Ho et al. 2020, eq. 4).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from .aliases import Tensor
 from .choices import PREDICTIONS, SCHEDULES, WEIGHTINGS, check
 from .scalars import number
 
@@ -42,7 +48,7 @@ class NoiseSchedule:
     3
     """
 
-    def __init__(self, betas, name="custom"):
+    def __init__(self, betas: ArrayLike, name: str = "custom"):
         betas = _as_numbers(betas)
         if betas.ndim != 1 or betas.size < 1:
             raise ValueError(
@@ -74,7 +80,7 @@ class NoiseSchedule:
         self.posterior_mean_coef_x_start = betas * np.sqrt(self.alphas_cumprod_prev) / noise_level
         self.posterior_mean_coef_x_t = previous_level * np.sqrt(self.alphas) / noise_level
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Name and timesteps of a schedule of the package; otherwise the betas themselves."""
         if self.name in SCHEDULES.built_in:
             if np.array_equal(SCHEDULES.find(self.name)(self.timesteps).betas, self.betas):
@@ -82,7 +88,7 @@ class NoiseSchedule:
         return {"name": self.name, "betas": self.betas.tolist()}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         if "betas" in config:
             return cls(config["betas"], config["name"])
         return get(config["name"], config["timesteps"])
@@ -91,7 +97,7 @@ class NoiseSchedule:
         return f"NoiseSchedule({self.name}, timesteps={self.timesteps})"
 
 
-def linear(timesteps=1000):
+def linear(timesteps: int = 1000) -> NoiseSchedule:
     """Betas evenly spaced from 1e-4 to 0.02 at 1000 timesteps (Ho et al. 2020, section 4).
 
     For another number of timesteps both ends are multiplied by 1000 / timesteps, so that the
@@ -103,20 +109,20 @@ def linear(timesteps=1000):
     return NoiseSchedule(np.minimum(betas, MAX_BETA), "linear")
 
 
-def cosine(timesteps=1000):
+def cosine(timesteps: int = 1000) -> NoiseSchedule:
     """alphas_cumprod falls as cos^2((s + .008) / 1.008 pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
     s = np.arange(_checked(timesteps) + 1) / timesteps
     return _from_alphas_cumprod(np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2, "cosine")
 
 
-def sigmoid(timesteps=1000):
+def sigmoid(timesteps: int = 1000) -> NoiseSchedule:
     """alphas_cumprod falls as a sigmoid over -3..3, rescaled to [0, 1] (Jabri et al. 2022)."""
     s = np.arange(_checked(timesteps) + 1) / timesteps
     curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
     return _from_alphas_cumprod(curve - curve[-1], "sigmoid")  # only ratios of it count
 
 
-def get(schedule, timesteps=1000):
+def get(schedule: NoiseSchedule | str, timesteps: int | None = 1000) -> NoiseSchedule:
     """A `NoiseSchedule` from its name ("linear", "cosine", "sigmoid"), or the given one unchanged.
 
     Args:
@@ -139,7 +145,7 @@ def get(schedule, timesteps=1000):
     return made
 
 
-def q_sample(schedule, x_start, t, noise):
+def q_sample(schedule: NoiseSchedule, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """Noises images: x_t = sqrt(a_t) x_start + sqrt(1 - a_t) noise (Ho et al. 2020, eq. 4).
 
     Args:
@@ -153,14 +159,16 @@ def q_sample(schedule, x_start, t, noise):
     return signal * x_start + rate * noise
 
 
-def velocity(schedule, x_start, t, noise):
+def velocity(schedule: NoiseSchedule, x_start: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """v = sqrt(a_t) noise - sqrt(1 - a_t) x_start (Salimans & Ho 2022, appendix D)."""
     _check_alike(x_start, noise)
     signal, rate = _rates(schedule, t, x_start)
     return signal * noise - rate * x_start
 
 
-def to_x_start(schedule, prediction, output, x, t):
+def to_x_start(
+    schedule: NoiseSchedule, prediction: str, output: Tensor, x: Tensor, t: Tensor
+) -> Tensor:
     """The image a network's output stands for, not clipped.
 
     Args:
@@ -180,7 +188,9 @@ def to_x_start(schedule, prediction, output, x, t):
     return output
 
 
-def to_epsilon(schedule, prediction, output, x, t):
+def to_epsilon(
+    schedule: NoiseSchedule, prediction: str, output: Tensor, x: Tensor, t: Tensor
+) -> Tensor:
     """The noise a network's output stands for; arguments as in `to_x_start`."""
     check_prediction(prediction)
     _check_alike(x, output)
@@ -192,18 +202,20 @@ def to_epsilon(schedule, prediction, output, x, t):
     return output
 
 
-def posterior_mean(schedule, x_start, x, t):
+def posterior_mean(schedule: NoiseSchedule, x_start: Tensor, x: Tensor, t: Tensor) -> Tensor:
     """Mean of q(x_{t-1} | x_t, x_start), shaped like `x` (Ho et al. 2020, eq. 7)."""
     from_x_start = gather(schedule.posterior_mean_coef_x_start, t, x)
     return from_x_start * x_start + gather(schedule.posterior_mean_coef_x_t, t, x) * x
 
 
-def posterior_variance(schedule, t, like):
+def posterior_variance(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> Tensor:
     """Variance of q(x_{t-1} | x_t, x_start), shaped to multiply `like`; 0 at t = 0."""
     return gather(schedule.posterior_variance, t, like)
 
 
-def training_target(schedule, prediction, x_start, noise, t):
+def training_target(
+    schedule: NoiseSchedule, prediction: str, x_start: Tensor, noise: Tensor, t: Tensor
+) -> Tensor:
     """What the network should give at (q_sample(x_start, t, noise), t): noise, image or v."""
     check_prediction(prediction)
     if prediction == "epsilon":
@@ -211,7 +223,9 @@ def training_target(schedule, prediction, x_start, noise, t):
     return x_start if prediction == "sample" else velocity(schedule, x_start, t, noise)
 
 
-def loss_weights(schedule, prediction, weighting, t, gamma=5.0):
+def loss_weights(
+    schedule: NoiseSchedule, prediction: str, weighting: str, t: Tensor, gamma: float = 5.0
+) -> Tensor:
     """The weight of each image's squared error, float32 of shape (batch,).
 
     "simple" is 1 whatever is predicted (Ho et al. 2020, eq. 14). "min_snr" bounds the weight of the
@@ -235,12 +249,12 @@ def loss_weights(schedule, prediction, weighting, t, gamma=5.0):
     return tf.gather(tf.constant(table, tf.float32), t)
 
 
-def check_prediction(prediction):
+def check_prediction(prediction: str) -> None:
     """Raises ValueError unless `prediction` is "epsilon", "sample" or "v"."""
     check("prediction", prediction, PREDICTIONS)
 
 
-def gather(table, t, like):
+def gather(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
     """Entries `t` of a table, in the dtype of `like`, shaped (batch, 1, ...) to multiply it."""
     like = tf.convert_to_tensor(like)
     values = tf.gather(tf.constant(table, like.dtype), t)

@@ -3,13 +3,16 @@
 The bits are the same on every device, in every TensorFlow and for every batch size.
 """
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from .aliases import Tensor
 from .scalars import whole
 
 
-def image_seeds(seed, start, count):
+def image_seeds(seed: Any, start: Any, count: Any) -> Tensor:
     """The seeds of images `start`, ..., `start + count - 1` of the series `seed`.
 
     Args:
@@ -26,7 +29,7 @@ def image_seeds(seed, start, count):
     return tf.stack([tf.repeat(tf.cast(seed, tf.int32), count), index], axis=1)
 
 
-def initial_noise(seeds, image_shape):
+def initial_noise(seeds: Tensor, image_shape: Any) -> Tensor:
     """x_T for each image: standard normal, float32 of shape (batch, *image_shape).
 
     Args:
@@ -36,7 +39,7 @@ def initial_noise(seeds, image_shape):
     return step_noise(seeds, 0, image_shape)
 
 
-def step_noise(seeds, k, image_shape):
+def step_noise(seeds: Tensor, k: Any, image_shape: Any) -> Tensor:
     """Standard normal noise for step `k` of each image, a function of (its seed, k) alone.
 
     One counter-based generator runs over the whole batch: the image's seed is the key, (pixel, k)
@@ -69,7 +72,7 @@ _WORD = 0xFFFFFFFF
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def threefry_2x32(key, counter):
+def threefry_2x32(key: Any, counter: Any) -> Any:
     """Threefry-2x32 with 20 rounds (Salmon et al. 2011): two random 32-bit words per counter.
 
     Words travel in int64, masked to 32 bits: uint32 arithmetic is not available on every device.
@@ -100,7 +103,7 @@ def threefry_2x32(key, counter):
     return x, y
 
 
-def as_image_seeds(seed, batch):
+def as_image_seeds(seed: Any, batch: Any) -> Any:
     """Per-image seeds from an integer, or as given."""
     if not tf.is_tensor(seed) and np.ndim(seed):
         seed = tf.convert_to_tensor(seed, tf.int32)

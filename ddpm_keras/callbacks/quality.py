@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from .. import choices, names, samplers
@@ -65,7 +64,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def __init__(
         self,
         extractor: FeatureExtractor | PathLike,
-        real: ArrayLike,
+        real: Any,
         num_images: int = 1000,
         every_epochs: int = 1,
         sampler: Sampler | str | None = None,

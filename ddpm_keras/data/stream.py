@@ -8,8 +8,8 @@ from ..scalars import count, flag, whole
 
 
 def training_stream(
-    images: np.ndarray,
-    labels: np.ndarray | None = None,
+    images: Any,
+    labels: Any = None,
     batch_size: int = 128,
     seed: int = 0,
     start_step: int = 0,

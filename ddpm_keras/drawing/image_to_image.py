@@ -1,9 +1,22 @@
 """New images like given ones: noised part of the way, and denoised again."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike
+
 from . import given
 
+if TYPE_CHECKING:  # names in annotations alone
+    import numpy as np
 
-def image_to_image(model, images, strength=0.6, **settings):
+    from ..ddpm import DDPM
+
+
+def image_to_image(
+    model: DDPM, images: ArrayLike, strength: float = 0.6, **settings: Any
+) -> np.ndarray:
     """Images that keep the outlines of given ones (SDEdit, Meng et al. 2022, algorithm 1).
 
     Args:

@@ -1,16 +1,31 @@
 """Parts of images painted anew, so that they fit the rest."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from .. import samplers
 from ..scalars import count
 from . import given
 
+if TYPE_CHECKING:  # names in annotations alone
+    from ..ddpm import DDPM
+
 INPAINTING_STEPS, _JUMPS = 250, 25  # as published, which is to go back 10 steps
 
 
-def inpaint(model, images, mask, jump=None, resamplings=10, **settings):
+def inpaint(
+    model: DDPM,
+    images: ArrayLike,
+    mask: ArrayLike,
+    jump: int | None = None,
+    resamplings: int = 10,
+    **settings: Any,
+) -> np.ndarray:
     """Paints what a mask covers (RePaint, Lugmayr et al. 2022, algorithm 1 and appendix B).
 
     After each step what is known is put back, with the noise of its timestep. What is painted would

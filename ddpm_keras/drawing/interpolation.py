@@ -1,12 +1,20 @@
 """From one image to another, by their noise or by what becomes of them half noised."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from .. import samplers
+from ..aliases import Tensor
 from ..sampling import Sampling
 from ..scalars import whole
 from . import given
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..ddpm import DDPM
 
 
 class _SameNoise(Sampling):
@@ -17,7 +25,9 @@ class _SameNoise(Sampling):
         return tf.repeat(one, part.stop - part.start, axis=0)
 
 
-def interpolate_noise(model, first, second, num_images=9, **settings):
+def interpolate_noise(
+    model: DDPM, first: Any, second: Any, num_images: int = 9, **settings: Any
+) -> np.ndarray:
     """The images that lie between those of two seeds.
 
     Their noises are joined by `slerp`, so that what lies between is as likely as they are. With a
@@ -49,7 +59,14 @@ def interpolate_noise(model, first, second, num_images=9, **settings):
     return drawing.images(lambda part: slerp(*ends, weights[part]))
 
 
-def interpolate_images(model, first, second, num_images=9, strength=0.5, **settings):
+def interpolate_images(
+    model: DDPM,
+    first: Any,
+    second: Any,
+    num_images: int = 9,
+    strength: float = 0.5,
+    **settings: Any,
+) -> np.ndarray:
     """The images that lie between two images (Ho et al. 2020, section 4.4 and figure 8).
 
     Both are noised by the same noise; what lies between is denoised.
@@ -80,7 +97,7 @@ def interpolate_images(model, first, second, num_images=9, strength=0.5, **setti
     return drawing.images(begin, begins)
 
 
-def slerp(first, second, weights):
+def slerp(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
     """Points of the great circle through two noises (Shoemake 1985, section 3.3).
 
     Its points have the length of the ends, and so are noise as they are; those of the straight line

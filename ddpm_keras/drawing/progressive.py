@@ -1,12 +1,17 @@
 """How images come out of noise, step by step."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .. import images
 from ..sampling import Sampling
 from ..scalars import count
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..ddpm import DDPM
 
 
 class Denoising(NamedTuple):
@@ -43,7 +48,9 @@ class Denoising(NamedTuple):
         ]
 
 
-def denoise_progressively(model, num_images, frames=10, **settings):
+def denoise_progressively(
+    model: DDPM, num_images: int, frames: int = 10, **settings: Any
+) -> Denoising:
     """Draws images and keeps states on the way: the very images of `DDPM.sample`.
 
     Args:

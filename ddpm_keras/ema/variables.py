@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -33,7 +34,7 @@ class AverageVariables(Saveable):
 
     def _forget(self):
         self.built = False
-        self._sources = ()  # every variable of build(), in its order
+        self._sources: Any = ()  # every variable of build(), in its order
         self._position = {}  # id(variable) -> its place in _sources
         self._groups = []
         self._pending = set()  # (rule, position) that start anew from weights still being loaded

@@ -3,6 +3,11 @@
 In the CIFAR-10 configuration (the defaults, at 32x32x3) it has exactly 35,746,307 parameters.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -44,19 +49,19 @@ class UNet(keras.Model):
 
     def __init__(
         self,
-        image_shape,
-        base_channels=128,
-        channel_multipliers=(1, 2, 2, 2),
-        num_res_blocks=2,
-        attention_resolutions=(16,),
-        dropout=0.1,
-        num_classes=None,
-        groups=None,
-        norm_epsilon=1e-6,
-        out_channels=None,
-        name="unet",
-        dtype=None,
-        trainable=True,
+        image_shape: Sequence[int],
+        base_channels: int = 128,
+        channel_multipliers: Sequence[int] = (1, 2, 2, 2),
+        num_res_blocks: int = 2,
+        attention_resolutions: Sequence[int] = (16,),
+        dropout: float = 0.1,
+        num_classes: int | None = None,
+        groups: int | None = None,
+        norm_epsilon: float = 1e-6,
+        out_channels: int | None = None,
+        name: str = "unet",
+        dtype: Any = None,
+        trainable: bool = True,
     ):
         check_channels_last()
         image_shape = _checked_shape(image_shape)
@@ -84,12 +89,12 @@ class UNet(keras.Model):
         self._config = config
         self._policy = policy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         policy = keras.dtype_policies.serialize(self._policy)
         return self._config | {"name": self.name, "trainable": self.trainable, "dtype": policy}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> UNet:
         return cls(**config)
 
 

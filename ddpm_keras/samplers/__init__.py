@@ -1,6 +1,9 @@
 """Samplers: from noise to images with any noise predictor. One file each; `get` takes names."""
 
+from __future__ import annotations
+
 import inspect
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -11,6 +14,9 @@ from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolver
 from .grids import sampling_timesteps, solver_timesteps
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..noise import NoiseSchedule
 
 __all__ = [
     "Chain",
@@ -31,7 +37,7 @@ __all__ = [
 ]
 
 
-def get(sampler=None, schedule=None, **arguments):
+def get(sampler: Any = None, schedule: NoiseSchedule | None = None, **arguments: Any) -> Sampler:
     """A sampler from its name and arguments, or the given one unchanged.
 
     Args:

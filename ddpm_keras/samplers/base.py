@@ -13,9 +13,14 @@ Fresh noise is drawn for each image from its own seed, so an image does not depe
 is made in.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from ..aliases import Predictor, Tensor
 from ..configured import Configured
 from ..noise import NoiseSchedule
 from ..random import as_image_seeds, step_noise
@@ -34,14 +39,14 @@ class Sampler(Configured):
         clip: whether the predicted x_start is clipped to [-1, 1] at each step.
     """
 
-    def __init__(self, clip):
+    def __init__(self, clip: bool):
         self.clip = flag(clip, "clip")
 
-    def timesteps(self, schedule):
+    def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         """The timesteps that are visited, descending, int64 of shape (steps,)."""
         raise NotImplementedError(f"{type(self).__name__} must define timesteps(schedule).")
 
-    def coefficients(self, schedule, timesteps):
+    def coefficients(self, schedule: NoiseSchedule, timesteps: np.ndarray) -> dict[str, np.ndarray]:
         """The terms of each step.
 
         Args:
@@ -56,7 +61,14 @@ class Sampler(Configured):
             f"{type(self).__name__} must define coefficients(schedule, timesteps)."
         )
 
-    def __call__(self, predict, noise, schedule, seed=0, first=0):
+    def __call__(
+        self,
+        predict: Predictor,
+        noise: Tensor,
+        schedule: NoiseSchedule,
+        seed: Any = 0,
+        first: int = 0,
+    ) -> Tensor:
         """Denoises.
 
         Args:
@@ -113,7 +125,7 @@ class Chain:
     ...     x, memory = chain.step(predict, k, x, memory)
     """
 
-    def __init__(self, sampler, schedule, first=0):
+    def __init__(self, sampler: Sampler, schedule: NoiseSchedule, first: int = 0):
         check_schedule(schedule)
         visited = sampler.timesteps(schedule)
         if not 0 <= whole(first, "first") < len(visited):
@@ -129,11 +141,19 @@ class Chain:
         self.draws = "noise" in self._used
         self.remembers = "previous_x_start" in self._used
 
-    def memory(self, x):
+    def memory(self, x: Tensor) -> Any:
         """What the first step is given of a step before: images of zeros, shaped like `x`."""
         return tf.zeros_like(x)
 
-    def step(self, predict, k, x, memory, seeds=None, draw=None):
+    def step(
+        self,
+        predict: Predictor,
+        k: Any,
+        x: Tensor,
+        memory: Any,
+        seeds: Any = None,
+        draw: Any = None,
+    ) -> Any:
         """One step.
 
         Args:

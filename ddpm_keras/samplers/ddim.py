@@ -1,11 +1,18 @@
 """Denoising diffusion implicit models."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
 from ..scalars import count, flag, number
 from .base import Sampler
 from .grids import checked_spacing, sampling_timesteps
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..noise import NoiseSchedule
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDIMSampler")
@@ -31,7 +38,14 @@ class DDIM(Sampler):
     >>> sampler = DDIM(steps=50)
     """
 
-    def __init__(self, steps=50, eta=0.0, spacing="trailing", clip=True, recompute_epsilon=True):
+    def __init__(
+        self,
+        steps: int = 50,
+        eta: float = 0.0,
+        spacing: str = "trailing",
+        clip: bool = True,
+        recompute_epsilon: bool = True,
+    ):
         super().__init__(clip)
         self.eta = number(eta, "eta")
         if not 0.0 <= self.eta <= 1.0:
@@ -41,7 +55,7 @@ class DDIM(Sampler):
         self.recompute_epsilon = flag(recompute_epsilon, "recompute_epsilon")
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         """A configuration without `recompute_epsilon` is from before there was a choice."""
         if "recompute_epsilon" not in config:
             config = {"spacing": "leading"} | config | {"recompute_epsilon": False}
@@ -49,10 +63,10 @@ class DDIM(Sampler):
                 config["spacing"] = "leading_unchecked"
         return super().from_config(config)
 
-    def timesteps(self, schedule):
+    def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         return sampling_timesteps(schedule.timesteps, self.steps, self.spacing)
 
-    def coefficients(self, schedule, timesteps):
+    def coefficients(self, schedule: NoiseSchedule, timesteps: np.ndarray) -> dict[str, np.ndarray]:
         cumprod = schedule.alphas_cumprod[timesteps]
         target = np.append(cumprod[1:], 1.0)
         variance = (

@@ -31,18 +31,24 @@ class DDPM(Sampler):
     >>> sampler = DDPM("fixed_small", steps=100)
     """
 
-    def __init__(self, variance="fixed_large", steps=None, clip=True, spacing="trailing"):
+    def __init__(
+        self,
+        variance: str = "fixed_large",
+        steps: int | None = None,
+        clip: bool = True,
+        spacing: str = "trailing",
+    ):
         super().__init__(clip)
         check("variance", variance, VARIANCES)
         self.variance = variance
         self.steps = None if steps is None else count(steps, "steps")
         self.spacing = checked_spacing(spacing)
 
-    def timesteps(self, schedule):
+    def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         steps = schedule.timesteps if self.steps is None else self.steps
         return sampling_timesteps(schedule.timesteps, steps, self.spacing)
 
-    def coefficients(self, schedule, timesteps):
+    def coefficients(self, schedule: NoiseSchedule, timesteps: np.ndarray) -> dict[str, np.ndarray]:
         cumprod = schedule.alphas_cumprod[timesteps]
         spaced = NoiseSchedule(1.0 - cumprod[::-1] / np.append(1.0, cumprod[:0:-1]), "respaced")
         variances = {"fixed_large": spaced.betas, "fixed_small": spaced.posterior_variance}

@@ -1,11 +1,18 @@
 """DPM-Solver++ in its multistep form."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
 from ..scalars import count
 from .base import Sampler
 from .grids import checked_spacing, solver_timesteps
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..noise import NoiseSchedule
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DPMSolverSampler")
@@ -25,7 +32,9 @@ class DPMSolver(Sampler):
     >>> sampler = DPMSolver(steps=20)
     """
 
-    def __init__(self, steps=20, order=2, spacing="linspace", clip=False):
+    def __init__(
+        self, steps: int = 20, order: int = 2, spacing: str = "linspace", clip: bool = False
+    ):
         super().__init__(clip)
         self.order = count(order, "order")
         if self.order > 2:
@@ -33,10 +42,10 @@ class DPMSolver(Sampler):
         self.steps = count(steps, "steps")
         self.spacing = checked_spacing(spacing)
 
-    def timesteps(self, schedule):
+    def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         return solver_timesteps(schedule.timesteps, self.steps, self.spacing)
 
-    def coefficients(self, schedule, timesteps):
+    def coefficients(self, schedule: NoiseSchedule, timesteps: np.ndarray) -> dict[str, np.ndarray]:
         cumprod = schedule.alphas_cumprod[timesteps]
         signal, rate = np.sqrt(cumprod), np.sqrt(1.0 - cumprod)
         log_snr = np.log(signal / rate)  # lambda in the paper

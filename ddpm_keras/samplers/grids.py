@@ -5,7 +5,7 @@ import numpy as np
 from ..choices import SPACINGS, check
 
 
-def sampling_timesteps(timesteps, steps, spacing):
+def sampling_timesteps(timesteps: int, steps: int, spacing: str) -> np.ndarray:
     """The descending timesteps a sampler visits, int64 of shape (steps,), within 0..timesteps-1.
 
     "trailing" counts down from timesteps-1, "linspace" rounds an even division that holds both
@@ -21,7 +21,7 @@ def sampling_timesteps(timesteps, steps, spacing):
     return _grid(timesteps, steps, spacing)
 
 
-def solver_timesteps(timesteps, steps, spacing):
+def solver_timesteps(timesteps: int, steps: int, spacing: str) -> np.ndarray:
     """The same for a solver, whose last interval ends at the image instead of at timestep 0.
 
     Of "linspace" and "leading" it divides into one interval more than there are steps, as others
@@ -33,7 +33,7 @@ def solver_timesteps(timesteps, steps, spacing):
     return _grid(timesteps, steps + 1, spacing)[:-1]
 
 
-def checked_spacing(spacing):
+def checked_spacing(spacing: str) -> str:
     """`spacing`; refused where it is not among `SPACINGS`."""
     check("spacing", spacing, SPACINGS)
     return spacing
