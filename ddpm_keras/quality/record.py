@@ -323,10 +323,13 @@ def _plain(evaluation):
 
 
 def _flat(measurement):
-    """Dict of all numbers and settings of a `Measurement`, in the order of its attributes."""
+    """Dict of the settings of a `Measurement` and the numbers that it has, in their order."""
     flat = {}
     for name, value in dataclasses.asdict(measurement).items():
-        flat |= value if name == "numbers" else {name: value}
+        if name == "numbers":
+            flat |= {key: each for key, each in value.items() if each is not None}
+        else:
+            flat[name] = value
     return flat
 
 
