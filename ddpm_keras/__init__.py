@@ -17,6 +17,7 @@ __all__ = [
     "DDPM",
     "EMA",
     "EMAModel",
+    "EMAOptimizer",
     "UNet",
     "__version__",
     "callbacks",
@@ -68,10 +69,10 @@ if TYPE_CHECKING or not _is_command:
         samplers,
     )
     from .ddpm import DDPM
-    from .ema import EMA, EMAModel, posthoc
+    from .ema import EMA, EMAModel, EMAOptimizer, posthoc
     from .networks import UNet
 else:
     from . import lazy as _lazy
 
-    _homes = {"DDPM": ".ddpm", "EMA": ".ema", "EMAModel": ".ema"}
+    _homes = {"DDPM": ".ddpm", "EMA": ".ema", "EMAModel": ".ema", "EMAOptimizer": ".ema"}
     __getattr__ = _lazy.attributes(__name__, _homes | {"UNet": ".networks", "posthoc": ".ema"})

@@ -63,6 +63,66 @@ class Saveable(_KerasSaveable, _Trackable):
         return variable
 
 
+class OptimizerAround(keras.optimizers.Optimizer):
+    """An optimizer around another one, to which it leaves steps, rates, loss scale and their state.
+
+    What it saves is what the optimizer inside would save by itself, so that the file of either can
+    be loaded into the other. Keras finds that optimizer as `inner_optimizer`.
+    """
+
+    def __init__(self, inner_optimizer, name=None):
+        super().__init__(learning_rate=0.0, name=name)
+        self.inner_optimizer = inner_optimizer
+
+    def __dir__(self):
+        # Keras saves each optimizer among the attributes: this one is saved already.
+        return [name for name in super().__dir__() if name != "inner_optimizer"]
+
+    def build(self, variables):
+        if not self.inner_optimizer.built:
+            self.inner_optimizer.build(variables)
+        super().build(variables)
+
+    @property
+    def variables(self):
+        return self.inner_optimizer.variables
+
+    def set_weights(self, weights):
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
+    def save_own_variables(self, store):
+        self.inner_optimizer.save_own_variables(store)
+
+    def load_own_variables(self, store):
+        self.inner_optimizer.load_own_variables(store)
+
+    @property
+    def iterations(self):
+        return self.inner_optimizer.iterations
+
+    def apply_gradients(self, grads_and_vars):
+        super().apply_gradients(grads_and_vars)
+        return self.iterations
+
+    @property
+    def learning_rate(self):
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.inner_optimizer.learning_rate = learning_rate
+
+    def scale_loss(self, loss):
+        return self.inner_optimizer.scale_loss(loss)
+
+    def exclude_from_weight_decay(self, var_list=None, var_names=None):
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
+
+    def finalize_variable_values(self, var_list):
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+
 class Trainer(keras.Model):
     """A `keras.Model` that also trains under MultiWorkerMirroredStrategy, with checks of batches.
 
@@ -152,6 +212,11 @@ def _of_first_replica(strategy, values):
 def strategy_of(variable):
     """The strategy that a `tf.Variable` was created under."""
     return getattr(variable, "_distribute_strategy", None) or tf.distribute.get_strategy()
+
+
+def test_function_of(model, test_step):
+    """The function of an iterator that `evaluate` calls, of a test step of one's own."""
+    return model._make_function(test_step)
 
 
 def layers_of(model):

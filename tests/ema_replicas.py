@@ -90,6 +90,13 @@ if __name__ == "__main__":
         print("LossScaleOptimizer")
         one_replica_is_not_finite(two, keras.optimizers.LossScaleOptimizer)
         sys.exit()
+    if sys.argv[1] == "doors":
+        import ema_doors
+
+        for door in ema_doors.DOORS:
+            ema_doors.check(door, "skipped", two)
+            print(door)
+        sys.exit()
     if sys.argv[1] == "scope":
         averages_outside_the_scope(two)
         sys.exit()

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_every_example_has_a_test():
     tested = {"own_images.py"}  # in two processes, by tests/test_ddpm.py
-    tested |= {"classifier_with_ema.py", "posthoc_ema.py"}
+    tested |= {"classifier_with_ema.py", "gan_with_ema.py", "posthoc_ema.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -43,6 +43,15 @@ def test_classifier_with_ema(run, tmp_path):
     network = keras.saving.load_model(tmp_path / "classifier-ema.keras")
     for shipped, average in zip(network.weights, model.weight_values("ema_warm"), strict=True):
         np.testing.assert_array_equal(shipped, average)
+
+
+def test_gan_with_ema(run, tmp_path):
+    printed = run("gan_with_ema.py")
+    assert printed.startswith("after 1,740 steps")  # 60 epochs of 29 batches
+    found = dict(re.findall(r"^(\w\S+) +(\d+\.\d+)$", printed, re.MULTILINE))
+    assert list(found) == ["raw", "ema_0.9", "ema_0.99"]
+    assert float(found["ema_0.99"]) < float(found["raw"])  # what the averages buy
+    assert keras.saving.load_model(tmp_path / "generator-ema.keras").count_params() == 26_944
 
 
 def test_posthoc_ema(run, digits, monkeypatch):

@@ -1,5 +1,6 @@
 """Callbacks for `fit`: pictures, validation and quality of every weight set, their paths."""
 
+from .averages import EvaluateAverages
 from .divergence import Diverged, StopOnDivergence
 from .quality import QualityMonitor
 from .samples import SampleGrid
@@ -10,6 +11,7 @@ from .validation import ValidationLoss
 
 __all__ = [
     "Diverged",
+    "EvaluateAverages",
     "PowerFunctionSnapshots",
     "QualityMonitor",
     "SampleGrid",

@@ -15,6 +15,7 @@ from .decays import (
 )
 from .half_life import HalfLife
 from .model import EMAModel
+from .optimizer import EMAOptimizer
 from .weight_sets import WeightSet, optimizer_average
 from .windows import LAWA, SWA, WSM
 
@@ -26,6 +27,7 @@ __all__ = [
     "ConstantDecay",
     "Decay",
     "EMAModel",
+    "EMAOptimizer",
     "HalfLife",
     "LinearRampDecay",
     "PowerFunctionDecay",

@@ -17,6 +17,7 @@ from ..scalars import count, flag
 from .decays import PowerFunctionDecay, named_decays
 from .groups import can_be_averaged, label, strategy_of, tf_variable
 from .variables import AverageVariables
+from .weight_sets import WeightSet, fresh_network
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
@@ -270,7 +271,50 @@ class EMA(AverageVariables):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(tf.cast(tf_variable(value), variable.dtype))
 
+    def export(self, model, name, path=None):
+        """A fresh model that holds an average, to ship; the given one stays as it is.
+
+        Args:
+            model: The model with the weights given to `build`, or a part of it with some of them.
+                Its other weights (of layers that are not averaged, statistics of
+                BatchNormalization) are copied.
+            name: Name of the average.
+            path: Also save the model here (a name ending in ".keras").
+
+        Returns:
+            The model, built from the config of `model` and not compiled.
+
+        Raises:
+            ValueError: No weight of the model is averaged, or one is not finite.
+        """
+        averages = dict(zip(map(id, self._sources), self.variables(name), strict=True))
+        if not any(id(v) in averages for v in model.weights):
+            raise ValueError(
+                f"No weight of {model.name!r} is averaged here: give the model that was trained."
+            )
+        values = [averages.get(id(v), v) for v in model.weights]
+        return fresh_network(model, WeightSet(names.average(name), values), path)
+
     # The update.
+
+    def start(self):
+        """Copies the weights, as they are now, into averages that no update has moved yet.
+
+        For who makes a step in a graph, where weights may have been loaded or assigned since the
+        averages were built: called before the step, eagerly or in a `tf.function`.
+        """
+        self._check_built()
+        if self._rules:
+            maybe_merge_call(self._start, strategy_of(self._sources[0]))
+
+    def _start(self, strategy):
+        fresh = tf.equal(tf.convert_to_tensor(self._steps), tf.convert_to_tensor(self._starts))
+
+        def copy():
+            for group in self._groups:
+                group.copy(strategy, fresh)
+
+        tf.cond(tf.reduce_any(fresh), copy, lambda: None)
 
     def update(self, variables, stepped=True):
         """Moves every average once towards the weights as they are now.

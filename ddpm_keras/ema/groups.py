@@ -49,6 +49,12 @@ def fingerprint(variables):
     return int(tf.add_n(sums)) if sums else 0
 
 
+def holds_value(variable):
+    """Whether a variable holds a value: one that is made in a graph does so once the graph ran."""
+    with tf.init_scope():
+        return not tf.executing_eagerly() or bool(tf_variable(variable).is_initialized())
+
+
 def strategy_of(variable):
     """The strategy a variable was created under, so that its average is created under it too."""
     return keras_internals.strategy_of(tf_variable(variable))
@@ -93,11 +99,30 @@ class Group:
         """The weights as they are, float32 of shape (sum of sizes,)."""
         return join([tf_variable(v) for v in self.weights])
 
+    def first_values(self):
+        """What averages start from: the weights, zeros where they hold no values yet."""
+        if all(map(holds_value, self.weights)):
+            return self.weights_now()
+        return tf.zeros([sum(map(math.prod, self.shapes))])
+
     def split(self, flat):
         """A flat array, shape (sum of sizes,), as position -> array in the shape of the weight."""
         parts = tf.split(flat, [math.prod(shape) for shape in self.shapes])
         shaped = [tf.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return dict(zip(self.positions, shaped, strict=True))
+
+    def copy(self, strategy, fresh):
+        """Copies the weights, as they are now, into the averages that are `fresh`, in the graph.
+
+        Args:
+            strategy: The `tf.distribute.Strategy` of the variables, in cross-replica context.
+            fresh: A boolean tensor with an entry for each of `averages`.
+        """
+        averages = [average.value for average in self.averages]
+        weights = [tf_variable(v) for v in self.weights]
+        strategy.extended.update(
+            averages[0], _copy, args=(averages[1:], weights, fresh), group=False
+        )
 
     def move(self, strategy, weights, rates):
         """Moves every average once towards the weights, in the graph.
@@ -161,6 +186,13 @@ def join(values):
 def can_be_averaged(flat):
     """Whether a flat array holds finite numbers only (see `LARGEST_SUM`), a boolean tensor."""
     return tf.reduce_sum(tf.abs(flat)) <= LARGEST_SUM  # false for NaN; one pass, at memory speed
+
+
+def _copy(first, others, weights, fresh):
+    """average = weight for each average that is fresh, in place."""
+    weights = join(weights)
+    for i, average in enumerate((first, *others)):
+        average.assign(tf.where(fresh[i], weights, average))
 
 
 def _lerp(first, others, weights, rates):

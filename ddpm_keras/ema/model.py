@@ -5,13 +5,12 @@ import numpy as np
 import tensorflow as tf
 
 from .. import names
-from ..files import atomic_path
 from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
 from .arguments import by_name
-from .groups import like, tf_variable
-from .steps import MovingStatistics, SayLostSteps, SayShortRuns, innermost
+from .groups import like
+from .steps import MovingStatistics, SayLostSteps, SayShortRuns, chain, refuse_own_average
 from .training import TrainingStep, rows_in
-from .weight_sets import WeightSet, check_finite
+from .weight_sets import WeightSet, check_finite, fresh_network, with_values
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -253,21 +252,8 @@ class EMAModel(TrainingStep):
         Raises:
             ValueError: There is no such weight set, or it holds a number that is not finite.
         """
-        weights = self._evaluation_weights if weights is None else weights
-        self.check_finite(weights)
         values = self.weight_values(weights)
-        network = type(self.network).from_config(self.network.get_config())
-        if not network.built:
-            network.build_from_config(self.network.get_build_config())
-        for variable, value in zip(network.weights, values, strict=True):
-            variable.assign(tf.cast(tf_variable(value), variable.dtype))
-        if path is not None:
-            path = str(path)
-            if not path.endswith(".keras"):
-                raise ValueError(f"A network is saved as a .keras file; got {path!r}.")
-            with atomic_path(path) as temporary:
-                network.save(temporary)
-        return network
+        return fresh_network(self.network, WeightSet(self.resolve(weights), values), path)
 
     def export(
         self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
@@ -287,11 +273,11 @@ class EMAModel(TrainingStep):
     # Training.
 
     def make_train_function(self, force=False):
-        optimizer = innermost(self.optimizer)
-        if optimizer.use_ema:
+        refuse_own_average(self.optimizer, "give the model ema={}")
+        if self.ema is not None and any(hasattr(each, "ema") for each in chain(self.optimizer)):
             raise ValueError(
-                "An optimizer with use_ema=True overwrites the raw weights when fit() ends: "
-                f"drop it and give the model ema={optimizer.ema_momentum} instead."
+                "The model keeps averages, and its optimizer too: leave out the EMAOptimizer, or "
+                "the model's ema."
             )
         if not self.network.weights:
             raise ValueError(
@@ -347,17 +333,9 @@ class EMAModel(TrainingStep):
         return super().make_predict_function(force)
 
     def test_step(self, data):
-        return self._with_metrics_kept(lambda: super(EMAModel, self).test_step(data))
-
-    def _with_metrics_kept(self, step):
-        """Runs a step on the evaluation weights; of all it assigns, only metrics are kept."""
-        with self.weight_scope(self._evaluation_weights) as scope:
-            result = step()
-        for variable in self.metrics_variables:
-            value = scope.get_current_value(variable)
-            if value is not None:
-                variable.assign(value)
-        return result
+        values = self.weight_values(self._evaluation_weights)
+        pairs = zip(self.network.weights, values, strict=True)
+        return with_values(self, pairs, lambda: super(EMAModel, self).test_step(data))
 
     def predict_step(self, data):
         with self.weight_scope(self._evaluation_weights):

@@ -18,23 +18,47 @@ logger = logging.getLogger("ddpm_keras")
 LOOK_EVERY = 100
 
 
-def innermost(optimizer):
-    """The optimizer that moves the weights, inside of a `LossScaleOptimizer` or another wrapper."""
-    while hasattr(optimizer, "inner_optimizer"):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
+def chain(optimizer):
+    """The optimizer, then what it wraps, down to the one that moves the weights."""
+    while optimizer is not None:
+        yield optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+
+
+def parts(optimizer):
+    """The optimizers that move the weights: several where a `MultiOptimizer` shares them out."""
+    *_, inner = chain(optimizer)
+    return list(getattr(inner, "optimizers", [inner]))
 
 
 def scales_loss(optimizer):
     """Whether a `LossScaleOptimizer` is part of it, so that a step not made is no bad sign."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return True
-    return hasattr(optimizer, "inner_optimizer") and scales_loss(optimizer.inner_optimizer)
+    return any(isinstance(each, keras.optimizers.LossScaleOptimizer) for each in chain(optimizer))
 
 
 def batches_per_step(optimizer):
     """How many batches the optimizer accumulates for one step."""
-    return innermost(optimizer).gradient_accumulation_steps or 1
+    return min(part.gradient_accumulation_steps or 1 for part in parts(optimizer))
+
+
+def steps_made(optimizer):
+    """A number that grows with each true step of a built optimizer, an int64 tensor."""
+    return tf.add_n([tf.cast(part.iterations, "int64") for part in parts(optimizer)])
+
+
+def refuse_own_average(optimizer, cure):
+    """Refuses an optimizer with `use_ema=True`: Keras copies its average over the raw weights.
+
+    Args:
+        optimizer: a Keras optimizer, also one that wraps others.
+        cure: what to do instead, with the decay as `{}`.
+    """
+    for part in parts(optimizer):
+        if part.use_ema:
+            raise ValueError(
+                "An optimizer with use_ema=True overwrites the raw weights when fit() ends: "
+                f"drop it and {cure.format(part.ema_momentum)} instead."
+            )
 
 
 def global_norm(gradients):
@@ -60,13 +84,11 @@ def apply_if_finite(optimizer, gradients, variables, finite):
     """One call of the optimizer; neither it nor the variables change if `finite` is false.
 
     Args:
-        optimizer: a Keras optimizer.
+        optimizer: a built Keras optimizer; a condition may not create variables.
         gradients: aligned with `variables`; None is allowed.
         variables: what the optimizer trains.
         finite: a boolean tensor, the same in every replica.
     """
-    if not optimizer.built:  # a condition may not create variables
-        optimizer.build(variables)
     if scales_loss(optimizer):  # it makes no step either, and has to see why to lower its scale;
         optimizer.apply(_spoilt_unless(finite, gradients), variables)  # it asks one replica alone
         return

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -26,6 +27,7 @@ class StoredAverages:
             is the mean of, float32 (slots, size).
         count: How many variables `EMA.build` was given; None in files that do not say so.
         fingerprint: Of the weights that are averaged; None in files that do not say so.
+        paths: What those variables are called; None in files that do not say so.
     """
 
     keys: list
@@ -38,6 +40,7 @@ class StoredAverages:
     windows: dict
     count: int | None = None
     fingerprint: int | None = None
+    paths: list | None = None
 
     def write(self, store):
         """Writes them to what Keras gives `save_own_variables`."""
@@ -79,6 +82,47 @@ class StoredAverages:
         if self.count is not None:
             return self.count == count
         return max(self.shape_at, default=-1) < count
+
+    def at(self, paths):
+        """The same averages at the places of these weights, if only some of them are there.
+
+        Args:
+            paths: What the weights are called.
+
+        Returns:
+            `StoredAverages` without those of other weights, with a warning that names them.
+        """
+        if self.paths is None or len(self.paths) == len(paths):
+            return self
+        place = {}
+        for i, stored in enumerate(self.paths):
+            found = [j for j, path in enumerate(paths) if _is_same(stored, path)]
+            if len(found) == 1:
+                place[i] = found[0]
+        kept = [i for i in self.shape_at if i in place]
+        lost = [self.paths[i] for i in self.shape_at if i not in place]
+        if not kept:
+            return self
+        if lost:
+            warnings.warn(
+                f"Left in the file: the averages of {', '.join(lost)}, which are not trained here.",
+                stacklevel=4,
+            )
+        return dataclasses.replace(
+            self,
+            positions=[[place[i] for i in kept]],
+            shapes=[[self.shape_at[i] for i in kept]],
+            averages=[self._joined(self.average(rule), kept) for rule in range(len(self.rules))],
+            windows={rule: self._joined(self.window(rule), kept) for rule in self.windows},
+            count=len(paths),
+            fingerprint=None,
+        )
+
+    def _joined(self, values, positions):
+        """The values at these positions as those of one group."""
+        rows = [values[i].shape[: values[i].ndim - len(self.shape_at[i])] for i in positions]
+        flat = [values[i].reshape(*row, -1) for i, row in zip(positions, rows, strict=True)]
+        return [np.concatenate(flat, axis=-1)]
 
     def average(self, rule):
         """One average as position -> array."""
@@ -123,3 +167,9 @@ class StoredAverages:
         if dropped:
             parts.append(f"left in the file: {', '.join(dropped)}, which this model does not keep")
         return f"Averages after {self.steps:,} steps: {'; '.join(parts)}."
+
+
+def _is_same(path, other):
+    """Whether two paths are of one variable: Keras leaves the model out of them, or does not."""
+    path, other = f"/{path}", f"/{other}"
+    return path.endswith(other) or other.endswith(path)

@@ -11,6 +11,7 @@ from .steps import (
     global_norm,
     in_every_replica,
     scales_loss,
+    steps_made,
 )
 
 
@@ -103,9 +104,11 @@ class TrainingStep(AveragedNetwork):
         norm = unscale_loss_for_distribution(global_norm(gradients) / scale)
         norm = in_every_replica(norm)
         finite = tf.math.is_finite(norm)
-        before = tf.identity(optimizer.iterations)  # of a wrapper: those of the optimizer inside
+        if not optimizer.built:
+            optimizer.build(self.trainable_variables)
+        before = steps_made(optimizer)
         apply_if_finite(optimizer, gradients, self.trainable_variables, finite)
-        stepped = tf.convert_to_tensor(optimizer.iterations) > before
+        stepped = steps_made(optimizer) > before
         statistics.restore_unless(finite)
         if self.ema is not None:
             self.ema.update(self.network.weights, stepped)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ..keras_internals import Saveable
 from .groups import (
     fingerprint,
+    holds_value,
     in_groups,
     is_float,
     join,
@@ -38,6 +39,8 @@ class AverageVariables(Saveable):
         self._position = {}  # id(variable) -> its place in _sources
         self._groups = []
         self._pending = set()  # (rule, position) that start anew from weights still being loaded
+        self._pending_at = 0  # as long as there were so many updates
+        self._is_part = False  # of a model: of what an optimizer trains
         self._loaded = None  # (positions, fingerprint of the weights) of the file loaded last
 
     @property
@@ -72,15 +75,54 @@ class AverageVariables(Saveable):
                 f"({', '.join(self._difference(variables)) or 'another order'}); "
                 "make a new EMA for it, or keep the model as it was."
             )
+        if not all(map(holds_value, variables)):
+            raise ValueError(
+                "The weights hold no values yet: build the model first, say by calling it on a "
+                "batch."
+            )
         self._forget()
-        self._sources = tuple(variables)
-        self._position = {id(v): i for i, v in enumerate(variables)}
-        with tf.init_scope(), strategy_of(variables[0]).scope():
+        self._create(variables)
+
+    def _create(self, variables):
+        self._set_sources(variables)
+        with tf.init_scope(), strategy_of(self._sources[0]).scope():
             self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
             starts = np.zeros(len(self._rules), np.int64)
             self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
         self.built = True
         self._add_thawed()
+
+    def extend(self, variables):
+        """Goes on with other variables of the same model, such as those of a thawed layer.
+
+        Weights that are known keep their averages, also where they are no longer given; others get
+        averages at their present values. Where there are no averages yet, they are created, also
+        for weights whose values the graph that is traced will make: for those, call `start`.
+
+        Args:
+            variables: A list of variables. `EMA.variables` is aligned with them from now on,
+                followed by what was known before and is no longer given.
+        """
+        variables = list(variables)
+        self._is_part = True
+        if not self.built:
+            return self._create(variables)
+        if not any(id(v) in self._position for v in variables):
+            raise ValueError(
+                f"These averages are those of other weights ({label(self._sources[0])}, ...): make "
+                "an EMA for each optimizer, and for each model."
+            )
+        with tf.init_scope():
+            self.settle()
+        given = {id(v) for v in variables}
+        self._set_sources((*variables, *(v for v in self._sources if id(v) not in given)))
+        for group in self._groups:
+            group.positions = tuple(self._position[id(v)] for v in group.weights)
+        self._add_thawed()
+
+    def _set_sources(self, variables):
+        self._sources = tuple(variables)
+        self._position = {id(v): i for i, v in enumerate(self._sources)}
 
     def _add_thawed(self):
         self._add_averages(
@@ -97,7 +139,7 @@ class AverageVariables(Saveable):
             return
         with tf.init_scope(), strategy_of(self._sources[0]).scope():
             for group in in_groups(new, self._sources):
-                weights, number = group.weights_now(), len(self._groups)
+                weights, number = group.first_values(), len(self._groups)
                 for index, (key, rule) in enumerate(zip(self._keys, self._rules, strict=True)):
                     average = new_variable(weights, f"ema_{key}_{number}")
                     group.averages.append(self.track(f"{key}_{number}", average))
@@ -138,6 +180,8 @@ class AverageVariables(Saveable):
         by definition an exact copy of them.
         """
         fresh = self.num_updates == 0
+        if self.num_updates > self._pending_at:  # they did in the graph: see `EMA.start`
+            self._pending = set()
         for group in self._groups:
             for index in self._range:
                 anew = {i for i in group.positions if fresh or (index, i) in self._pending}
@@ -187,6 +231,7 @@ class AverageVariables(Saveable):
                 if self._rules[i].slots
             },
             count=len(self._sources),
+            paths=[label(v) for v in self._sources],
             fingerprint=fingerprint([self._sources[i] for i in self.averaged_positions]),
         ).write(store)
 
@@ -194,7 +239,10 @@ class AverageVariables(Saveable):
         stored = StoredAverages.read(store)
         if stored is None:
             return self._load_nothing()
-        self._check_built()
+        if not self.built:
+            return _say_not_built(stored)
+        if self._is_part:
+            stored = stored.at([label(v) for v in self._sources])
         self._check_fit(stored)
         self._take_over(stored)
 
@@ -236,7 +284,7 @@ class AverageVariables(Saveable):
             [stored.starts[kept[i]] if i in kept else stored.steps for i in self._range],
         )
         # Before the next use, since the weights themselves may be loaded after this.
-        self._pending = pending
+        self._pending, self._pending_at = pending, stored.steps
         self._loaded = (tuple(stored.shape_at), stored.fingerprint)
         told = stored.told(self._keys, self._rules, kept)
         if told:
@@ -274,3 +322,12 @@ class AverageVariables(Saveable):
             return None
         positions, expected = self._loaded
         return expected in (None, fingerprint([self._sources[i] for i in positions]))
+
+
+def _say_not_built(stored):
+    warnings.warn(
+        f"The averages of the file, after {stored.steps:,} steps, are left in it: call "
+        "ema.build(model.weights), or build(model.trainable_variables) of the optimizer that keeps "
+        "them, before the file is loaded.",
+        stacklevel=3,
+    )

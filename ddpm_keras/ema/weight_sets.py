@@ -3,11 +3,13 @@
 import dataclasses
 import warnings
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from ..files import atomic_path
 from ..keras_internals import averages_of_optimizer
-from .groups import is_float, label, tf_variable
+from .groups import is_float, label, like, tf_variable
 
 
 @dataclasses.dataclass
@@ -45,6 +47,54 @@ def check_finite(name, variables, values):
             f"The weight set {name!r} holds numbers that are not finite ({wrong[0]}{others}): use "
             "another one, or go back to weights saved before."
         )
+
+
+def with_values(model, pairs, step):
+    """Runs a step that sees values in place of variables; of all it assigns, only metrics are kept.
+
+    Args:
+        model: the `keras.Model` whose metrics they are.
+        pairs: (variable, value) for each variable to replace.
+        step: a function without arguments.
+
+    Returns:
+        What `step` returned.
+    """
+    with keras.StatelessScope([(v, like(v, value)) for v, value in pairs]) as scope:
+        result = step()
+    for variable in model.metrics_variables:
+        value = scope.get_current_value(variable)
+        if value is not None:
+            variable.assign(value)
+    return result
+
+
+def fresh_network(network, weights, path=None):
+    """A network built like another one, with the values of a weight set.
+
+    Args:
+        network: a built `keras.Model`, which stays as it is.
+        weights: a `WeightSet` for it.
+        path: also save the network here (a name ending in ".keras").
+
+    Returns:
+        The network, not compiled.
+
+    Raises:
+        ValueError: the weight set holds a number that is not finite, or the path is no .keras file.
+    """
+    if path is not None and not str(path).endswith(".keras"):
+        raise ValueError(f"A network is saved as a .keras file; got {str(path)!r}.")
+    check_finite(weights.name, network.weights, weights.values)
+    fresh = type(network).from_config(network.get_config())
+    if not fresh.built:
+        fresh.build_from_config(network.get_build_config())
+    for variable, value in zip(fresh.weights, weights.values, strict=True):
+        variable.assign(tf.cast(tf_variable(value), variable.dtype))
+    if path is not None:
+        with atomic_path(path) as temporary:
+            fresh.save(temporary)
+    return fresh
 
 
 def optimizer_average(optimizer, variables):

@@ -1,0 +1,158 @@
+"""A Keras optimizer that keeps moving averages of what another one trains."""
+
+import keras
+import tensorflow as tf
+
+from ..keras_internals import OptimizerAround
+from .averages import EMA
+from .steps import (
+    apply_if_finite,
+    chain,
+    global_norm,
+    in_every_replica,
+    refuse_own_average,
+    scales_loss,
+    steps_made,
+)
+
+
+@keras.saving.register_keras_serializable(package="ddpm_keras")
+class EMAOptimizer(OptimizerAround):
+    """Wraps an optimizer, and moves averages of the weights that it trains after each true step.
+
+    It goes wherever a Keras optimizer does: into `compile` of any model, whatever its `train_step`
+    is, several of them into a model with several optimizers, inside of a `LossScaleOptimizer` or
+    around one. `fit`, `evaluate` and `predict` use the raw weights, as without it. Its state and
+    that of the averages are saved with the model; a file written with the wrapped optimizer alone
+    can be loaded too.
+
+    A batch whose gradients are only accumulated, or that a `LossScaleOptimizer` skips, makes no
+    step. Nor does one whose gradients are not finite in any replica: weights, optimizer, averages
+    and counter stay as they were before it, where the wrapped optimizer alone would spoil the
+    weights for good. What the forward pass moved by then, such as the statistics of
+    BatchNormalization, no optimizer can see (`EMAModel` takes it back).
+
+    Args:
+        optimizer: A `keras.optimizers.Optimizer`, or the name of one such as "adam". Its arguments
+            (learning rate, clipping, accumulation) hold as they do without the wrapper.
+        ema: An `EMA`, a float, or a sequence or dict of decays. The `EMA` of an optimizer that
+            trained other layers of the same model goes on: frozen weights keep their averages,
+            thawed ones get averages at their present values.
+        name: Of the optimizer.
+
+    Attributes:
+        ema: The `EMA`. Its `variables(name)` are aligned with the variables the optimizer trains,
+            and its `export(model, name)` gives a model to ship.
+        inner_optimizer: The optimizer.
+
+    Raises:
+        ValueError: The optimizer keeps an average already, or the `EMA` would need weights that no
+            optimizer sees.
+
+    Example:
+
+    ```python
+    model.compile(EMAOptimizer(keras.optimizers.Adam(1e-3), (0.99, 0.999)), loss)
+    model.fit(x, y, callbacks=[callbacks.EvaluateAverages((x_test, y_test))])
+    model.optimizer.ema.export(model, "0.999", "network.keras")
+    ```
+    """
+
+    def __init__(self, optimizer, ema, name=None):
+        optimizer = keras.optimizers.get(optimizer)
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(f"optimizer must be a Keras optimizer; got {optimizer!r}.")
+        if any(isinstance(each, EMAOptimizer) for each in chain(optimizer)):
+            raise ValueError(
+                "The optimizer inside is an EMAOptimizer too: make one, with the decays of both."
+            )
+        refuse_own_average(optimizer, "give EMAOptimizer ema={}")
+        super().__init__(optimizer, name)
+        self.ema = _checked(EMA.get(ema))
+
+    def get_config(self):
+        return {
+            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "ema": keras.saving.serialize_keras_object(self.ema),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        made = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
+            for key in ("optimizer", "ema")
+        }
+        return cls(**{**config, **made})
+
+    @property
+    def variables(self):
+        """The state: that of the optimizer, then the counters and averages."""
+        return [*super().variables, *self.ema.state]
+
+    @property
+    def loss_scale_factor(self):
+        """What `scale_loss` multiplies a loss by."""
+        return self.scale_loss(1.0)
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, factor):
+        if not hasattr(self, "inner_optimizer"):
+            return  # Keras' own constructor gives every optimizer one
+        if scales_loss(self.inner_optimizer):
+            raise ValueError(
+                "The optimizer inside of this EMAOptimizer scales the loss already: leave out one "
+                "LossScaleOptimizer (under mixed_float16, compile adds one unless it is given "
+                "auto_scale_loss=False)."
+            )
+        self.inner_optimizer.loss_scale_factor = factor
+
+    def build(self, variables):
+        variables = list(variables)
+        if self.built or not variables:
+            return
+        super().build(variables)
+        with keras.name_scope(self.name):
+            self.ema.extend(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        """One call of the optimizer, then one move of the averages if it made a true step.
+
+        Args:
+            grads: Gradients in the order of the variables; None is allowed.
+            trainable_variables: What to train; by default what the optimizer was built for.
+        """
+        if trainable_variables is None and not self.built:
+            raise ValueError("Give the variables with the gradients, or call build(variables).")
+        gradients = list(grads)
+        variables = list(
+            self._trainable_variables if trainable_variables is None else trainable_variables
+        )
+        self.build(variables)
+        self.ema.start()
+        finite = tf.math.is_finite(in_every_replica(global_norm(gradients)))
+        before = steps_made(self.inner_optimizer)
+        apply_if_finite(self.inner_optimizer, gradients, variables, finite)
+        self.ema.update(variables, steps_made(self.inner_optimizer) > before)
+
+
+def _checked(ema):
+    """An `EMA` that needs nothing but what an optimizer trains."""
+    if ema is None:
+        raise ValueError("ema is None: give decays such as 0.999, or use the optimizer alone.")
+    if ema.average_statistics:
+        raise ValueError(
+            "average_statistics=True needs weights that no optimizer sees: use EMAModel for it."
+        )
+    return ema
+
+
+def averages_of(model):
+    """Every `EMA` of a model, however many: its own, and those of its optimizers."""
+    found = {}
+    for attribute in vars(model).values():
+        for each in chain(attribute):
+            ema = getattr(each, "ema", None) if isinstance(each, EMAOptimizer) else each
+            if isinstance(ema, EMA):
+                found[id(ema)] = ema
+    return list(found.values())

@@ -1,0 +1,103 @@
+"""EvaluateAverages: metrics of every average in the logs, the training state left to the bit."""
+
+import keras
+import numpy as np
+import pytest
+import small_gan
+import tensorflow as tf
+from refusals import assert_refused
+from small_trainings import compiled, numbers, small_network, task
+
+from ddpm_keras import EMA, EMAModel, EMAOptimizer, callbacks
+
+X, Y = task()
+AVERAGES = (0.5, 0.9)
+
+
+def optimized():
+    optimizer = EMAOptimizer(keras.optimizers.SGD(0.5), AVERAGES)
+    return compiled(small_network(normalised=True), optimizer)
+
+
+def wrapped():
+    return compiled(
+        EMAModel(small_network(normalised=True), ema=AVERAGES), keras.optimizers.SGD(0.5)
+    )
+
+
+MODELS = {
+    "EMAOptimizer": (optimized, lambda model, name: model.optimizer.ema.export(model, name)),
+    "EMAModel": (wrapped, lambda model, name: model.export_network(f"ema_{name}")),
+}
+DATA = {
+    "arrays": (X, Y),
+    "data set": tf.data.Dataset.from_tensor_slices((X, Y)).batch(20),
+}
+
+
+def fit(model, *watch, epochs=2):
+    given = {"batch_size": 16, "shuffle": False, "verbose": 0, "validation_data": (X, Y)}
+    return model.fit(X, Y, epochs=epochs, callbacks=list(watch), **given).history
+
+
+@pytest.mark.parametrize(("kind", "data"), list(zip(MODELS, DATA, strict=True)))
+def test_each_average_has_its_metrics_and_the_training_is_the_same_to_the_bit(kind, data):
+    make, export = MODELS[kind]
+    trained = []
+    for watch in ([], [callbacks.EvaluateAverages(DATA[data], batch_size=20)]):
+        keras.utils.set_random_seed(0)
+        model = make()
+        trained.append((model, fit(model, *watch)))
+    (plain, before), (watched, after) = trained
+    assert before.items() <= after.items()  # the logs of training and validation
+    pairs = zip(plain.weights + plain.optimizer.variables, _state(watched), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert getattr(watched, "evaluation_weights", "ema") == "ema"
+    for name in ("0.5", "0.9"):
+        network = compiled(export(watched, name))
+        expected = network.evaluate(X, Y, batch_size=20, verbose=0, return_dict=True)
+        for what, value in expected.items():
+            found = after[f"val_{what}_ema_{name}"]
+            assert len(found) == 2 and found[-1] == pytest.approx(value, abs=1e-6)
+    assert after["val_loss_ema_0.5"] != after["val_loss_ema_0.9"]
+
+
+def _state(model):
+    return numbers(model.weights + model.optimizer.variables)
+
+
+def test_a_model_with_its_own_test_step_and_two_optimizers():
+    model = small_gan.GAN()
+    model.compile(*small_gan.optimizers())
+    watch = callbacks.EvaluateAverages((small_gan.images(),), batch_size=48, every=2)
+    logs = small_gan.fit(model, 2, callbacks=[watch]).history.history
+    assert len(logs["val_distance_ema_0.9"]) == len(logs["val_distance_ema_warm"]) == 1
+    for name in ("0.9", "warm"):
+        fake = model.g_optimizer.ema.export(model.generator, name)(np.ones((4, 2), np.float32))
+        expected = np.linalg.norm(np.mean(fake, 0) - small_gan.images().mean(0))
+        assert logs[f"val_distance_ema_{name}"][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_average_can_be_monitored(tmp_path):
+    keep = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", "val_loss_ema_0.9", mode="min", save_best_only=True
+    )
+    model = optimized()
+    fit(model, callbacks.EvaluateAverages((X, Y)), keep)
+    best = keras.saving.load_model(tmp_path / "best.keras")
+    assert best.optimizer.ema.num_updates in (3, 6)
+    if best.optimizer.ema.num_updates == 6:
+        for a, b in zip(numbers(best.optimizer.variables), model.optimizer.variables, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    plain = compiled(small_network())
+    call = callbacks.EvaluateAverages
+    assert_refused(lambda: fit(plain, call((X, Y))), ["no averages", "EMAOptimizer"])
+    without = compiled(EMAModel(small_network(), ema=EMA(())))
+    assert_refused(lambda: fit(without, call((X, Y))), ["no averages"])
+    assert_refused(lambda: call(iter([(X, Y)])), ["validation_data", "read once"])
+    assert_refused(lambda: call((X, Y), every=0), ["every", "at least 1"])
+    assert_refused(lambda: call((X, Y), batch_size=0.5), ["batch_size"])
+    assert_refused(lambda: call((X, Y), steps=0), ["steps"])
