@@ -14,7 +14,7 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
-from ddpm_keras.ema import EMA, LAWA, EMAModel  # noqa: E402
+from ddpm_keras.ema import EMA, LAWA, EMAModel, EMAOptimizer  # noqa: E402
 
 
 def train(strategy, wrap):
@@ -69,6 +69,17 @@ def averages_outside_the_scope(strategy):
     print("moved" if ema.variables("0.5")[0].numpy() == 2.0 else "failed")
 
 
+def built_in_a_replica(strategy):
+    """Says how an optimizer that keeps averages is refused if a replica calls it first."""
+    with strategy.scope():
+        weight = keras.Variable([1.0], aggregation="mean")
+        optimizer = EMAOptimizer(keras.optimizers.SGD(), 0.9)
+    try:
+        strategy.run(lambda: optimizer.apply([tf.ones(1)], [weight]))
+    except ValueError as error:
+        print("refused" if "build(variables)" in str(error) else error)
+
+
 def one_replica_is_not_finite(strategy, wrap):
     """Steps made and weights that are not finite, where every third batch has a NaN at its end."""
     x, y = np.ones((48, 4), np.float32), np.ones((48, 1), np.float32)
@@ -96,6 +107,7 @@ if __name__ == "__main__":
         for door in ema_doors.DOORS:
             ema_doors.check(door, "skipped", two)
             print(door)
+        built_in_a_replica(two)
         sys.exit()
     if sys.argv[1] == "scope":
         averages_outside_the_scope(two)

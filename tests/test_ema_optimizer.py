@@ -451,4 +451,4 @@ def test_two_replicas_equal_one():
         [sys.executable, script, "doors"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["optimizer", "outside", "model", "ddpm", "bare"]
+    assert done.stdout.split() == ["optimizer", "outside", "model", "ddpm", "bare", "refused"]

@@ -111,6 +111,11 @@ class EMAOptimizer(OptimizerAround):
         variables = list(variables)
         if self.built or not variables:
             return
+        if tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context():
+            raise ValueError(
+                "Averages cannot be made inside of a replica: call build(variables) of the "
+                "optimizer before training, in the scope of the strategy."
+            )
         super().build(variables)
         with keras.name_scope(self.name):
             self.ema.extend(variables)
