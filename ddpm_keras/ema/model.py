@@ -354,7 +354,7 @@ def _check_trains_as_usual(network, name):
     if own:
         raise ValueError(
             f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
-            "use: keep that model and call ema.update in its train_step, with ema = EMA(...)."
+            "use: compile that model itself with EMAOptimizer(optimizer, ema)."
         )
 
 

@@ -107,7 +107,8 @@ class AverageVariables(Saveable):
         self._is_part = True
         if not self.built:
             return self._create(variables)
-        if not any(id(v) in self._position for v in variables):
+        known = any(id(v) in self._position for v in variables)
+        if not known and any(v.trainable for v in self._sources):
             raise ValueError(
                 f"These averages are those of other weights ({label(self._sources[0])}, ...): make "
                 "an EMA for each optimizer, and for each model."
