@@ -57,7 +57,10 @@ def guidance(model, digits, path):
 
 def interpolation(model, digits, path):
     """Between two seeds of a class, then between two images."""
-    rows = [drawing.interpolate_noise(model, 2, 3, 9, labels=label) for label in (3, 8)]
+    rows = [
+        drawing.interpolate_noise(model, 2, 3, 9, labels=label, guidance_scale=2)
+        for label in (3, 8)
+    ]
     chosen = [first_of(digits, label) for label in (0, 6, 4, 9)]
     for first, second in (chosen[:2], chosen[2:]):
         rows.append(drawing.interpolate_images(model, first, second, 9, strength=0.3))
@@ -69,7 +72,7 @@ def denoising(model, digits, path):
 
 
 def denoising_animated(model, digits, path):
-    images.animate(drawing.denoise_progressively(model, 16, FRAMES, seed=1).frames(), path)
+    images.animate(drawing.denoise_progressively(model, 9, FRAMES, seed=1).frames(), path)
 
 
 def image_to_image(model, digits, path):
