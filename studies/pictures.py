@@ -24,7 +24,7 @@ from ddpm_keras.app import models, references  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 TRAINING = "--conditional --steps 1500 --no-evaluate --quality-every 0 --snapshots 0".split()
-FRAMES = 24  # of the animation
+FRAMES = 18  # of the animation
 
 
 def main():
