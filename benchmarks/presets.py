@@ -67,6 +67,7 @@ def measure(path, options):
         before = features
     return {
         "command": run.config["command"],
+        "options": run.config["options"],
         "parameters": model.network.count_params(),
         "weights": model.resolve(options.weights),
         "sampler": repr(samplers.get(options.sampler, steps=options.steps[0])),

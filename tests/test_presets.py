@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shlex
 import struct
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from sklearn.datasets import load_sample_images
 
 from ddpm_keras import data, samplers
 from ddpm_keras.app import training
-from ddpm_keras.app.options import train_options
+from ddpm_keras.app.options import stored_options, train_options
 from ddpm_keras.app.presets import PRESETS, preset_of
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
@@ -82,6 +83,15 @@ def test_preset_takes_real_steps(preset):
 def test_the_page_shows_the_results():
     page = benchmark.PAGE.read_text(encoding="utf-8")
     assert benchmark.with_results(page, benchmark.read()) == page
+
+
+@pytest.mark.parametrize(
+    "record", benchmark.read(), ids=lambda record: record["options"]["run_dir"]
+)
+def test_commands_still_mean_what_was_measured(record):
+    """A preset that changes would make another training of them."""
+    options, _ = train_options(shlex.split(record["command"])[2:])
+    assert options == stored_options(record["options"])
 
 
 def test_more_steps_are_no_worse_on_the_digits():

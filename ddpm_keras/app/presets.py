@@ -31,6 +31,8 @@ PRESETS = {
         "attention_resolutions": (),
         "dropout": 0.1,
         "flip": True,
+        "schedule": "cosine",
+        "prediction": "v",  # colours are right early: see docs/presets.md
         "ema": (0.999, 0.9999),
         "steps": 50_000,
         "learning_rate": 2e-4,
