@@ -48,9 +48,7 @@ def main(argv):
             "sampler": modes.sampler(options, model.schedule.timesteps),
             "seed": options.seed,
             "batch_size": options.batch_size,
-            "guidance_scale": options.guidance,
-            "guidance_rescale": options.guidance_rescale or None,
-            "guidance_interval": options.guidance_interval or None,
+            **guidance(options),
         }
         done = modes.write(options, model, settings, what)
     if done < options.num:
@@ -90,12 +88,21 @@ def export(options, model):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
     from ddpm_keras.app import modes
 
-    chosen, drawing = export_format(options), []
+    chosen, drawing = export_format(options), {}
     if chosen.draws:
-        drawing = [modes.sampler(options, model.schedule.timesteps), options.guidance]
-    chosen.write(model, options.export, options.weights, *drawing)
+        drawing = {"sampler": modes.sampler(options, model.schedule.timesteps), **guidance(options)}
+    chosen.write(model, options.export, options.weights, **drawing)
     print(f"{chosen.what} with {model.resolve(options.weights)}: {options.export}")
     return 0
+
+
+def guidance(options):
+    """What the options say of guidance, by the arguments of `DDPM.sample`."""
+    return {
+        "guidance_scale": options.guidance,
+        "guidance_rescale": options.guidance_rescale or None,
+        "guidance_interval": options.guidance_interval or None,
+    }
 
 
 def load(options):

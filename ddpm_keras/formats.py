@@ -16,8 +16,8 @@ class Format:
     """How a model is written for others to run.
 
     Attributes:
-        write: function of a `DDPM`, a path and a weight set; of one that draws, too, of the sampler
-            and of the scale of its guidance.
+        write: function of a `DDPM`, a path and a weight set; of one that draws, too, of `sampler`,
+            `guidance_scale`, `guidance_rescale` and `guidance_interval`, as of `DDPM.sample`.
         draws: whether images can be drawn with it: the sampler is part of it.
         check: function of a path that refuses, with ValueError, what cannot be written to.
     """
@@ -38,9 +38,18 @@ def of_path(path: str) -> str:
 
 
 def _check_keras_file(path):
-    if not path.endswith(".keras"):
+    name = Path(path).name
+    if name == ".keras":
+        raise ValueError(f"{path} is a suffix without a name: give a name such as network.keras.")
+    if not name.endswith(".keras") or Path(path).is_dir():
         raise ValueError(f"A network is saved as a .keras file; got {path!r}.")
     files.check_writable(Path(path).parent)
+
+
+def _check_folder(path):
+    if Path(path).suffix:
+        raise ValueError(f"{path}: give a new folder, a name ending in .keras, or --format.")
+    files.check_new_folder(path)
 
 
 def _write_diffusers(model, path, weights):
@@ -53,9 +62,8 @@ KERAS = Format(
     lambda model, path, weights: model.export_network(weights, path), check=_check_keras_file
 )
 SAVED_MODEL = Format(
-    lambda model, path, weights, sampler, guidance: model.export_sampler(
-        path, weights, sampler, guidance
-    ),
+    lambda model, path, weights, **drawing: model.export_sampler(path, weights, **drawing),
+    check=_check_folder,
     draws=True,
 )
 DIFFUSERS = Format(_write_diffusers)

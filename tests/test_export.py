@@ -157,6 +157,9 @@ def test_a_sampler_runs_by_tensorflow_alone_and_draws_what_the_model_draws(tmp_p
     inputs = [x, np.array([0, 30, 59], np.int32), np.array([0, 1, 2], np.int32)]
     expected = conditional.predict(inputs, verbose=0)
     np.testing.assert_allclose(found["network"], expected, atol=1e-5)
+    conditional.export(tmp_path / "network", verbose=False)
+    served = tf.saved_model.load(tmp_path / "network")
+    np.testing.assert_allclose(served.serve(inputs), expected, atol=1e-5)
 
 
 def test_a_sampler_that_cannot_be_exported_is_refused(tmp_path):

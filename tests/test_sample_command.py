@@ -2,8 +2,10 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import conditional_model
 from PIL import Image
 from refusals import call_command
@@ -87,6 +89,21 @@ def test_pictures_and_folders_hold_the_same_images(model, call, tmp_path):
     for index, image in enumerate(expected):
         with Image.open(tmp_path / "folder" / f"00000{index}.png") as picture:
             np.testing.assert_array_equal(np.asarray(picture), image[..., 0])
+
+
+def test_the_sampler_or_the_network_is_exported(model, call, tmp_path):
+    model, path = model
+    printed = call(path, "--export", "folder", "--steps", 2, "--guidance", 3)
+    assert printed.endswith("sampler with ema_0.9: folder\n")
+    exported = tf.saved_model.load(tmp_path / "folder")
+    options = {"sampler": samplers.DDIM(steps=2), "guidance_scale": 3, "seed": 5, "labels": [0, 2]}
+    expected = model.sample(2, "ema_0.9", **options)
+    np.testing.assert_array_equal(exported.sample(5, 0, [0, 2]), expected)
+    printed = call(path, "--export", "net.keras", "--weights", "ema_0.5")
+    assert printed.endswith("network with ema_0.5: net.keras\n")
+    network = keras.saving.load_model(tmp_path / "net.keras")
+    for a, b in zip(network.weights, model.weight_values("ema_0.5"), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_diffusers_folder_is_drawn_from_with_its_own_schedule(call, tmp_path):

@@ -286,8 +286,8 @@ def sample_options(argv):
 # What means nothing for a sampler that is exported, and for a network alone.
 _NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
 _NOT_OF_A_SAMPLER |= {"interpolate", "from_image", "strength", "inpaint", "mask"}
-_NOT_OF_A_SAMPLER |= {"guidance_rescale", "guidance_interval"}
 _NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance"}
+_NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
 
 
 def export_format(options):
