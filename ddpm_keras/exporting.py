@@ -42,14 +42,11 @@ def as_module(drawing):
     model, shape = drawing.model, drawing.model.image_shape
     module: Any = tf.Module()  # the model is no part of it, or all its weights would be written
     module.weights = [[tf.Variable(v, trainable=False) for v in each] for each in drawing.values]
-    classes = [tf.TensorSpec((None,), tf.int32, "labels")] if model.num_classes is not None else []
 
     def tensors(weights):
         return [tf.convert_to_tensor(weight) for weight in weights]
 
-    def sample(seed, start, rows):  # rows: the labels, or how many images
-        labels, count = (rows, tf.shape(rows)[0]) if classes else (None, rows)
-        seeds = samplers.image_seeds(seed, start, count)
+    def images(seeds, labels=None):
         values, *guides = map(tensors, module.weights)
         guide = guides[0] if guides else None
 
@@ -60,14 +57,24 @@ def as_module(drawing):
         with model.weight_scope(values):
             return as_uint8(drawing.sampler(predict, x, model.schedule, seed=seeds))
 
+    def sample(seed, start, num_images):
+        return images(samplers.image_seeds(seed, start, num_images))
+
+    def sample_classes(seed, start, labels):
+        return images(samplers.image_seeds(seed, start, tf.shape(labels)[0]), labels)
+
     def network(x, t, *labels):
         with model.weight_scope(tensors(module.weights[0])):
             return tf.cast(model.network([x, t, *labels], training=False), tf.float32)
 
     whole = [tf.TensorSpec((), tf.int32, name) for name in ("seed", "start", "num_images")]
     noisy = [tf.TensorSpec((None, *shape), tf.float32, "x"), tf.TensorSpec((None,), tf.int32, "t")]
-    module.sample = _function(sample, [*whole[:2], *(classes or whole[2:])])
-    module.network = _function(network, [*noisy, *classes])
+    if model.num_classes is None:
+        module.sample, module.network = _function(sample, whole), _function(network, noisy)
+    else:
+        labels = tf.TensorSpec((None,), tf.int32, "labels")
+        module.sample = _function(sample_classes, [*whole[:2], labels])
+        module.network = _function(network, [*noisy, labels])
     return module
 
 

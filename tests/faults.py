@@ -162,7 +162,7 @@ FAULTS = [Fault(*fault) for fault in (
      "network = self.export_network()", 'network = self.export_network("raw")',
      "test_export.py::test_the_network_is_exported_with_the_evaluation_weights"),
     ("an exported sampler starts at image 0", "exporting.py",
-     "samplers.image_seeds(seed, start, count)", "samplers.image_seeds(seed, 0, count)",
+     "image_seeds(seed, start, num_images)", "image_seeds(seed, 0, num_images)",
      "test_export.py::test_a_sampler_runs_by_tensorflow_alone_and_draws_what_the_model_draws"),
     ("an average moves at every micro-batch", "ema/averages.py",
      "tf.cond(usable, lambda: self._count(strategy, weights), lambda: None)",

@@ -116,11 +116,11 @@ x, t = np.load(sys.argv[3])["x"], np.array([0, 30, 59], np.int32)
 assert not [name for name in sys.modules if name.startswith("ddpm_keras")]
 np.savez(
     sys.argv[4],
-    images=other.sample(7, 2, 5),
+    images=other.sample(seed=7, start=2, num_images=5),
     served=other.signatures["serving_default"](
         seed=tf.constant(7), start=tf.constant(2), num_images=tf.constant(5)
     )["output_0"],
-    of_classes=one.sample(3, 0, [2, 0, 1, 3]),
+    of_classes=one.sample(seed=3, start=0, labels=[2, 0, 1, 3]),
     network=one.network(x, t, [0, 1, 2]),
 )
 """
