@@ -8,16 +8,25 @@ where theta are the weights after the step and n counts the averages already mad
 exact copy of the weights. Raw weights are never overwritten by an average.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from .. import names
+from ..aliases import PathLike
 from ..keras_internals import maybe_merge_call
 from ..scalars import count, flag
 from .decays import PowerFunctionDecay, named_decays
 from .groups import can_be_averaged, label, strategy_of, tf_variable
 from .variables import AverageVariables
 from .weight_sets import WeightSet, fresh_network
+
+if TYPE_CHECKING:  # names in annotations alone
+    from ..ema.decays import Decay
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
@@ -55,7 +64,13 @@ class EMA(AverageVariables):
     ```
     """
 
-    def __init__(self, decays, update_every=1, average_statistics=False, snapshot_widths=()):
+    def __init__(
+        self,
+        decays: Any,
+        update_every: int = 1,
+        average_statistics: bool = False,
+        snapshot_widths: Sequence[float] = (),
+    ):
         self._decays = named_decays(decays)
         self._names = tuple(self._decays)
         self.update_every = count(update_every, "update_every")
@@ -80,7 +95,7 @@ class EMA(AverageVariables):
         self._keep((*self._names, *hidden), (*self._decays.values(), *hidden.values()))
 
     @classmethod
-    def get(cls, ema):
+    def get(cls, ema: Any) -> EMA | None:
         """An `EMA` from any form the `ema` argument of a model takes; None stays None."""
         if ema is None or isinstance(ema, cls):
             return ema
@@ -88,7 +103,7 @@ class EMA(AverageVariables):
             return keras.saving.deserialize_keras_object(ema)
         return cls(ema)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "decays": {
                 name: keras.saving.serialize_keras_object(decay)
@@ -100,18 +115,18 @@ class EMA(AverageVariables):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**config)
 
     # Names and rules.
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """The names of the averages, in the order given."""
         return self._names
 
     @property
-    def decays(self):
+    def decays(self) -> dict[str, Decay]:
         """The decay of each average: dict name -> decay."""
         return dict(self._decays)
 
@@ -122,32 +137,32 @@ class EMA(AverageVariables):
         return self._keys.index(name)
 
     @property
-    def last_move(self):
+    def last_move(self) -> int:
         """The step, as `num_updates` counts, at which the averages last moved, an int."""
         return self._last_move(self.num_updates)
 
     def _last_move(self, steps):
         return steps - steps % self.update_every
 
-    def age(self, name):
+    def age(self, name: str) -> int:
         """How many updates this average has seen: `num_updates`, less if it started later."""
         index = self._index(name)
         return self.num_updates - int(self._starts.numpy()[index]) if self.built else 0
 
-    def beta(self, name):
+    def beta(self, name: str) -> float:
         """beta_n of the next update of this average, a float."""
         return float(self._rules[self._index(name)](self.age(name)))
 
-    def effective_window(self, name):
+    def effective_window(self, name: str) -> float:
         """How many of the last steps this average rests on now, a float."""
         return float(self._rules[self._index(name)].effective_window(self.age(name)))
 
-    def initial_share(self, name):
+    def initial_share(self, name: str) -> float:
         """Share of the weights it started from that this average still holds, a float."""
         self._index(name)
         return self._decays[name].initial_share(self._moves(name, self.num_updates))
 
-    def describe(self, steps, steps_per_epoch=None):
+    def describe(self, steps: int, steps_per_epoch: float | None = None) -> list[str]:
         """One line for each average: its rule, its window and what is left of the initial weights.
 
         Args:
@@ -179,7 +194,7 @@ class EMA(AverageVariables):
         start = self.num_updates - self.age(name)  # later than 0 if it was not there before
         return max(self._last_move(steps) - start, 0)
 
-    def warnings(self, steps):
+    def warnings(self, steps: int) -> list[str]:
         """One line for each average that a run of `steps` optimizer steps is too short for.
 
         Args:
@@ -203,7 +218,7 @@ class EMA(AverageVariables):
 
     # Values.
 
-    def variables(self, name):
+    def variables(self, name: str) -> list[Any]:
         """The weights of an average: a list aligned with the variables given to `build`.
 
         Averaged weights are float32 tensors with the values of this moment (in a graph: of the
@@ -219,7 +234,7 @@ class EMA(AverageVariables):
                 result[position] = value
         return result
 
-    def add_snapshots(self, widths):
+    def add_snapshots(self, widths: Sequence[float]) -> bool:
         """Keeps power-function averages of these relative widths too, from the first step on.
 
         Args:
@@ -243,11 +258,11 @@ class EMA(AverageVariables):
             self.build(sources)
         return True
 
-    def snapshot_variables(self, width):
+    def snapshot_variables(self, width: float) -> list[Any]:
         """The weights of a power-function average kept for snapshots; see `variables`."""
         return self.variables(names.snapshot_average(width))
 
-    def assign_to(self, name, variables):
+    def assign_to(self, name: str, variables: Sequence[Any]) -> None:
         """Writes an average into other variables, such as the weights of a second network.
 
         Args:
@@ -271,7 +286,7 @@ class EMA(AverageVariables):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(tf.cast(tf_variable(value), variable.dtype))
 
-    def export(self, model, name, path=None):
+    def export(self, model: keras.Model, name: str, path: PathLike | None = None) -> keras.Model:
         """A fresh model that holds an average, to ship; the given one stays as it is.
 
         Args:
@@ -297,7 +312,7 @@ class EMA(AverageVariables):
 
     # The update.
 
-    def start(self):
+    def start(self) -> None:
         """Copies the weights, as they are now, into averages that no update has moved yet.
 
         For who makes a step in a graph, where weights may have been loaded or assigned since the
@@ -316,7 +331,7 @@ class EMA(AverageVariables):
 
         tf.cond(tf.reduce_any(fresh), copy, lambda: None)
 
-    def update(self, variables, stepped=True):
+    def update(self, variables: Sequence[Any], stepped: Any = True) -> None:
         """Moves every average once towards the weights as they are now.
 
         Call it once after each optimizer step, eagerly or in a `tf.function`, in a replica or not.

@@ -1,7 +1,11 @@
 """Decays of a moving average: rules n -> beta_n, n counting the averages already made."""
 
+from __future__ import annotations
+
 import logging
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,36 +43,36 @@ class Decay(Configured):
     every = 1  # steps from one of them to the next
 
     @classmethod
-    def for_run(cls, beta, steps):
+    def for_run(cls, beta: float, steps: int) -> Decay:
         """The decay that `--ema-schedule` makes of one `--ema` in a run of `steps` steps."""
         return cls(beta)
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         """1 - beta_n, float64, same shape as `n`."""
         raise NotImplementedError(f"{type(self).__name__} must define rate(n) = 1 - beta_n.")
 
-    def __call__(self, n):
+    def __call__(self, n: Any) -> Any:
         """beta_n, float64, same shape as `n`."""
         return 1.0 - self.rate(n)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The name of an average with this decay unless the user gives one."""
         rule = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__.removesuffix("Decay"))
         return "_".join([rule.lower(), *map(str, self.get_config().values())])
 
-    def effective_window(self, n):
+    def effective_window(self, n: Any) -> Any:
         """How many of the last steps the average rests on after n updates: 1 / (1 - beta_n)."""
         with np.errstate(divide="ignore"):
             return 1.0 / self.rate(n)
 
-    def initial_share(self, steps):
+    def initial_share(self, steps: int) -> float:
         """The share of the initial weights left after `steps` updates: the product of betas."""
         rates = self.rate(np.arange(steps))
         with np.errstate(divide="ignore"):  # a rate of 1 forgets all: log 0 = -inf, exp -> 0
             return float(np.exp(np.sum(np.log1p(-rates))))
 
-    def later_share(self, steps):
+    def later_share(self, steps: int) -> np.ndarray:
         """What share of the average after `steps` updates stems from later steps than each.
 
         Returns:
@@ -79,11 +83,11 @@ class Decay(Configured):
             logs = np.log1p(-self.rate(np.arange(steps)))
         return -np.expm1(np.concatenate([np.cumsum(logs[::-1])[::-1], [0.0]]))
 
-    def doubt(self, steps):
+    def doubt(self, steps: int) -> str | None:
         """Why this is no average after a run of so many updates, one line; "" if it is one."""
         return ""
 
-    def scaled(self, kappa):
+    def scaled(self, kappa: float) -> Decay:
         """The same average for batches `kappa` times as large, whose steps are kappa times fewer.
 
         One step then stands for kappa of before, so its beta is beta_(kappa n)^kappa. The learning
@@ -125,21 +129,21 @@ class ConstantDecay(Decay):
         beta: The decay, at least 0 and below 1. Its window is 1 / (1 - beta) steps.
     """
 
-    def __init__(self, beta):
+    def __init__(self, beta: float):
         self.beta = _check_beta(beta)
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         return xp.zeros_like(n) + (1.0 - self.beta)
 
-    def initial_share(self, steps):
+    def initial_share(self, steps: int) -> float:
         return self.beta**steps
 
     def _scaled(self, kappa):
         return type(self)(self.beta**kappa)
 
     @property
-    def name(self):
+    def name(self) -> str:
         return str(self.beta)
 
 
@@ -153,15 +157,15 @@ class WarmupDecay(Decay):
         beta: The decay reached in the end, at least 0 and below 1.
     """
 
-    def __init__(self, beta):
+    def __init__(self, beta: float):
         self.beta = _check_beta(beta)
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         return xp.maximum(1.0 - self.beta, 9.0 / (10.0 + n))
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"warmup_{self.beta}"
 
 
@@ -175,17 +179,17 @@ class PowerWarmupDecay(Decay):
         power: 2/3 reaches .999 after 31.6k steps and .9999 after 1M; 3/4 after 10k and 215k.
     """
 
-    def __init__(self, beta, inv_gamma=1.0, power=2 / 3):
+    def __init__(self, beta: float, inv_gamma: float = 1.0, power: float = 2 / 3):
         self.beta = _check_beta(beta)
         self.inv_gamma = positive(inv_gamma, "inv_gamma")
         self.power = positive(power, "power")
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         return xp.maximum(1.0 - self.beta, (1.0 + n / self.inv_gamma) ** -self.power)
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"power_warmup_{self.beta}"
 
 
@@ -199,7 +203,7 @@ class LinearRampDecay(Decay):
         steps: The length of the ramp, a positive number of optimizer steps.
     """
 
-    def __init__(self, start, end, steps):
+    def __init__(self, start: float, end: float, steps: int):
         self.start = _check_beta(start, "start")
         self.end = _check_beta(end, "end")
         self.steps = count(steps, "steps")
@@ -208,17 +212,17 @@ class LinearRampDecay(Decay):
                 f"start must be at most end, since the ramp rises; got {start} and {end}."
             )
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         progress = xp.minimum(n / self.steps, 1.0)
         return (1.0 - self.start) * (1.0 - progress) + (1.0 - self.end) * progress
 
     @classmethod
-    def for_run(cls, beta, steps):
+    def for_run(cls, beta: float, steps: int) -> Decay:
         return cls(0.0, beta, max(1, steps // 2))
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"ramp_{self.end}"
 
 
@@ -229,10 +233,10 @@ class StepDecay(Decay):
     takes_beta = False
 
     @classmethod
-    def for_run(cls, beta, steps):
+    def for_run(cls, beta: float, steps: int) -> Decay:
         return cls()
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         _, n = as_float64(n)
         return 1.0 / (n + 1.0)
 
@@ -240,11 +244,11 @@ class StepDecay(Decay):
         return self  # of all steps, however many: the product of kappa betas is that of one
 
     @property
-    def name(self):
+    def name(self) -> str:
         return "step"
 
 
-def power_function_gamma(sigma_rel):
+def power_function_gamma(sigma_rel: float) -> float:
     """The exponent gamma of the power-function average with relative width `sigma_rel`.
 
     The width of the profile t^gamma on [0, 1] is
@@ -286,11 +290,11 @@ class PowerFunctionDecay(Decay):
         Karras et al. 2024, eq. 123-127.
     """
 
-    def __init__(self, sigma_rel):
+    def __init__(self, sigma_rel: float):
         self.gamma = power_function_gamma(sigma_rel)
         self.sigma_rel = float(sigma_rel)
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         log1p, expm1 = (tf.math.log1p, tf.math.expm1) if xp is tnp else (np.log1p, np.expm1)
         past = xp.maximum(n, 1.0)  # keeps log(0) out; n = 0 is answered below
@@ -300,7 +304,7 @@ class PowerFunctionDecay(Decay):
         return self  # its width is a share of the run: the product of kappa betas is that of one
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"power_{self.sigma_rel}"
 
 
@@ -315,11 +319,11 @@ class ScaledDecay(Decay):
 
     takes_beta = False
 
-    def __init__(self, decay, kappa):
+    def __init__(self, decay: Decay, kappa: float):
         self.decay = as_decay(decay)
         self.kappa = positive(kappa, "kappa")
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         log1p, expm1 = (tf.math.log1p, tf.math.expm1) if xp is tnp else (np.log1p, np.expm1)
         with np.errstate(divide="ignore"):  # a rate of 1: log 0 = -inf, and 1 again
@@ -328,7 +332,7 @@ class ScaledDecay(Decay):
     def _scaled(self, kappa):
         return ScaledDecay(self.decay, self.kappa * kappa)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "decay": keras.saving.serialize_keras_object(self.decay),
             "kappa": self.kappa,
@@ -338,11 +342,11 @@ class ScaledDecay(Decay):
         return f"ScaledDecay({self.decay!r}, kappa={self.kappa!r})"
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.decay.name}_scaled_{names.number(self.kappa)}"
 
 
-def by_rules(rules, betas, steps):
+def by_rules(rules: Sequence[str], betas: Sequence[float], steps: int) -> dict[str, Decay]:
     """The decays that rules make of every beta, by the names of their averages.
 
     Each is called by its beta, after its rule where there are several; a rule that takes no beta,

@@ -1,5 +1,7 @@
 """The decay that is told by its half-life in images, whatever the batch size."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -29,14 +31,14 @@ class HalfLife(Decay):
 
     takes_beta = False
 
-    def __init__(self, images, batch_size, rampup_ratio=0.05):
+    def __init__(self, images: float, batch_size: int, rampup_ratio: float | None = 0.05):
         self.images = positive(images, "images")
         self.batch_size = count(batch_size, "batch_size")
         self.rampup_ratio = rampup_ratio
         if rampup_ratio is not None:
             self.rampup_ratio = positive(rampup_ratio, "rampup_ratio")
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         half_life = xp.zeros_like(n) + self.images / self.batch_size
         if self.rampup_ratio is not None:
@@ -49,6 +51,6 @@ class HalfLife(Decay):
         return HalfLife(self.images, batch_size, self.rampup_ratio)
 
     @property
-    def name(self):
+    def name(self) -> str:
         ramp = "" if self.rampup_ratio == 0.05 else f"_{self.rampup_ratio}".lower()
         return f"halflife_{names.number(self.images)}{ramp}"

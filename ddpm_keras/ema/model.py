@@ -1,10 +1,13 @@
 """A Keras model that trains a network and keeps moving averages of its weights."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import names
+from ..aliases import PathLike
 from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
 from .arguments import by_name
 from .groups import like
@@ -62,7 +65,14 @@ class EMAModel(TrainingStep):
     ```
     """
 
-    def __init__(self, network, ema=None, accumulation_steps=1, evaluation_weights="ema", **kwargs):
+    def __init__(
+        self,
+        network: keras.Model,
+        ema: Any = None,
+        accumulation_steps: int = 1,
+        evaluation_weights: Any = "ema",
+        **kwargs: Any,
+    ):
         _check_trains_as_usual(network, type(self).__name__)
         super().__init__(network, ema, accumulation_steps, **kwargs)
         self.evaluation_weights = evaluation_weights
@@ -72,18 +82,18 @@ class EMAModel(TrainingStep):
 
     # A Keras model.
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if not self.network.built:
             self.network.build_from_config({"input_shape": input_shape})
         self.built = True
 
-    def call(self, inputs, training=None, **kwargs):
+    def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         return self.network(inputs, training=training, **kwargs)
 
-    def compute_output_shape(self, *args, **kwargs):
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         return self.network.compute_output_shape(*args, **kwargs)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
         given = by_name(keras.Model.fit, self, args, kwargs)
         if not self.network.built:
             self._build_network(given.get("x"))
@@ -102,14 +112,14 @@ class EMAModel(TrainingStep):
         """Callbacks of every `fit`, after those that are given."""
         return [SayLostSteps(), *([SayShortRuns()] if self.ema is not None else [])]
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""
         given = by_name(keras.Model.evaluate, self, args, kwargs)
         if not self.is_validation_of_fit(given):  # or `fit` has said it
             self._say_weights("Evaluation", given)
         return super().evaluate(**given)
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs of the network with `evaluation_weights`; the arguments are those of Keras."""
         given = by_name(keras.Model.predict, self, args, kwargs)
         self._say_weights("Prediction", given)
@@ -132,7 +142,7 @@ class EMAModel(TrainingStep):
         with self.distribute_strategy.scope():
             self(x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             network=keras.saving.serialize_keras_object(self.network),
@@ -145,7 +155,7 @@ class EMAModel(TrainingStep):
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         config = dict(config)
         for key in ("network", "ema"):
             if isinstance(config.get(key), dict):
@@ -154,23 +164,23 @@ class EMAModel(TrainingStep):
                 )
         return cls(**config)
 
-    def save(self, *args, **kwargs):
+    def save(self, *args: Any, **kwargs: Any) -> None:
         self.check_finite()
         super().save(*args, **kwargs)
 
-    def save_weights(self, *args, **kwargs):
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
         self.check_finite()
         super().save_weights(*args, **kwargs)
 
     # Weight sets.
 
     @property
-    def weight_sets(self):
+    def weight_sets(self) -> tuple[str, ...]:
         """The names of all weight sets: "raw", then "ema_<name>" for each average."""
         averages = self.ema.names if self.ema is not None else ()
         return (names.RAW, *map(names.average, averages))
 
-    def resolve(self, weights):
+    def resolve(self, weights: str | WeightSet | None) -> str:
         """The full name of a weight set: "ema" is the last average, or "raw" if there is none.
 
         None is `evaluation_weights`.
@@ -186,7 +196,7 @@ class EMAModel(TrainingStep):
             )
         return weights
 
-    def check_finite(self, weights=None):
+    def check_finite(self, weights: str | WeightSet | None = None) -> None:
         """Refuses weights that hold a number that is not finite.
 
         Args:
@@ -200,7 +210,7 @@ class EMAModel(TrainingStep):
         for each in self.weight_sets if weights is None else (weights,):
             check_finite(self.resolve(each), self.network.weights, self.weight_values(each))
 
-    def weight_values(self, weights=None):
+    def weight_values(self, weights: str | WeightSet | None = None) -> list[Any]:
         """The values of a weight set, one tensor or variable per entry of `network.weights`.
 
         Args:
@@ -226,7 +236,7 @@ class EMAModel(TrainingStep):
             )
         return list(weights.values)
 
-    def weight_scope(self, weights):
+    def weight_scope(self, weights: Any) -> Any:
         """A `keras.StatelessScope` in which the network computes with these values.
 
         Args:
@@ -238,7 +248,9 @@ class EMAModel(TrainingStep):
         pairs = zip(self.network.weights, values, strict=True)
         return keras.StatelessScope([(v, like(v, x)) for v, x in pairs])
 
-    def export_network(self, weights=None, path=None):
+    def export_network(
+        self, weights: str | WeightSet | None = None, path: PathLike | None = None
+    ) -> keras.Model:
         """A fresh network that holds a weight set.
 
         Args:
@@ -256,8 +268,13 @@ class EMAModel(TrainingStep):
         return fresh_network(self.network, WeightSet(self.resolve(weights), values), path)
 
     def export(
-        self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs
-    ):
+        self,
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Exports the network with `evaluation_weights`; the arguments are those of Keras.
 
         No other weight set is in the file.
@@ -272,7 +289,7 @@ class EMAModel(TrainingStep):
 
     # Training.
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         refuse_own_average(self.optimizer, "give the model ema={}")
         if self.ema is not None and any(hasattr(each, "ema") for each in chain(self.optimizer)):
             raise ValueError(
@@ -287,7 +304,7 @@ class EMAModel(TrainingStep):
         self._left.forget()
         return super().make_train_function(force)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         statistics = MovingStatistics(self.network)
         loss, y_pred, gradients = self._gradients(self._loss_of_batch, data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -306,7 +323,7 @@ class EMAModel(TrainingStep):
     # Evaluation with a weight set.
 
     @property
-    def evaluation_weights(self):
+    def evaluation_weights(self) -> Any:
         """The weight set that is evaluated, predicted with and exported unless told otherwise.
 
         A name of `weight_sets`, "ema" or a `WeightSet`; assign one to change it. It is saved with
@@ -315,29 +332,29 @@ class EMAModel(TrainingStep):
         return self._evaluation_weights
 
     @evaluation_weights.setter
-    def evaluation_weights(self, weights):
+    def evaluation_weights(self, weights: str | WeightSet) -> Any:
         if weights is None:
             raise ValueError("evaluation_weights must be a name of weight_sets or a WeightSet.")
         self.resolve(weights)
         self._evaluation_weights = weights
         self.test_function = self.predict_function = None  # they were traced for the former one
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         self._prepare_averages()
         self.check_finite(self._evaluation_weights)
         return super().make_test_function(force)
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         self._prepare_averages()
         self.check_finite(self._evaluation_weights)
         return super().make_predict_function(force)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         values = self.weight_values(self._evaluation_weights)
         pairs = zip(self.network.weights, values, strict=True)
         return with_values(self, pairs, lambda: super(EMAModel, self).test_step(data))
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Any:
         with self.weight_scope(self._evaluation_weights):
             return super().predict_step(data)
 

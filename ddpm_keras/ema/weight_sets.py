@@ -1,7 +1,11 @@
 """Values for all weights of a network under a name: what is sampled from and evaluated."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,7 +29,7 @@ class WeightSet:
     values: list
 
 
-def check_finite(name, variables, values):
+def check_finite(name: str, variables: Sequence[Any], values: Sequence[Any]) -> None:
     """Refuses a weight set that holds a number that is not finite.
 
     Args:
@@ -97,7 +101,7 @@ def fresh_network(network, weights, path=None):
     return fresh
 
 
-def optimizer_average(optimizer, variables):
+def optimizer_average(optimizer: Any, variables: Sequence[Any]) -> WeightSet:
     """The average that a Keras optimizer with `use_ema=True` keeps, as a weight set.
 
     It is matched to the variables one by one, so frozen layers do not shift it, and nothing is

@@ -3,6 +3,8 @@
 Before its part begins such an average follows the weights.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -73,12 +75,12 @@ class SWA(Snapshots):
         algorithm 1.
     """
 
-    def __init__(self, start, every=1):
+    def __init__(self, start: int, every: int = 1):
         self.start = whole(start, "start", 0)
         self.every = count(every, "every")
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"swa_{self.start}" + (f"_{self.every}" if self.every > 1 else "")
 
 
@@ -99,11 +101,11 @@ class LAWA(Snapshots):
         LLM Pre-training".
     """
 
-    def __init__(self, k, every):
+    def __init__(self, k: int, every: int):
         self.k = self.most = self.slots = count(k, "k")
         self.every = count(every, "every")
 
-    def later_share(self, steps):
+    def later_share(self, steps: int) -> np.ndarray:
         edges, taken = np.arange(steps + 1), int(self.taken(steps))
         if taken == 0:  # a copy of the last weights
             return np.where(edges < steps, 1.0, 0.0)
@@ -111,7 +113,7 @@ class LAWA(Snapshots):
         return np.mean(edges[:, None] < counted, axis=1)
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"lawa_{self.k}_{self.every}"
 
 
@@ -142,7 +144,7 @@ class WSM(Window):
         Pre-training": the weights are c_j = w_j - w_(j+1) for gradients that count w_j.
     """
 
-    def __init__(self, share, steps, decay="linear"):
+    def __init__(self, share: float, steps: int, decay: float | Decay = "linear"):
         self.share = number(share, "share")
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"share must be above 0 and at most 1, such as 0.2; got {share!r}.")
@@ -151,7 +153,7 @@ class WSM(Window):
         self.decay = decay
 
     @property
-    def length(self):
+    def length(self) -> Any:
         """Steps of the window, at least 1."""
         return max(1, round(self.share * self.steps))
 
@@ -159,7 +161,7 @@ class WSM(Window):
         """How many steps of the window are over after n updates, 0 to `length`."""
         return xp.clip(n - (self.steps - self.length), 0.0, self.length)
 
-    def rate(self, n):
+    def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
         before, after = (
             _MERGED[self.decay](xp, self._inside(xp, step) / self.length) for step in (n, n + 1.0)
@@ -167,12 +169,12 @@ class WSM(Window):
         begun = after > 0.0
         return xp.where(begun, (after - before) / xp.where(begun, after, 1.0), 1.0)
 
-    def effective_window(self, n):
+    def effective_window(self, n: Any) -> Any:
         """How many of the last steps the average rests on after n updates."""
         _, n = as_float64(n)
         return np.maximum(self._inside(np, n + 1.0), 1.0)
 
-    def doubt(self, steps):
+    def doubt(self, steps: int) -> str | None:
         first = self.steps - self.length + 1
         if steps < first:
             return (
@@ -187,5 +189,5 @@ class WSM(Window):
         return ""
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"wsm_{self.share}" + (f"_{self.decay}" if self.decay != "linear" else "")
