@@ -69,7 +69,7 @@ def _state(model):
 def test_a_model_with_its_own_test_step_and_two_optimizers():
     model = small_gan.GAN()
     model.compile(*small_gan.optimizers())
-    watch = callbacks.EvaluateAverages((small_gan.images(),), batch_size=48, every=2)
+    watch = callbacks.EvaluateAverages((small_gan.images(),), batch_size=48, every_epochs=2)
     logs = small_gan.fit(model, 2, callbacks=[watch]).history.history
     assert len(logs["val_distance_ema_0.9"]) == len(logs["val_distance_ema_warm"]) == 1
     for name in ("0.9", "warm"):
@@ -98,6 +98,6 @@ def test_what_cannot_be_evaluated_is_refused():
     without = compiled(EMAModel(small_network(), ema=EMA(())))
     assert_refused(lambda: fit(without, call((X, Y))), ["no averages"])
     assert_refused(lambda: call(iter([(X, Y)])), ["validation_data", "read once"])
-    assert_refused(lambda: call((X, Y), every=0), ["every", "at least 1"])
+    assert_refused(lambda: call((X, Y), every_epochs=0), ["every_epochs", "at least 1"])
     assert_refused(lambda: call((X, Y), batch_size=0.5), ["batch_size"])
     assert_refused(lambda: call((X, Y), steps=0), ["steps"])

@@ -1,5 +1,7 @@
 """Loss and metrics of every average, on data of one's own."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,6 +11,7 @@ from ..ema.optimizer import averages_of
 from ..ema.weight_sets import with_values
 from ..keras_internals import test_function_of
 from ..scalars import count
+from .clock import is_due
 
 _QUIET = {"verbose": 0, "return_dict": True}
 
@@ -25,7 +28,7 @@ class EvaluateAverages(keras.callbacks.Callback):
             batches: what `evaluate` of the model takes.
         batch_size: examples at a time, where x is an array; by default Keras' 32.
         steps: batches of a data set that has no end.
-        every: epochs between evaluations, at least 1.
+        every_epochs: epochs between evaluations, at least 1.
 
     Example:
 
@@ -40,7 +43,13 @@ class EvaluateAverages(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, validation_data, batch_size=None, steps=None, every=1):
+    def __init__(
+        self,
+        validation_data: Any,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        every_epochs: int = 1,
+    ):
         super().__init__()
         if hasattr(validation_data, "__next__"):
             raise ValueError(
@@ -50,11 +59,11 @@ class EvaluateAverages(keras.callbacks.Callback):
         self.data = keras.utils.unpack_x_y_sample_weight(validation_data)
         self.batch_size = None if batch_size is None else count(batch_size, "batch_size")
         self.steps = None if steps is None else count(steps, "steps")
-        self.every = count(every, "every")
+        self.every_epochs = count(every_epochs, "every_epochs")
         self.places = {}  # id(weight) -> (weight, the variable that the test step reads instead)
         self.function = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not any(ema.names for ema in averages_of(self.model)):
             raise ValueError(
                 "The model keeps no averages: compile it with EMAOptimizer(optimizer, 0.999), or "
@@ -62,8 +71,8 @@ class EvaluateAverages(keras.callbacks.Callback):
             )
         self.places, self.function = {}, None  # both may be others by now
 
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         for name in dict.fromkeys(name for ema in averages_of(self.model) for name in ema.names):
             self._put(name)

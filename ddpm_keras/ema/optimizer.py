@@ -1,5 +1,8 @@
 """A Keras optimizer that keeps moving averages of what another one trains."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -58,7 +61,9 @@ class EMAOptimizer(OptimizerAround):
     ```
     """
 
-    def __init__(self, optimizer, ema, name=None):
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer | str, ema: Any, name: str | None = None
+    ):
         optimizer = keras.optimizers.get(optimizer)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(f"optimizer must be a Keras optimizer; got {optimizer!r}.")
@@ -120,7 +125,7 @@ class EMAOptimizer(OptimizerAround):
         with keras.name_scope(self.name):
             self.ema.extend(variables)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         """One call of the optimizer, then one move of the averages if it made a true step.
 
         Args:
