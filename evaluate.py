@@ -3,6 +3,8 @@
     python evaluate.py runs/digits                         # raw and each average, same noise
     python evaluate.py runs/digits runs/digits-2           # several runs, and a comparison
     python evaluate.py runs/digits --decay 0.99 0.999      # averages that were never tracked
+    python evaluate.py runs/digits --step 1000             # as the run was then
+    python evaluate.py runs/digits --tune-ema              # searches the best width of an average
     python evaluate.py --images drawn/ --against photos/   # two folders
 
 Results go to evaluation.json and report.html of each run; one table is printed.
@@ -30,12 +32,15 @@ def main(argv):
     if options.images:
         return compare_folders(options)
     from ddpm_keras import report
-    from ddpm_keras.app import measuring, table
+    from ddpm_keras.app import measuring, table, tuning
 
+    evaluate = tuning.tune if options.tune_ema else measuring.evaluate_run
     for run in runs:
         with console.input_errors():
-            evaluations = measuring.evaluate_run(run, options, invocation.command_again(argv))
+            evaluations = evaluate(run, options, invocation.command_again(argv))
         print(f"\n{run.path}\n{table.text(evaluations)}")
+        if options.tune_ema:
+            print(table.tuned(evaluations.tunings[-1], run))
         print(f"Report: {report.write(run)}")
     if len(runs) > 1:
         print(f"Comparison: {report.write_comparison(runs)}")

@@ -8,6 +8,8 @@
     python sample.py runs/digits --interpolate 3 8 --out between.gif # two seeds, or two image files
     python sample.py runs/digits --from-image 7.png --strength 0.5   # others like it
     python sample.py runs/digits --inpaint 7.png --mask half.png     # white is painted anew
+    python sample.py runs/digits --sigma-rel 0.08 --step 1500        # an average made afterwards
+    python sample.py runs/digits --guide raw --guidance 2            # away from the raw weights
     python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
     python sample.py --from-diffusers checkpoint-500 --weights raw   # not its averages
 
@@ -21,7 +23,7 @@ from pathlib import Path
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import interop  # noqa: E402
-from ddpm_keras.app import consistency, console, invocation  # noqa: E402
+from ddpm_keras.app import consistency, console, invocation, stored_names  # noqa: E402
 from ddpm_keras.app.options import TrainOptions, export_format, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
@@ -32,7 +34,7 @@ def main(argv):
     check(options)
 
     console.load_tensorflow()
-    from ddpm_keras.app import devices, modes
+    from ddpm_keras.app import devices, modes, stored
 
     devices.set_precision(options.precision or "float32")  # of what is not stored in the model
     with console.input_errors():
@@ -40,15 +42,16 @@ def main(argv):
             model = load(options)
         if options.precision:
             devices.compute_in(options.precision, model.network)
+        weights, guide = weight_sets(options, model)
         if options.export:
-            return export(options, model)
-        what = options.from_diffusers or model.resolve(options.weights)
+            return export(options, model, weights, guide)
+        what = options.from_diffusers or stored.called(weights)
         settings = {
-            "weights": options.weights,
+            "weights": weights,
             "sampler": modes.sampler(options, model.schedule.timesteps),
             "seed": options.seed,
             "batch_size": options.batch_size,
-            **guidance(options),
+            **guidance(options, guide),
         }
         done = modes.write(options, model, settings, what)
     if done < options.num:
@@ -69,6 +72,7 @@ def check(options):
         else:
             images.check_target(options.out, **consistency.targets(options))
         if options.from_diffusers:
+            consistency.check_without_run(options)
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
             return
@@ -77,29 +81,47 @@ def check(options):
         run = Run.open(path)
         run.check_finished()
         consistency.check_drawing(options, run)
+        stored_names.check_drawn(options, run)
     elif not path.exists():
         made = f"{invocation.program('train')} makes a run, such as runs/digits"
         raise UsageError(f"there is no {path}; {made}.")
     elif path.suffix != ".keras":
         raise UsageError(f"{path} is no model; give a run directory or a .keras file.")
+    else:
+        consistency.check_without_run(options)
 
 
-def export(options, model):
+def weight_sets(options, model):
+    """What to draw with and what to guide by (or None): names, or weight sets of a run."""
+    from ddpm_keras.app import stored
+
+    if Path(options.source).is_dir() and not options.from_diffusers:
+        found = stored.StoredWeights(Run.open(options.source), model)
+        weights, guide = found.find(options.weight_set), found.guide(options)
+        if guide is not None and stored.called(guide) == stored.called(weights):
+            raise UsageError(f"--guide {options.guide} is what is to be guided; name another one.")
+        return weights, guide
+    return model.resolve(options.weights), options.guide or None
+
+
+def export(options, model, weights, guide):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
-    from ddpm_keras.app import modes
+    from ddpm_keras.app import modes, stored
 
     chosen, drawing = export_format(options), {}
     if chosen.draws:
-        drawing = {"sampler": modes.sampler(options, model.schedule.timesteps), **guidance(options)}
-    chosen.write(model, options.export, options.weights, **drawing)
-    print(f"{chosen.what} with {model.resolve(options.weights)}: {options.export}")
+        drawing = guidance(options, guide)
+        drawing["sampler"] = modes.sampler(options, model.schedule.timesteps)
+    chosen.write(model, options.export, weights, **drawing)
+    print(f"{chosen.what} with {stored.called(weights)}: {options.export}")
     return 0
 
 
-def guidance(options):
+def guidance(options, guide):
     """What the options say of guidance, by the arguments of `DDPM.sample`."""
     return {
         "guidance_scale": options.guidance,
+        "guide": guide,
         "guidance_rescale": options.guidance_rescale or None,
         "guidance_interval": options.guidance_interval or None,
     }

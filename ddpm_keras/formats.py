@@ -17,7 +17,8 @@ class Format:
 
     Attributes:
         write: function of a `DDPM`, a path and a weight set; of one that draws, too, of `sampler`,
-            `guidance_scale`, `guidance_rescale` and `guidance_interval`, as of `DDPM.sample`.
+            `guidance_scale`, `guide`, `guidance_rescale` and `guidance_interval`, as of
+            `DDPM.sample`.
         draws: whether images can be drawn with it: the sampler is part of it.
         check: function of a path that refuses, with ValueError, what cannot be written to.
     """

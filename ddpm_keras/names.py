@@ -1,8 +1,9 @@
 """Names, built and read in one place: weight sets, the columns and files that are called by them.
 
 A weight set is "raw", "ema_<average>", or "posthoc_sigma_<width>" and "posthoc_ema_<decay>", which
-are synthesised afterwards. A column of history.csv that belongs to a weight set, such as
-"val_loss_ema_0.999", is the name of what was measured before that of the weight set.
+are synthesised afterwards; "raw@500" is that of step 500 in a run that went on. A column of
+history.csv that belongs to a weight set, such as "val_loss_ema_0.999", is the name of what was
+measured before that of the weight set.
 """
 
 import re
@@ -11,6 +12,7 @@ RAW = "raw"
 LAST = "ema"  # stands for the last average, wherever a weight set is asked for
 
 _AVERAGE, _WIDTH, _DECAY, _SNAPSHOT = "ema_", "posthoc_sigma_", "posthoc_ema_", "snapshot_"
+_AT = "@"  # no average's name holds it
 _COLUMN = re.compile(rf"(.+?)_({RAW}|(?:{_AVERAGE}|{_WIDTH}|{_DECAY}).+)", re.DOTALL)
 _PICTURE = re.compile(r"epoch-(\d+)(?:-(.+))?\.png", re.DOTALL)
 _LONGEST = 100  # characters of an average's name, which is part of names of files
@@ -71,10 +73,22 @@ def of_decay(name):
 
 def synthesis(weight_set):
     """What a synthesised weight set was made for: `("sigma_rel" or "decay", text)`, else None."""
+    weight_set, _ = split_step(weight_set)
     for prefix, argument in ((_WIDTH, "sigma_rel"), (_DECAY, "decay")):
         if weight_set.startswith(prefix):
             return argument, weight_set.removeprefix(prefix)
     return None
+
+
+def at_step(weight_set, step):
+    """The weight set as it was at an earlier step of its run; None: as it is at the end."""
+    return weight_set if step is None else f"{weight_set}{_AT}{step}"
+
+
+def split_step(weight_set):
+    """`(weight set, step)`, the inverse of `at_step`; the step is None where it names none."""
+    name, at, step = weight_set.rpartition(_AT)
+    return (name, int(step)) if at and step.isdecimal() else (weight_set, None)
 
 
 def snapshot_average(width):

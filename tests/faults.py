@@ -93,7 +93,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("sample.py ignores --steps", "app/modes.py",
      "options.steps or min(usual,", "min(usual,", SAMPLE),
     ("sample.py always draws with the average", "../sample.py",
-     '"weights": options.weights,', '"weights": "ema",', SAMPLE),
+     '"weights": weights,', '"weights": "ema",', SAMPLE),
     # training
     ("no warm-up of the learning rate", "app/optimization.py",
      "warmup, peak) if warmup else peak", "warmup, peak) if False else peak", MODEL_OPTIONS),
@@ -187,7 +187,7 @@ FAULTS = [Fault(*fault) for fault in (
      "number.text(getattr(row, key)", 'number.text(getattr(row, "recall")',
      "test_evaluation.py::test_the_table_has_each_number_under_its_heading"),
     ("evaluation ignores --guidance", "app/drawing.py",
-     "guidance_scale=self.options.guidance", "guidance_scale=1.0",
+     "guidance_scale=self.guidance", "guidance_scale=1.0",
      "test_evaluation.py::test_images_are_drawn_as_the_options_say"),
     ("evaluation takes the other part of the images", "app/references.py",
      'return real[name.replace("-", "_")]',

@@ -51,6 +51,9 @@ SAMPLES = [
     (1, f"run --num 1 --out {'n' * 240}.npz"),
     (1, "run --num 1 --precision bfloat16 --strategy mirrored --out a.npz"),
     (2, "run/model.keras --num 2 --weights ema_0.5 --out a.npz"),
+    (2, "run --num 2 --sigma-rel 0.08 --out a.npz"),
+    (2, "run --num 2 --decay 0.9 --step 4 --out a.npz"),
+    (2, "run --num 2 --weights posthoc_sigma_0.05@2 --guide raw@3 --guidance 2 --out a.npz"),
     (2, "run/network-ema.keras --num 2 --weights raw --out a.npz"),
 ]
 

@@ -5,7 +5,7 @@ import pytest
 from networks import conditional_model
 
 from ddpm_keras import quality, samplers
-from ddpm_keras.app import drawing, measuring, references, table
+from ddpm_keras.app import drawing, measuring, references, stored, table
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.quality import bootstrap
 
@@ -27,7 +27,7 @@ def model():
 
 def test_images_are_drawn_as_the_options_say(model, tmp_path):
     options = EvaluateOptions(
-        num_images=5, sampler="ddpm", steps=3, seed=4, guidance=2.0, batch_size=2
+        num_images=5, sampler="ddpm", steps=3, seed=4, guidance=(2.0,), batch_size=2
     )
     draw = drawing.Drawing(model, TrainOptions(), options)
     found = draw.features(Means(), "ema_0.5", tmp_path / "features")
@@ -57,7 +57,7 @@ def test_what_the_options_leave_open_is_that_of_the_training(model):
     ],
 )
 def test_weight_sets_are_those_asked_for_in_their_order(model, asked, names):
-    chosen = drawing.chosen_weights(None, model, EvaluateOptions(weights=asked))
+    chosen = stored.StoredWeights(None, model).chosen(EvaluateOptions(weights=asked))
     assert list(chosen.items()) == [(name, name) for name in names]
 
 

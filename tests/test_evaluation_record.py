@@ -252,6 +252,7 @@ OTHERWISE = {
     "seed": {"seed": 1},
     "sampler": {"sampler": "DDPM()"},
     "guidance": {"guidance": 2.0},
+    "guide": {"guide": "raw"},
     "dtype": {"dtype": "bfloat16"},
 }
 

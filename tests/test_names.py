@@ -60,6 +60,15 @@ def test_synthesised_weight_sets_say_what_they_were_made_for(weights, expected):
     assert names.synthesis(weights) == expected
 
 
+@pytest.mark.parametrize("name", ["raw", "ema_0.999", "posthoc_sigma_0.1", "posthoc_ema_0.99"])
+def test_a_weight_set_of_an_earlier_step_says_which(name):
+    earlier = names.at_step(name, 500)
+    assert names.split_step(earlier) == (name, 500)
+    assert names.at_step(name, None) == name and names.split_step(name) == (name, None)
+    assert names.synthesis(earlier) == names.synthesis(name)
+    assert_refused(lambda: EMA({"a@500": 0.9}), ["a@500"])  # which would be called the same
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -264,6 +264,17 @@ def test_a_width_is_asked_for_by_name_or_as_a_decay(walk):
     np.testing.assert_allclose(by_width.values[0], by_decay.values[0], atol=1e-5)
 
 
+def test_the_widths_that_snapshots_can_tell_are_those_without_doubt(walk):
+    stored = posthoc.list_snapshots(walk[2] / "float32")
+    low, high = posthoc.supported_widths(stored)
+    assert low < 0.05 and high > 0.2
+    for width, doubted in ((low, False), (high, False), (0.8 * low, True)):
+        assert bool(posthoc.synthesize(stored, sigma_rel=width).warnings) == doubted
+    assert posthoc.supported_widths(stored, step=20) != (low, high)
+    with pytest.raises(ValueError, match="no snapshot up to step 10"):
+        posthoc.supported_widths(stored, step=10)
+
+
 def test_snapshots_record_what_they_hold(walk):
     stored = posthoc.list_snapshots(walk[2] / "float16")
     assert [s.step for s in stored] == [*range(0, 321, 20), 330]
@@ -296,6 +307,10 @@ def test_an_earlier_step_uses_earlier_snapshots_only(walk):
     with np.load(walk[2] / "float32" / "snapshot-00000200.npz") as file:
         np.testing.assert_allclose(made.values[0], file["0_0"], atol=1e-5)
     assert made.step == 200 and made.values[1] == 200
+    assert made.name == "posthoc_sigma_0.05@200"  # not to be taken for that of the end
+    assert posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=330).name == (
+        "posthoc_sigma_0.05"
+    )
     between = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=219)
     assert between.values[1] == 200 and between.step == 219
     beyond = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=3000)

@@ -116,11 +116,10 @@ def test_raw_that_wins_early_is_explained_by_the_progress_of_training(tmp_path):
     assert "fell by 20% in the last quarter" in summary(path)["reason"]
 
 
-def test_synthesised_weights_come_with_the_call_that_makes_them(tmp_path):
+def test_synthesised_weights_come_with_the_command_that_draws_with_them(tmp_path):
     path = make_run(tmp_path / "run")
     write_evaluation(path, {"raw": 4.0, "posthoc_sigma_0.1": 2.0})
-    call = f'ddpm_keras.posthoc.synthesize("{path}", sigma_rel=0.1)'
-    assert summary(path)["use"] == call
+    assert summary(path)["use"] == f"python sample.py {path} --weights posthoc_sigma_0.1"
 
 
 def test_a_run_without_evaluation_goes_by_validation_loss(tmp_path):

@@ -69,6 +69,19 @@ def test_options_are_arguments_of_sample(options, model, call, tmp_path):
         np.testing.assert_array_equal(file["images"], expected)
 
 
+def test_a_guide_is_one_of_the_weight_sets(model, call, tmp_path):
+    model, path = model
+    arguments = ("--guide", "raw", "--guidance", 3, "--labels", 1)
+    call(path, "--num", 3, "--steps", 2, "--out", "drawn.npz", *arguments)
+    expected = model.sample(
+        3, "ema_0.9", samplers.DDIM(steps=2), labels=1, guide="raw", guidance_scale=3
+    )
+    with np.load(tmp_path / "drawn.npz") as file:
+        np.testing.assert_array_equal(file["images"], expected)
+    alone = model.sample(3, "ema_0.9", samplers.DDIM(steps=2), labels=1, guidance_scale=3)
+    assert (expected != alone).any()
+
+
 def test_every_option_makes_a_difference(model):
     """Were one ignored, the images above would be those of the others alone."""
     model, _ = model

@@ -6,9 +6,9 @@ All of it is said before TensorFlow is loaded, from the options and the run's co
 import os
 from pathlib import Path
 
-from .. import choices, files, names
+from .. import choices, files
 from ..errors import UsageError
-from . import rules
+from . import rules, stored_names
 from .parser import flag
 
 
@@ -117,6 +117,34 @@ def check_one_machine(strategy):
         )
 
 
+def check_one_weight_set(given):
+    """Refuses several weight sets for one drawing.
+
+    Args:
+        given: names of the options that the command line named.
+
+    Raises:
+        UsageError: in one line that names the options.
+    """
+    named = [flag(name) for name in ("weights", "sigma_rel", "decay") if name in given]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} each name what to draw with; give one of them.")
+
+
+def check_without_run(options):
+    """Refuses what only a run has stored, for another source.
+
+    Args:
+        options: a `SampleOptions`.
+
+    Raises:
+        UsageError: in one line that names the option.
+    """
+    for name in ("sigma_rel", "decay", "step", *(["guide"] if options.from_diffusers else [])):
+        if getattr(options, name):
+            raise UsageError(f"{flag(name)} is for a run directory, which stores it; leave it out.")
+
+
 # What sample.py draws besides images from noise, and how many of it.
 _MODES = {"progress": 16, "interpolate": 9, "from_image": 16, "inpaint": 16}
 ANIMATIONS = (".webp", ".gif")
@@ -208,8 +236,7 @@ def check_drawing(options, run):
     """
     trained = run.options
     check_steps("steps", options.steps, trained.timesteps)
-    if options.guidance != 1.0 and not trained.conditional:
-        raise UsageError(_without_classes("--guidance", run))
+    _check_guidance(options, run)
     labels = getattr(options, "labels", ())
     if labels and not trained.conditional:
         raise UsageError(_without_classes("--labels", run))
@@ -219,25 +246,46 @@ def check_drawing(options, run):
             f"--labels names {max(labels)}, but {run.path} knows the classes 0 to {classes - 1} "
             f"({classes} means none)."
         )
-    weights = options.weights if isinstance(options.weights, tuple) else (options.weights,)
-    _check_weights(weights, run)
 
 
-def _without_classes(name, run):
-    return f"{name} needs classes, and {run.path} was trained without --conditional; leave it out."
+def _check_guidance(options, run):
+    """Refuses strengths of guidance without anything to guide by, and a guide without strength."""
+    several = isinstance(options.guidance, tuple)
+    unguided = all(each == 1 for each in (options.guidance if several else (options.guidance,)))
+    if options.guide:
+        stored_names.check_guide(options, run)
+    if options.guide and unguided:
+        raise UsageError("--guide needs a strength of guidance, such as --guidance 2; 1 is none.")
+    if not (unguided or options.guide or run.options.conditional):
+        raise UsageError(_without_classes("--guidance", run, "leave it out, or name a --guide"))
 
 
-def _check_weights(chosen, run):
-    """Refuses weight sets that the run does not have, or that are named twice."""
-    known = run.config.get("weight_sets")
-    if known is None:  # of an older run, whose model will tell
+def _without_classes(name, run, cure="leave it out"):
+    return f"{name} needs classes, and {run.path} was trained without --conditional; {cure}."
+
+
+def check_tuning(options, given):
+    """Refuses what only a search takes, and numbers that none can be made by.
+
+    Args:
+        options: an `EvaluateOptions`.
+        given: names of the options that the command line named.
+
+    Raises:
+        UsageError: in one line that names the options.
+    """
+    if not options.tune_ema:
+        if "tune_metric" in given:
+            raise UsageError("--tune-metric is for --tune-ema; leave it out, or add that.")
+        if len(options.guidance) > 1:
+            raise UsageError("--guidance takes several values with --tune-ema alone; give one.")
         return
-    for name in chosen:
-        if name not in (*known, names.LAST):
-            last = f"{names.LAST} is {known[-1]}"
-            raise UsageError(f"--weights {name}: {run.path} has {', '.join(known)} ({last}).")
-    if names.LAST in chosen and known[-1] in chosen:
-        raise UsageError(f"--weights names {known[-1]} twice, by {names.LAST} too; name it once.")
+    from ..quality.metrics import every_number
+
+    known = every_number()
+    shown = [name for name, number in known.items() if number.lower_is_better is not None]
+    if options.tune_metric not in shown:
+        raise UsageError(f"--tune-metric {options.tune_metric}: give {', '.join(shown)}.")
 
 
 def check_evaluation(options, runs):
@@ -264,10 +312,5 @@ def check_evaluation(options, runs):
         run.check_finished()
         run.check_records()
         check_drawing(options, run)
+        stored_names.check_evaluated(options, run)
         files.check_writable(run.path)
-        for name in ("decay", "sigma_rel"):
-            if getattr(options, name) and not any(run.snapshots.glob("*.npz")):
-                raise UsageError(
-                    f"{flag(name)} needs snapshots, and {run.path} has none (--snapshots 0); "
-                    "leave it out."
-                )

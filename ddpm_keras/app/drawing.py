@@ -1,4 +1,4 @@
-"""The weight sets of a run that are evaluated, and the images drawn with each."""
+"""The images drawn with each weight set that is evaluated."""
 
 import functools
 import hashlib
@@ -6,29 +6,8 @@ import hashlib
 import numpy as np
 
 from .. import quality, samplers
-from ..errors import UsageError
-from . import devices, progress
-
-
-def chosen_weights(run, model, options):
-    """The weight sets to evaluate: those of the model, and those synthesised afterwards."""
-    from ..ema import posthoc
-
-    try:
-        names = [model.resolve(name) for name in options.weights] or list(model.weight_sets)
-        chosen = {name: name for name in names}
-        synthesised = [{"sigma_rel": value} for value in options.sigma_rel]
-        synthesised += [{"decay": value} for value in options.decay]
-        for profile in synthesised:
-            weights = posthoc.synthesize(run.path, **profile)
-            if weights.name in chosen:
-                raise ValueError(f"Two weight sets are called {weights.name}; name one of them.")
-            chosen[weights.name] = weights
-        for weights in chosen.values():
-            model.check_finite(weights)  # before anything is computed or kept
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return chosen
+from . import devices
+from .stored import called
 
 
 class Drawing:
@@ -37,14 +16,16 @@ class Drawing:
     Args:
         model: a `DDPM`.
         trained: the run's `TrainOptions`, whose sampler and number of images are the defaults.
-        options: an `EvaluateOptions`.
+        options: an `EvaluateOptions` with one strength of guidance.
+        guide: the weight set to guide by, or None.
 
     Attributes:
         settings: what the record says of how the images were drawn.
     """
 
-    def __init__(self, model, trained, options):
-        self.model, self.options = model, options
+    def __init__(self, model, trained, options, guide=None):
+        self.model, self.options, self.guide = model, options, guide
+        (self.guidance,) = options.guidance
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
         steps = options.steps or trained.sampling_steps
@@ -52,21 +33,30 @@ class Drawing:
         self.settings = {
             "sampler": repr(self.sampler),
             "seed": options.seed,
-            "guidance": options.guidance,
+            "guidance": self.guidance,
+            "guide": guide and called(guide),
             "dtype": devices.computes_in(model.network),
         }
 
-    def features(self, extractor, weights, folder):
-        """Features of the images drawn with a weight set, (num_images, dim)."""
+    def features(self, extractor, weights, folder, progress=None):
+        """Features of the images drawn with a weight set, (num_images, dim).
+
+        Args:
+            extractor: a `quality.FeatureExtractor`.
+            weights: a name of the model's, or a `WeightSet`.
+            folder: where they are kept, and gone on from if interrupted.
+            progress: None, or a function called as `progress(done, total)`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        name = weights if isinstance(weights, str) else weights.name
 
         source = functools.partial(self.images, weights)
         identity = self.settings | {"weights": checksum(self.model.weight_values(weights))}
-        with progress.counted(f"sampling {name}", self.num_images) as bar:
-            return quality.extract_features(
-                extractor, source, self.num_images, folder / f"{name}.npy", bar, identity
-            )
+        if self.guide is not None:
+            identity["guide"] = checksum(self.model.weight_values(self.guide))
+        path = folder / f"{called(weights)}.npy"
+        return quality.extract_features(
+            extractor, source, self.num_images, path, progress, identity
+        )
 
     def images(self, weights, start, stop):
         """Images number `start` to `stop` - 1 of a weight set, uint8."""
@@ -76,7 +66,8 @@ class Drawing:
             sampler=self.sampler,
             seed=self.options.seed,
             batch_size=self.options.batch_size,
-            guidance_scale=self.options.guidance,
+            guidance_scale=self.guidance,
+            guide=self.guide,
             start=start,
         )
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import time
 import zipfile
@@ -12,7 +13,7 @@ from .. import choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
-from . import dataset, devices, drawing, models, nearest, progress, references
+from . import dataset, devices, drawing, models, nearest, progress, references, stored
 from .options import EvaluateOptions
 
 
@@ -32,65 +33,147 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         The run's `quality.Evaluations`, the new one among them.
     """
     options = options or EvaluateOptions()
-    run.read_evaluations()  # a damaged file is refused before hours of drawing
-    trained = run.options
-    with devices.strategy(options.strategy).scope():
-        model = model or models.load_model(run)
-    if options.precision:
-        devices.compute_in(options.precision, model.network)
-    images = images or dataset.of_run(run, trained)
-    chosen = drawing.chosen_weights(run, model, options)
-    draw = drawing.Drawing(model, trained, options)
-    extractor = references.choose_extractor(options.extractor, images)
-    real = references.real_features(extractor, images)
-    reference = references.choose_reference(options.reference, real)
-    folder = run.features
-    features = {name: draw.features(extractor, weights, folder) for name, weights in chosen.items()}
-    bounds = bits_per_dim(model, images, chosen) if options.bits_per_dim else {}
-    evaluation = quality.Evaluation(
-        weights={
+    return Measuring(run, options, command, model, images).evaluate(options)
+
+
+class Measuring:
+    """A run with all that its weight sets are measured by, each part loaded when it is needed.
+
+    Args:
+        run, options, command, model, images: as of `evaluate_run`.
+
+    Attributes:
+        run, options, model, images: those.
+        trained: the `TrainOptions` of the run.
+        step: the optimizer step that is measured.
+        folder: where features and influences go.
+        extractor, real, reference: what makes features, those of the real images by their part, and
+            what the distance is measured to.
+    """
+
+    def __init__(self, run, options, command="", model=None, images=None):
+        run.read_evaluations()  # a damaged file is refused before hours of drawing
+        self.run, self.options, self.command = run, options, command
+        self.trained = run.options
+        with devices.strategy(options.strategy).scope():
+            self.model = model or models.load_model(run)
+        if options.precision:
+            devices.compute_in(options.precision, self.model.network)
+        self.images = images or dataset.of_run(run, self.trained)
+        self.step = options.step or self.model.steps_made
+        self.stored = stored.StoredWeights(run, self.model)
+        self.folder = run.features
+
+    @functools.cached_property
+    def extractor(self):
+        return references.choose_extractor(self.options.extractor, self.images)
+
+    @functools.cached_property
+    def real(self):
+        return references.real_features(self.extractor, self.images)
+
+    @functools.cached_property
+    def reference(self):
+        return references.choose_reference(self.options.reference, self.real)
+
+    @functools.cached_property
+    def described(self):
+        """The `quality.Reference` that `--reference` named, features or statistics."""
+        name = self.options.reference
+        of_images = name in choices.REFERENCES
+        floor = (quality.FeatureStatistics.of(self.real[split]) for split in ("train", "held_out"))
+        return quality.Reference(
+            dataset=self.trained.dataset,
+            split=name,
+            num_images=len(self.reference) if of_images else None,
+            num_held_out=len(self.real["held_out"]),
+            fingerprint=self.images.fingerprint if of_images else files.sha256(name),
+            floor_frechet=quality.frechet_distance(*floor),
+        )
+
+    def evaluate(self, options):
+        """Measures the weight sets that the options name, as `evaluate_run` says.
+
+        Args:
+            options: an `EvaluateOptions`, which may differ from `self.options` in what is drawn.
+        """
+        chosen, draw = self.stored.chosen(options), self.drawing(options)
+        features = {name: self._features(draw, weights) for name, weights in chosen.items()}
+        bounds = bits_per_dim(self.model, self.images, chosen) if options.bits_per_dim else {}
+        evaluation = self.evaluation(draw, features, bounds)
+        influences = {n: bootstrap.influence(self.reference, rows) for n, rows in features.items()}
+        known = kept_influences(self.folder, evaluation, influences)
+        evaluations = added(self.run, evaluation, known)
+        for name, weights in chosen.items():
+            self._show_nearest(draw, name, weights, features[name])
+        self.forget_features()
+        return evaluations
+
+    @property
+    def num_images(self):
+        """Images drawn with each weight set."""
+        return self.options.num_images or self.trained.num_images
+
+    def drawing(self, options):
+        """How images are drawn by options, as of `evaluate`: a `Drawing`."""
+        return drawing.Drawing(self.model, self.trained, options, self.stored.guide(options))
+
+    def _features(self, draw, weights):
+        with progress.counted(f"sampling {stored.called(weights)}", draw.num_images) as bar:
+            return draw.features(self.extractor, weights, self.folder, bar)
+
+    def _show_nearest(self, draw, name, weights, features):
+        """Writes the picture of the samples that are nearest to training images."""
+        name = names.at_step(name, self.options.step or None)
+        nearest.write(
+            self.folder / names.nearest(name),
+            features,
+            self.real["train"],
+            lambda index: draw.images(weights, index, index + 1),
+            self.images.train,
+        )
+
+    def evaluation(self, draw, features, bounds=None):
+        """A `quality.Evaluation` of features.
+
+        Args:
+            draw: the `Drawing` of the images.
+            features: dict weight set -> features of its images, (num_images, dim).
+            bounds: as of `bits_per_dim`, where it was asked for.
+        """
+        measured = {
             name: quality.Measurement.of(
-                **quality.evaluate_features(reference, rows, real["held_out"]),
+                **quality.evaluate_features(self.reference, rows, self.real["held_out"]),
                 **draw.settings,
-                **bounds.get(name, {}),
-                extractor=extractor.name,
+                **(bounds or {}).get(name, {}),
+                extractor=self.extractor.name,
             )
             for name, rows in features.items()
-        },
-        reference=described(options.reference, reference, trained, images, real),
-        metric=extractor.metric,
-        extractor=quality.Extractor(extractor.name, extractor.fingerprint),
-        step=model.steps_made,
-        time=time.strftime("%Y-%m-%dT%H:%M:%S"),
-        command=command,
-    )
-    influences = {name: bootstrap.influence(reference, rows) for name, rows in features.items()}
-    evaluations = added(run, evaluation, kept_influences(folder, evaluation, influences))
-    for name, weights in chosen.items():
-        nearest.write(
-            folder / names.nearest(name),
-            features[name],
-            real["train"],
-            lambda index, weights=weights: draw.images(weights, index, index + 1),
-            images.train,
+        }
+        return self._recorded(measured)
+
+    def key(self, draw):
+        """`Evaluation.key` of whatever is measured of the images of a `Drawing`."""
+        settings = draw.settings | {"extractor": self.extractor.name}
+        nothing = quality.Measurement(frechet=0.0, num_images=draw.num_images, **settings)
+        return self._recorded({names.RAW: nothing}).key
+
+    def _recorded(self, measured):
+        """A `quality.Evaluation` of measurements, a dict weight set -> `Measurement`."""
+        return quality.Evaluation(
+            weights=measured,
+            reference=self.described,
+            metric=self.extractor.metric,
+            extractor=quality.Extractor(self.extractor.name, self.extractor.fingerprint),
+            step=self.step,
+            time=time.strftime("%Y-%m-%dT%H:%M:%S"),
+            command=self.command,
         )
-    for path in folder.glob("*.npy*"):
-        path.unlink()
-    return evaluations
 
-
-def described(name, reference, trained, images, real):
-    """The `quality.Reference` that `--reference` named, features or statistics."""
-    of_images = name in choices.REFERENCES
-    floor = (quality.FeatureStatistics.of(real[split]) for split in ("train", "held_out"))
-    return quality.Reference(
-        dataset=trained.dataset,
-        split=name,
-        num_images=len(reference) if of_images else None,
-        num_held_out=len(real["held_out"]),
-        fingerprint=images.fingerprint if of_images else files.sha256(name),
-        floor_frechet=quality.frechet_distance(*floor),
-    )
+    def forget_features(self):
+        """Removes the features that evaluations went on from."""
+        for path in self.folder.glob("*.npy*"):
+            path.unlink()
 
 
 def added(run, evaluation, influences):
@@ -115,7 +198,7 @@ def kept_influences(folder, evaluation, new):
     Returns:
         As `new`, with what was known already.
     """
-    path = folder / f"influences-{hashlib.sha256(evaluation.key.encode()).hexdigest()[:16]}.npz"
+    path = folder / named_by("influences", evaluation.key, ".npz")
     known = {}
     if path.is_file():
         with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):  # made anew, if damaged
@@ -125,6 +208,11 @@ def kept_influences(folder, evaluation, new):
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **known)
     return known
+
+
+def named_by(what, key, suffix):
+    """The name of a file of what was measured in one way, by its `Evaluation.key`."""
+    return f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:16]}{suffix}"
 
 
 def differences(weights, influences):

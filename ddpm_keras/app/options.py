@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import choices, formats
+from .. import choices, formats, names
 from ..errors import UsageError
 from . import config_file, consistency, rules
 from .parser import flag, option, parse, read_stored
@@ -114,6 +114,10 @@ class SampleOptions:
                                  path=True)
     weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)",
                           section="what to draw")
+    sigma_rel: float = option(0.0, "width of an average to synthesise instead", above=0,
+                              below=WIDEST)
+    decay: float = option(0.0, "decay of an average to synthesise instead", above=0, below=1)
+    step: int = option(0, "stored step to draw from (default: the last)", at_least=1)
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a new folder of PNGs",
                       path=True)
@@ -124,7 +128,8 @@ class SampleOptions:
     sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
     steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
-    guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
+    guidance: float = option(1.0, "strength of guidance; 1 is none", at_least=0)
+    guide: str = option("", "weight set to guide by (default: the network without label)")
     guidance_rescale: float = option(0.0, "share in which guided images keep their contrast",
                                      at_least=0, at_most=1)
     guidance_interval: tuple[int, ...] = option((), "timesteps LOW HIGH to guide in (default: all)",
@@ -150,6 +155,16 @@ class SampleOptions:
         """Whether what --interpolate names are seeds, not files."""
         return all(map(str.isdecimal, self.interpolate))
 
+    @property
+    def weight_set(self):
+        """The full name of the weight set to draw with."""
+        name = self.weights
+        if self.sigma_rel:
+            name = names.of_width(self.sigma_rel)
+        elif self.decay:
+            name = names.of_decay(names.number(self.decay))
+        return names.at_step(name, self.step or None)
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -170,18 +185,29 @@ class EvaluateOptions:
                                           below=WIDEST, distinct=True)
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1,
                                       distinct=True)
+    step: int = option(0, "stored step to evaluate (default: the last)", at_least=1)
+    tune_ema: bool = option(False, "search the best width (sigma_rel), on images of another seed")
+    tune_metric: str = option("frechet", "the number that it is to be best by: frechet, kid ...")
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
     num_images: int = option(0, "images a weight set (default: the run's)", at_least=2,
                              section="drawing")
     sampler: str = option("", "sampler (default: the run's)", choices=choices.SAMPLERS)
     steps: int = option(0, "its steps (default: the run's)", at_least=1)
-    guidance: float = option(1.0, "classifier-free guidance; 1 is none", at_least=0)
+    guidance: tuple[float, ...] = option((1.0,), "strength of guidance; 1 is none; several to tune",
+                                         at_least=0, distinct=True)
+    guide: str = option("", "weight set to guide by (default: the network without label)")
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
     precision: str = option("", "of the computation (default: the run's)",
                             choices=choices.PRECISIONS)
     strategy: str = option("none", "devices; images are the same on any",
                            choices=choices.STRATEGIES)
     seed: int = option(0, "of the noise, the same for every weight set", at_least=0, below=SEEDS)
+
+    @property
+    def synthesised(self):
+        """The names of the averages to synthesise."""
+        decays = map(names.number, self.decay)
+        return (*map(names.of_width, self.sigma_rel), *map(names.of_decay, decays))
 
 
 @dataclass(frozen=True)
@@ -269,6 +295,7 @@ def sample_options(argv):
     given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
     options = SampleOptions(**consistency.usual_of_mode(given) | given)
     _check_export(options, given)
+    consistency.check_one_weight_set(given)
     consistency.check_one_machine(options.strategy)
     consistency.check_mode(options, given)
     if bool(options.source) == bool(options.from_diffusers):
@@ -286,7 +313,7 @@ def sample_options(argv):
 # What means nothing for a sampler that is exported, and for a network alone.
 _NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
 _NOT_OF_A_SAMPLER |= {"interpolate", "from_image", "strength", "inpaint", "mask"}
-_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance"}
+_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
 _NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
 
 
@@ -328,6 +355,7 @@ def evaluate_options(argv):
             "name run directories to evaluate, such as runs/digits, or --images with --against; "
             "after an option that takes several values, write -- before them."
         )
+    consistency.check_tuning(options, given)
     if options.images:
         for name in given.keys() - _FOR_FOLDERS:
             raise UsageError(

@@ -173,11 +173,32 @@ class Run:
         model.load_weights(_weights_of(whole[-1]))
         return _read_record(whole[-1])["step"]
 
+    def restore_step(self, model, step):
+        """Loads the checkpoint of a step into `model`.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        record = self.checkpoints / names.checkpoint_record(step)
+        if not _is_whole(record):
+            raise UsageError(f"{record.stem} of {self.path} is damaged; name another --step.")
+        model.load_weights(_weights_of(record))
+
+    @property
+    def checkpoint_steps(self):
+        """The steps of the checkpoints, by their names, ascending."""
+        return [names.parse_checkpoint(path.name) for path in self._records()]
+
     @property
     def last_step(self):
         """The step of the newest checkpoint, by its name; 0 where there is none."""
-        records = self._records()
-        return names.parse_checkpoint(records[-1].name) if records else 0
+        return max(self.checkpoint_steps, default=0)
+
+    @property
+    def snapshot_steps(self):
+        """The steps of the snapshots that averages can be made of, ascending."""
+        steps = (names.parse_snapshot(path.name) for path in self.snapshots.glob("*"))
+        return sorted(step for step in steps if step)  # step 0 holds the initial weights alone
 
     def _records(self):
         """The records of the checkpoints, oldest first."""

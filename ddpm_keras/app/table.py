@@ -1,7 +1,8 @@
 """An evaluation as text, for the terminal."""
 
-from .. import quality
+from .. import names, quality
 from ..quality import metrics
+from . import invocation
 
 
 def text(evaluations):
@@ -45,6 +46,39 @@ def _aligned(columns):
     for cells in zip(*columns, strict=True):
         first, *others = zip(cells, widths, strict=True)
         yield f"{first[0]:<{first[1]}}" + "".join(f"{cell:>{width}}" for cell, width in others)
+
+
+def tuned(tuning, run):
+    """A `quality.Tuning` as text: what was found, how sure it is, and how to draw with it.
+
+    Args:
+        tuning: of the run.
+        run: a `Run`.
+    """
+    best, title = tuning.best, tuning.number.title
+    found = _settings(tuning, run)
+    lines = [
+        f"Best of {len(tuning.trials)} tried: {', '.join(map(' '.join, found.items()))}. {title} "
+        f"{best.value:.4g} of the images that it was chosen on (seed {tuning.seed}), "
+        f"{tuning.judged:.4g} of others (seed {tuning.judged_seed})."
+    ]
+    if tuning.at_an_end:
+        lines.append("It is at an end of the widths tried: a better one may lie beyond.")
+    options = [word for name, value in found.items() for word in (f"--{name}", value)]
+    lines.append(f"Draw with it: {invocation.command('sample', run.path, *options)}")
+    return "\n".join(lines)
+
+
+def _settings(tuning, run):
+    """What draws with the best width, as options of sample.py: dict name -> text."""
+    best = tuning.best
+    settings = {"sigma-rel": names.number(best.sigma_rel)}
+    if best.guidance != 1:
+        settings["guidance"] = names.number(best.guidance)
+        settings |= {"guide": tuning.guide} if tuning.guide else {}
+    if tuning.step is not None and tuning.step < max(run.snapshot_steps):
+        settings["step"] = str(tuning.step)
+    return settings
 
 
 def _told(evaluations):

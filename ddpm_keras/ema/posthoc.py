@@ -44,6 +44,7 @@ HALF_ROUNDING = 2.0**-10 / (12 * 7 / 3) ** 0.5
 SINGLE_ROUNDING = HALF_ROUNDING * 2.0**-11
 # Profiles of longer runs are compared on this many points of the run.
 MAX_POINTS = 2**13
+_WIDTHS, _WIDTHS_TRIED = (0.01, 0.28), 50  # among which the widths are that snapshots can tell
 
 
 # Profiles, as functions of steps ("edges"): the share of an average that stems from later steps.
@@ -157,7 +158,7 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
 
     Returns:
         `SynthesizedWeights`, float32, aligned with `network.weights`: pass it wherever a weight set
-        is asked for.
+        is asked for. Its name tells the step unless that is the last snapshot's.
 
     Raises:
         ValueError: If there are no snapshots up to `step`, or not exactly one target is given.
@@ -170,6 +171,54 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
     images = model.sample(16, weights=weights)
     ```
     """
+    initial, stored, last = _snapshots(run_or_snapshots, step)
+    step = step or last
+    name, target, edges = _target(sigma_rel, decay, step)
+    name = names.at_step(name, None if step == last else step)
+    initial_share = 1.0 - float(target[0])
+    if initial_share > 0 and initial is None:
+        raise ValueError(
+            f"{name} holds {initial_share:.1%} of the initial weights, and their snapshot (step 0) "
+            "is missing: ask for a shorter decay or a sigma_rel."
+        )
+    columns = [(s, row) for s in stored for row in range(len(s.widths))]
+    coefficients, error = fit(*_profiles(columns), target, edges, _rounding(stored, initial))
+    values = _mix(columns, coefficients, initial, initial_share)
+    result = SynthesizedWeights(name, values, step, error, relative_error(error, target, edges))
+    result.warnings = _doubts(result, stored)
+    for line in result.warnings:
+        logger.warning(line)
+    return result
+
+
+def supported_widths(run_or_snapshots, step=None):
+    """The widths of averages that snapshots can tell: those of which none is doubted.
+
+    Args:
+        run_or_snapshots, step: as of `synthesize`.
+
+    Returns:
+        (narrowest, widest) relative width, of which the stored ones are always part.
+
+    Raises:
+        ValueError: If there are no snapshots up to `step`.
+    """
+    initial, stored, last = _snapshots(run_or_snapshots, step)
+    columns = [(s, row) for s in stored for row in range(len(s.widths))]
+    rounding = _rounding(stored, initial)
+
+    def is_told(width):
+        _, target, edges = _target(width, None, step or last)
+        error = fit(*_profiles(columns), target, edges, rounding)[1]
+        return relative_error(error, target, edges) <= MAX_RELATIVE_ERROR
+
+    widths = [s.widths[row] for s, row in columns]
+    widths += filter(is_told, map(float, np.geomspace(*_WIDTHS, _WIDTHS_TRIED)))
+    return min(widths), max(widths)
+
+
+def _snapshots(run_or_snapshots, step):
+    """(that of the initial weights or None, those up to a step, the step of the last of all)."""
     step = None if step is None else count(step, "step")
     snapshots = run_or_snapshots
     if not isinstance(snapshots, (list, tuple)):
@@ -181,24 +230,13 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
             f"There is no snapshot{f' up to step {step}' if step else ''} in {run_or_snapshots}: "
             "train with callbacks.PowerFunctionSnapshots."
         )
-    step = step or stored[-1].step
-    name, target, edges = _target(sigma_rel, decay, step)
-    initial_share = 1.0 - float(target[0])
-    if initial_share > 0 and initial is None:
-        raise ValueError(
-            f"{name} holds {initial_share:.1%} of the initial weights, and their snapshot (step 0) "
-            "is missing: ask for a shorter decay or a sigma_rel."
-        )
-    columns = [(s, row) for s in stored for row in range(len(s.widths))]
+    return initial, stored, max(s.step for s in snapshots)
+
+
+def _profiles(columns):
+    """(step, exponent) of each stored average: two lists."""
     gammas = [power_function_gamma(s.widths[row]) for s, row in columns]
-    steps, rounding = [s.step for s, _ in columns], _rounding(stored, initial)
-    coefficients, error = fit(steps, gammas, target, edges, rounding)
-    values = _mix(columns, coefficients, initial, initial_share)
-    result = SynthesizedWeights(name, values, step, error, relative_error(error, target, edges))
-    result.warnings = _doubts(result, stored)
-    for line in result.warnings:
-        logger.warning(line)
-    return result
+    return [s.step for s, _ in columns], gammas
 
 
 def _target(sigma_rel, decay, step):

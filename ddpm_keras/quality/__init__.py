@@ -20,6 +20,7 @@ from .metrics import evaluate_features, evaluate_images
 from .neighbours import precision_recall
 from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
 from .statistics import FeatureStatistics
+from .tuning import Trial, Tuning
 from .verdict import Verdict
 
 if TYPE_CHECKING:  # read by editors; the classes are imported when they are first used
@@ -49,6 +50,8 @@ __all__ = [
     "Metric",
     "Number",
     "Reference",
+    "Trial",
+    "Tuning",
     "Verdict",
     "copying",
     "evaluate_features",

@@ -43,18 +43,23 @@ def build(cls, values, where=""):
         required = each.default is each.default_factory is dataclasses.MISSING
         if required and each.name not in values:
             raise ValueError(f"{where}{each.name} is missing")
-    made = {key: _made(hints[key], value, f"{where}{key}") for key, value in values.items()}
+    found = {key: made(hints[key], value, f"{where}{key}") for key, value in values.items()}
     try:
-        return cls(**made)
+        return cls(**found)
     except ValueError as error:
         raise ValueError(f"{where}{error}") from None
 
 
-def _made(hint, value, where):
-    """A field's value, with records in place of dictionaries."""
+def made(hint, value, where):
+    """A value of a hint, with records in place of dictionaries, and tuples in place of lists."""
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        inner = typing.get_args(hint)[0]
+        return tuple(made(inner, each, f"{where}[{i}]") for i, each in enumerate(value))
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         _, inner = typing.get_args(hint)
-        return {key: _made(inner, each, f"{where}.{key}") for key, each in value.items()}
+        return {key: made(inner, each, f"{where}.{key}") for key, each in value.items()}
     record = next((kind for kind in _kinds(hint) if dataclasses.is_dataclass(kind)), None)
     return value if record is None or value is None else build(record, value, f"{where}.")
 
@@ -82,7 +87,13 @@ def check(name, value, hint, bounds):
             raise ValueError(f"{name} is {value!r:.60}, not {_range(low, high)}")
 
 
-_CALLED = {float: "a number", int: "a whole number", str: "a text", dict: "a dictionary"}
+_CALLED = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    dict: "a dictionary",
+    tuple: "a list",
+}
 
 
 def _range(low, high):

@@ -16,7 +16,8 @@ from typing import Any
 from .. import files, names
 from ..errors import UsageError
 from . import metrics
-from .checked import Checked, bounded, build, check, no_number
+from .checked import Checked, bounded, build, check, made, no_number
+from .tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Measurement(Checked):
         extractor: name of what made the features.
         numbers: dict of all other numbers that the metrics of `choices.METRICS` give, such as
             "kid"; each is an attribute too, such as `measurement.kid`.
-        sampler, seed, guidance, dtype: how the images were drawn, and in what the network computed.
+        sampler, seed, guidance, guide, dtype: how the images were drawn, guided by which weight set
+            (None: by none, or by the network without label), and in what the network computed.
         bits_per_dim, bits_per_dim_error: bound on held-out images and its standard error.
     """
 
@@ -96,6 +98,7 @@ class Measurement(Checked):
     sampler: str | None = None
     seed: int | None = bounded(0, default=None)
     guidance: float | None = bounded(0, default=None)
+    guide: str | None = None
     dtype: str | None = None
     bits_per_dim: float | None = None
     bits_per_dim_error: float | None = bounded(0, default=None)
@@ -134,7 +137,7 @@ class Measurement(Checked):
     @property
     def settings(self) -> dict[str, Any]:
         """What must be the same in two measurements that are compared, by name."""
-        keys = ("num_images", "extractor", "sampler", "seed", "guidance", "dtype")
+        keys = ("num_images", "extractor", "sampler", "seed", "guidance", "guide", "dtype")
         return {key: getattr(self, key) for key in keys}
 
 
@@ -189,6 +192,7 @@ class Evaluation(Checked):
         parts += [f"by {drawn['sampler']}"] if drawn["sampler"] else []
         parts += [f"seed {drawn['seed']}"] if drawn["seed"] is not None else []
         parts += [f"guidance {drawn['guidance']:g}"] if drawn["guidance"] not in (None, 1) else []
+        parts += [f"guided by {drawn['guide']}"] if drawn["guide"] else []
         parts += [f"in {drawn['dtype']}"] if drawn["dtype"] not in (None, "float32") else []
         parts += [f"against {self.reference.split}"] if self.reference.split != "train" else []
         parts += [f"step {self.step:,}"] if self.step is not None else []
@@ -209,7 +213,8 @@ class Evaluation(Checked):
     def key(self) -> str:
         """All that the numbers depend on but the weight set, as one text."""
         reference = dataclasses.replace(self.reference, floor_frechet=None)  # follows from the rest
-        return repr((self.step, self.metric, self.extractor, reference, self.settings))
+        settings = {name: value for name, value in self.settings.items() if value is not None}
+        return repr((self.step, self.metric, self.extractor, reference, settings))
 
     def after(self, known: Evaluations | None) -> Evaluations:
         """The `Evaluations` of a run that had these (or None) and made this one."""
@@ -234,10 +239,12 @@ class Evaluations:
     Attributes:
         current: the newest, with all that was measured in the same way.
         made: each one as it was made, oldest first.
+        tunings: the searches for the best width of an average, oldest first.
     """
 
     current: Evaluation
     made: tuple[Evaluation, ...] = ()
+    tunings: tuple[Tuning, ...] = ()
 
     def __post_init__(self):
         known = self.current.weights
@@ -264,11 +271,9 @@ class Evaluations:
             values = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
             if not isinstance(values, dict):
                 raise ValueError("it is no dictionary")
-            made = values.pop("evaluations", [])
-            if not isinstance(made, list):
-                raise ValueError("evaluations is no list")
-            made = [build(Evaluation, each, f"evaluations[{i}].") for i, each in enumerate(made)]
-            return cls(build(Evaluation, values), tuple(made))
+            each = made(tuple[Evaluation, ...], values.pop("evaluations", []), "evaluations")
+            tunings = made(tuple[Tuning, ...], values.pop("tunings", []), "tunings")
+            return cls(build(Evaluation, values), each, tunings)
         except (ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path} is no evaluation of this version ({error}): remove it, and evaluate the "
@@ -277,8 +282,10 @@ class Evaluations:
 
     def write(self, path: Path) -> None:
         """Writes evaluation.json, whole or not at all."""
-        made = [_plain(each) for each in self.made]
-        files.write_json(path, _plain(self.current) | {"evaluations": made})
+        values = _plain(self.current) | {"evaluations": [_plain(each) for each in self.made]}
+        if self.tunings:
+            values["tunings"] = [dataclasses.asdict(each) for each in self.tunings]
+        files.write_json(path, values)
 
     def with_new(self, new: Evaluation) -> Evaluations:
         """These evaluations and a newer one."""
@@ -286,7 +293,11 @@ class Evaluations:
         for each in (self.current, *reversed(self.made)):
             if each.compares_with(new):
                 current = current.joined(each)
-        return Evaluations(current, (*self.made, new))
+        return dataclasses.replace(self, current=current, made=(*self.made, new))
+
+    def with_tuning(self, tuning: Tuning) -> Evaluations:
+        """These evaluations and a newer `Tuning`."""
+        return dataclasses.replace(self, tunings=(*self.tunings, tuning))
 
     @property
     def apart(self) -> list[Evaluation]:
@@ -319,6 +330,9 @@ def _other_numbers():
 def _plain(evaluation):
     """An `Evaluation` as JSON has it: the numbers of a weight set beside its settings."""
     rows = {name: _flat(each) for name, each in evaluation.weights.items()}
+    for row in rows.values():
+        if row["guide"] is None:  # as of files that are older than guides
+            del row["guide"]
     return dataclasses.asdict(evaluation) | {"weights": rows}
 
 

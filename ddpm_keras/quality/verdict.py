@@ -117,9 +117,12 @@ def of_evaluation(evaluation: Evaluation) -> Verdict:
 def of_run(evaluations: Evaluations) -> tuple[Verdict, Evaluation]:
     """The verdict of a run's `Evaluations`, and the `Evaluation` that it is of.
 
-    That is the newest; or, where it compares no average with raw, the newest that does.
+    That is the newest of the last step that was measured; or, where it compares no average with
+    raw, the newest that does.
     """
-    candidates = [(of_evaluation(each), each) for each in (evaluations.current, *evaluations.apart)]
+    newest_first = (evaluations.current, *evaluations.apart)
+    last_step_first = sorted(newest_first, key=lambda each: -(each.step or 0))
+    candidates = [(of_evaluation(each), each) for each in last_step_first]
     told = (pair for pair in candidates if pair[0].outcome != UNDECIDED)
     both = (pair for pair in candidates if None not in (pair[0].average, pair[0].raw))
     return next(told, None) or next(both, candidates[0])

@@ -26,6 +26,7 @@ def draw(record):
         _blocks,
         trajectory,
         _posthoc,
+        _tuning,
     )
     return [made for make in makers if (made := make(record)) is not None]
 
@@ -278,5 +279,36 @@ def _posthoc(record):
         f"{record.metric} of synthesised averages; lowest near a width of {width:.3g}.",
         "Averages of any length, made after training from stored snapshots: whether a longer or a "
         "shorter average than the tracked ones would have been better.",
+        figure,
+    )
+
+
+def _tuning(record):
+    """The last search for the best width of an average."""
+    if not (record.evaluations and record.evaluations.tunings):
+        return None
+    tuning = record.evaluations.tunings[-1]
+    best, title = tuning.best, tuning.number.title
+    figure, (axis,) = picture.axes()
+    for i, (guidance, trials) in enumerate(tuning.curves.items()):
+        points = [(trial.sigma_rel, trial.value) for trial in trials]
+        label = f"guidance {guidance:g}" if guidance != 1 else "no guidance"
+        color = picture.COLOURS[i % len(picture.COLOURS)]
+        axis.plot(*zip(*points, strict=True), "o-", color=color, label=label)
+    dark = {"color": "#444444", "linestyle": "none"}
+    axis.plot(best.sigma_rel, best.value, "*", markersize=14, label="chosen", **dark)
+    axis.plot(best.sigma_rel, tuning.judged, "D", label="on other images", **dark)
+    axis.set(xlabel="relative width of the average (sigma_rel)", ylabel=title, xscale="log")
+    picture.legend(axis)
+    guided = f" at guidance {best.guidance:g}" if best.guidance != 1 else ""
+    return picture.Picture(
+        "tuning",
+        "Search for the best width",
+        f"{title} of {len(tuning.trials)} averages of {len(tuning.curves)} strengths of guidance; "
+        f"best at a width of {best.sigma_rel:g}{guided}: {best.value:.4g}, on other images "
+        f"{tuning.judged:.4g}.",
+        f"Each point is an average made after training, of {tuning.num_images:,} images from seed "
+        f"{tuning.seed}. The best is judged on images from seed {tuning.judged_seed}, since the "
+        "number by which it was chosen flatters it.",
         figure,
     )

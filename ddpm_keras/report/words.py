@@ -118,11 +118,11 @@ def _recent_drop(record):
 
 
 def _use(record, name):
-    """How to get the advised weights: a command or, for synthesised ones, a call."""
-    if synthesised := names.synthesis(name):
-        argument, value = synthesised
-        return f'ddpm_keras.posthoc.synthesize("{record.path}", {argument}={value})'
-    return f"{_command(record, 'sample')} {record.path} --weights {name}"
+    """The command that draws with the advised weights."""
+    step = record.evaluation.step if record.evaluation else None
+    if step is not None and step >= record.last_step:
+        step = None  # the end, as by default
+    return f"{_command(record, 'sample')} {record.path} --weights {names.at_step(name, step)}"
 
 
 def _command(record, job):

@@ -1,0 +1,79 @@
+"""A search for the best width of an average, as a record."""
+
+from dataclasses import dataclass
+
+from . import metrics
+from .checked import Checked, bounded
+
+
+@dataclass(frozen=True)
+class Trial(Checked):
+    """A relative width that was tried, the strength of guidance, and the number that was found."""
+
+    sigma_rel: float = bounded(0)
+    guidance: float = bounded(0)
+    value: float
+
+
+@dataclass(frozen=True)
+class Tuning(Checked):
+    """Widths tried on the images of one seed; the best of them judged on the images of another.
+
+    Attributes:
+        metric: the number of a `Measurement` that was to be best, such as "frechet".
+        trials: every `Trial`, in the order they were made.
+        seed: of the images that the width was chosen on.
+        judged: the number of the best width on other images, which is the one to report.
+        judged_seed: of these images.
+        num_images: images drawn for each number.
+        guide: the weight set that guided, or None.
+        step: optimizer steps that the weights had made.
+    """
+
+    metric: str
+    trials: tuple[Trial, ...]
+    seed: int = bounded(0)
+    judged: float
+    judged_seed: int = bounded(0)
+    num_images: int = bounded(1)
+    guide: str | None = None
+    step: int | None = bounded(0, default=None)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.trials:
+            raise ValueError("trials holds no width")
+        if self.metric not in metrics.every_number():
+            raise ValueError(f"metric is {self.metric!r:.60}, which is unknown")
+        if self.seed == self.judged_seed:
+            raise ValueError(f"seed is {self.seed}, and judged_seed too")
+
+    @property
+    def number(self):
+        """The `Number` that the metric is."""
+        return metrics.every_number()[self.metric]
+
+    @property
+    def best(self):
+        """The best `Trial`."""
+        return best_trial(self.metric, self.trials)
+
+    @property
+    def curves(self):
+        """Dict strength of guidance -> its trials, by their widths."""
+        found = {}
+        for trial in sorted(self.trials, key=lambda trial: (trial.guidance, trial.sigma_rel)):
+            found.setdefault(trial.guidance, []).append(trial)
+        return found
+
+    @property
+    def at_an_end(self):
+        """Whether no narrower, or no wider average was tried than the best one."""
+        widths = [trial.sigma_rel for trial in self.curves[self.best.guidance]]
+        return self.best.sigma_rel in (widths[0], widths[-1])
+
+
+def best_trial(metric, trials):
+    """The `Trial` with the best number of a metric."""
+    lower = metrics.every_number()[metric].lower_is_better
+    return (min if lower else max)(trials, key=lambda trial: trial.value)

@@ -1,0 +1,194 @@
+"""What a run has stored of earlier steps, and what is measured of it."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from test_evaluating_again import Means
+
+from ddpm_keras import choices, quality, samplers
+from ddpm_keras.app import measuring, models, stored, table, tuning
+from ddpm_keras.app.drawing import Drawing
+from ddpm_keras.app.options import EvaluateOptions
+from ddpm_keras.app.run_directory import Run
+from ddpm_keras.ema import WeightSet, posthoc
+from ddpm_keras.quality import verdict
+from ddpm_keras.quality.tuning import best_trial
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_run, tmp_path_factory):
+    """(run, model): 6 steps, of which 3 and 6 have checkpoints, and 2, 4 and 6 snapshots.
+
+    What is stored differs visibly, as it would after more steps.
+    """
+    run = Run(tmp_path_factory.mktemp("stored") / "run")
+    shutil.copytree(tiny_run, run.path)
+    model, random = models.load_model(run), np.random.default_rng(0)
+    run.restore_step(model, 3)
+    for weight in model.network.weights:
+        weight.assign(weight + random.normal(0, 0.1, weight.shape))
+    for _ in range(20):
+        model.ema.update(model.network.weights)
+    run.save_checkpoint(model, 3)
+    for path in sorted(run.snapshots.glob("*.npz"))[1:]:
+        with np.load(path) as file:
+            arrays = dict(file)
+        for name in arrays:
+            if name[0] in "01":
+                arrays[name] = arrays[name] + random.normal(0, 0.1, arrays[name].shape)
+        np.savez(path, **arrays)
+    return run, models.load_model(run)
+
+
+@pytest.fixture
+def run(whole, tmp_path, monkeypatch):
+    """The run, not evaluated yet."""
+    run, _ = whole
+    monkeypatch.setenv("DDPM_KERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(choices.EXTRACTORS, "means", Means)
+    run.evaluation.unlink(missing_ok=True)
+    shutil.rmtree(run.path / "evaluation", ignore_errors=True)
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(whole):
+    return whole[1]
+
+
+@pytest.fixture
+def evaluate(run, model, few):
+    """`measuring.evaluate_run` of the run, with options."""
+
+    def evaluate(**given):
+        return measuring.evaluate_run(run, options(**given), "", model, few)
+
+    return evaluate
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    return dataclasses.replace(digits, train=digits.train[:60], held_out=digits.held_out[:20])
+
+
+def options(**given):
+    return EvaluateOptions(extractor="means", **{"num_images": 16, "steps": 2} | given)
+
+
+def measured(weights, real, model, **arguments):
+    """The distance of images drawn with a weight set, without any of the commands' code."""
+    drawn = model.sample(16, weights, samplers.DDIM(2), batch_size=16, **arguments)
+    return quality.evaluate_features(Means()(real), Means()(drawn))["frechet"]
+
+
+def test_an_earlier_step_is_measured_as_the_run_was_then(evaluate, run, model, few):
+    end, then = evaluate(), evaluate(step=3, weights=("raw", "ema"))
+    other = models.load_model(run)
+    other.load_weights(run.checkpoints / "step-00000003.weights.h5")
+    assert (then.current.step, end.current.step, other.steps_made) == (3, 6, 3)
+    assert list(then.current.weights) == ["raw", "ema_0.9"]
+    for name, each in then.current.weights.items():
+        weights = WeightSet("then", list(map(np.array, other.weight_values(name))))
+        assert each.frechet == pytest.approx(measured(weights, few.train, model), rel=0.02)
+        assert each.frechet != pytest.approx(end.current.weights[name].frechet, rel=0.05)
+    assert [each.step for each in then.apart] == [6]
+    assert verdict.of_run(then)[1].step == 6  # the run is judged by its end
+    assert "step 6" in table.text(then).splitlines()[-1]
+
+
+def test_a_step_with_snapshots_alone_has_the_widths_that_they_hold(evaluate, run, model, few):
+    found = evaluate(step=2, decay=(0.8,)).current
+    assert list(found.weights) == ["posthoc_sigma_0.05", "posthoc_sigma_0.1", "posthoc_ema_0.8"]
+    assert found.step == 2 and found.differences == {}
+    weights = posthoc.synthesize(run.path, decay=0.8, step=2)
+    expected = measured(weights, few.train, model)
+    assert found.weights["posthoc_ema_0.8"].frechet == pytest.approx(expected, rel=0.02)
+    at_the_end = measured(posthoc.synthesize(run.path, decay=0.8), few.train, model)
+    assert expected != pytest.approx(at_the_end, rel=0.05)
+
+
+def test_a_guide_is_recorded_and_guides_the_others(evaluate, run, model, few):
+    found = evaluate(weights=("ema",), guide="raw@3", guidance=(2.0,)).current
+    assert (found.settings["guide"], found.settings["guidance"]) == ("raw@3", 2.0)
+    assert "guidance 2, guided by raw@3" in found.way
+    guide = stored.StoredWeights(run, model).find("raw@3")
+    expected = measured("ema", few.train, model, guide=guide, guidance_scale=2.0)
+    assert found.weights["ema_0.9"].frechet == pytest.approx(expected, rel=0.02)
+    assert expected != pytest.approx(measured("ema", few.train, model), rel=0.05)
+    every = evaluate(guide="raw", guidance=(2.0,)).current
+    assert list(every.weights) == ["ema_0.5", "ema_0.9"]  # without the one that guides
+
+
+# The search for the best width
+
+
+@pytest.mark.parametrize("least", [0.0, 0.31, 2.0, 3.0])
+def test_golden_section_closes_in_on_the_minimum(least):
+    tried = tuning.golden_section(lambda x: (x - least) ** 2, 0.0, 3.0, 12)
+    places = [place for place, _ in tried]
+    assert len(set(places)) == 12 and all(0 < place < 3 for place in places)
+    assert tried[0][0] + tried[1][0] == pytest.approx(3.0)  # as far from one end as from the other
+    best = min(tried, key=lambda pair: pair[1])[0]
+    assert abs(best - least) < 3 * 0.6181**11
+
+
+@pytest.fixture
+def search(run, model, few):
+    """`tuning.tune` of the run, with options."""
+
+    def search(**given):
+        given = {"tune_ema": True, "weights": ("ema",)} | given
+        return tuning.tune(run, options(**given), "evaluate.py --tune-ema", model, few)
+
+    return search
+
+
+def test_a_width_is_chosen_on_some_images_and_judged_on_others(search, run, model, few):
+    evaluations = search(seed=4)
+    (found,) = evaluations.tunings
+    assert (found.seed, found.judged_seed, found.step) == (5, 4, 6)
+    assert len(found.trials) == tuning.WIDTHS and {t.guidance for t in found.trials} == {1.0}
+    assert found.best == min(found.trials, key=lambda trial: trial.value)
+    assert found.judged != found.best.value
+    name = f"posthoc_sigma_{found.best.sigma_rel}"
+    assert evaluations.current.weights[name].frechet == found.judged
+    assert set(evaluations.current.weights) == {"ema_0.9", name}
+    assert len({trial.value for trial in found.trials}) > 4
+    for trial in found.trials[:2]:
+        weights = posthoc.synthesize(run.path, sigma_rel=trial.sigma_rel)
+        assert trial.value == pytest.approx(measured(weights, few.train, model, seed=5), rel=0.02)
+    assert run.read_evaluations() == evaluations
+    said = table.tuned(found, run)
+    assert f"--sigma-rel {found.best.sigma_rel:g}" in said.splitlines()[-1]
+    assert f"{found.judged:.4g} of others (seed 4)" in said
+
+
+def test_a_search_that_is_interrupted_goes_on(search, run, monkeypatch):
+    given = {"guidance": (1.0, 2.0), "guide": "raw", "tune_metric": "precision"}
+    drawn, features = [], Drawing.features
+
+    def counted(self, extractor, weights, *arguments):
+        if len(drawn) == 11:
+            raise KeyboardInterrupt
+        drawn.append((self.guidance, self.options.seed, stored.called(weights)))
+        return features(self, extractor, weights, *arguments)
+
+    monkeypatch.setattr(Drawing, "features", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search(**given)
+    assert len(set(drawn)) == 11 and run.read_evaluations() is None
+    before = list(drawn)
+    drawn.append("on")  # so that it is not interrupted again
+    evaluations = search(**given)
+    (found,) = evaluations.tunings
+    assert not set(drawn[12:]) & set(before) and len(found.trials) == 2 * tuning.WIDTHS
+    assert list(found.curves) == [1.0, 2.0] and found.guide == "raw"
+    assert found.best.value == max(trial.value for trial in found.trials)
+
+
+def test_the_best_of_a_number_is_the_lowest_or_the_highest():
+    trials = [quality.Trial(0.1, 1.0, value) for value in (2.0, 1.0, 3.0)]
+    assert best_trial("frechet", trials).value == best_trial("kid", trials).value == 1.0
+    assert best_trial("recall", trials).value == 3.0
