@@ -66,7 +66,7 @@ def test_one_by_one_is_as_at_once(measure, tmp_path, order):
     assert verdict.of_run(whole)[0].outcome != "undecided"
     assert len(parts.made) == 3 and parts.apart == []
     left = {path.suffix for path in (tmp_path / "parts" / "evaluation").iterdir()}
-    assert left == {".npz"}
+    assert left == {".npz", ".png"}
 
 
 def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digits):

@@ -99,7 +99,10 @@ SECTIONS = {
         *("options", "data", "network", "diffusion", "averages", "optimisation"),
         *("the run directory", "the end"),
     ],
-    "sample": ["positional arguments", "options", "what to draw", "how to draw it"],
+    "sample": [
+        *("positional arguments", "options", "what to draw", "how to draw it"),
+        "something else than images from noise",
+    ],
     "evaluate": [
         *("positional arguments", "options", "two folders instead of runs", "the measure"),
         *("weight sets", "drawing"),
