@@ -1,9 +1,11 @@
 """A search for the best width of an average, as a record."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import metrics
 from .checked import Checked, bounded
+from .metric import Number
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,17 @@ class Tuning(Checked):
             raise ValueError(f"seed is {self.seed}, and judged_seed too")
 
     @property
-    def number(self):
+    def number(self) -> Number:
         """The `Number` that the metric is."""
         return metrics.every_number()[self.metric]
 
     @property
-    def best(self):
+    def best(self) -> Trial:
         """The best `Trial`."""
         return best_trial(self.metric, self.trials)
 
     @property
-    def curves(self):
+    def curves(self) -> dict[float, list[Trial]]:
         """Dict strength of guidance -> its trials, by their widths."""
         found = {}
         for trial in sorted(self.trials, key=lambda trial: (trial.guidance, trial.sigma_rel)):
@@ -67,13 +69,13 @@ class Tuning(Checked):
         return found
 
     @property
-    def at_an_end(self):
+    def at_an_end(self) -> bool:
         """Whether no narrower, or no wider average was tried than the best one."""
         widths = [trial.sigma_rel for trial in self.curves[self.best.guidance]]
         return self.best.sigma_rel in (widths[0], widths[-1])
 
 
-def best_trial(metric, trials):
+def best_trial(metric: str, trials: Sequence[Trial]) -> Trial:
     """The `Trial` with the best number of a metric."""
     lower = metrics.every_number()[metric].lower_is_better
     return (min if lower else max)(trials, key=lambda trial: trial.value)
