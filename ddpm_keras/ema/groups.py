@@ -34,6 +34,12 @@ def label(variable):
     return getattr(variable, "path", None) or variable.name
 
 
+def is_same_path(path, other):
+    """Whether two paths are of one variable: Keras leaves the model out of them, or does not."""
+    path, other = f"/{path}", f"/{other}"
+    return path.endswith(other) or other.endswith(path)
+
+
 def is_float(variable):
     """Whether the variable holds floating-point numbers of any width."""
     return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ..keras_internals import Trainer
 from .averages import EMA
-from .groups import fingerprint
+from .groups import fingerprint, is_same_path
 
 
 class AveragedNetwork(Trainer):
@@ -82,22 +82,28 @@ class AveragedNetwork(Trainer):
             ValueError: it names a variable that this model does not have.
         """
         self._prepare_averages()
-        known = {variable.path for variable in self.variables}
-        given = {
-            path
-            for kind in ("trainable_variables", "non_trainable_variables")
-            for path in _paths(state_tree.get(kind, {}))
-        }
-        if given - known:
-            raise ValueError(
-                f"The state tree holds {min(given - known)!r}, and this model has no such "
-                "variable: name the model and its layers as those that it was taken of."
-            )
+        renamed, given = {}, set()
+        for kind, tree in state_tree.items():
+            if kind in ("trainable_variables", "non_trainable_variables"):
+                tree = {self._own_path(path): value for path, value in _leaves(tree)}
+                given |= set(tree)
+            renamed[kind] = tree
         before = fingerprint(self.network.weights)
-        super().set_state_tree(state_tree)
+        super().set_state_tree(renamed)
         if fingerprint(self.network.weights) != before and not given >= self._paths_of_averages():
             self._start_anew("The state tree holds no averages")
         self._leave_weights()
+
+    def _own_path(self, path):
+        """What this model calls a variable: a model that was loaded leaves itself out of paths."""
+        own = [variable.path for variable in self.variables]
+        found = [path] if path in own else [each for each in own if is_same_path(each, path)]
+        if len(found) != 1:
+            raise ValueError(
+                f"The state tree holds {path!r}, and this model has no such variable: name the "
+                "model and its layers as those that it was taken of."
+            )
+        return found[0]
 
     def _paths_of_averages(self):
         return {variable.path for variable in self._state_of_averages()}
@@ -186,10 +192,10 @@ class _Left:
         return fingerprint(self.variables) != self.fingerprint
 
 
-def _paths(tree, above=""):
-    """The paths of the leaves of nested dicts, their names joined by "/"."""
+def _leaves(tree, above=""):
+    """(path, value) of the leaves of nested dicts, the names on the way joined by "/"."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _paths(value, f"{above}{name}/")
+            yield from _leaves(value, f"{above}{name}/")
         else:
-            yield above + name
+            yield above + name, value

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .decays import as_decay
+from .groups import is_same_path
 
 
 @dataclasses.dataclass
@@ -96,7 +97,7 @@ class StoredAverages:
             return self
         place = {}
         for i, stored in enumerate(self.paths):
-            found = [j for j, path in enumerate(paths) if _is_same(stored, path)]
+            found = [j for j, path in enumerate(paths) if is_same_path(stored, path)]
             if len(found) == 1:
                 place[i] = found[0]
         kept = [i for i in self.shape_at if i in place]
@@ -167,9 +168,3 @@ class StoredAverages:
         if dropped:
             parts.append(f"left in the file: {', '.join(dropped)}, which this model does not keep")
         return f"Averages after {self.steps:,} steps: {'; '.join(parts)}."
-
-
-def _is_same(path, other):
-    """Whether two paths are of one variable: Keras leaves the model out of them, or does not."""
-    path, other = f"/{path}", f"/{other}"
-    return path.endswith(other) or other.endswith(path)
