@@ -1,10 +1,16 @@
 """What an editor sees of the package: names, signatures and docstrings, without running it."""
 
+import dataclasses
+import importlib
+import inspect
 from pathlib import Path
 
 import jedi
 import pytest
 
+import ddpm_keras
+
+PARTS = ("callbacks", "data", "drawing", "ema", "interop", "quality", "samplers")
 ROOT = Path(__file__).parents[1]
 
 # What is written | what the editor shows of the call: some of its parameters.
@@ -49,3 +55,36 @@ def test_signatures_are_shown_with_what_they_say(code, project):
 def test_names_are_completed(code, project):
     completed = {each.name for each in jedi.Script(code, project=project).complete()}
     assert NAMES[code] <= completed
+
+
+def own_functions(thing):
+    """The functions of a public class, or the function itself, that are of this package."""
+    found = vars(thing).items() if inspect.isclass(thing) else [("", thing)]
+    for name, each in found:
+        each = getattr(each, "__func__", getattr(each, "fget", each))
+        public = not name.startswith("_") or name in ("__init__", "__call__")
+        if public and inspect.isfunction(each) and each.__module__.startswith("ddpm_keras"):
+            yield each
+
+
+def public_things():
+    parts = [importlib.import_module(f"ddpm_keras.{name}") for name in PARTS]
+    for part in (ddpm_keras, *parts):
+        for name in part.__all__:
+            thing = getattr(part, name)
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                yield pytest.param(thing, id=f"{part.__name__}.{name}")
+
+
+@pytest.mark.parametrize("thing", list(public_things()))
+def test_public_names_are_annotated(thing):
+    missing = []
+    for function in own_functions(thing):
+        if dataclasses.is_dataclass(thing) and function.__name__ == "__init__":
+            continue
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.name not in ("self", "cls")]
+        missing += [f"{function.__qualname__}({x.name})" for x in own if x.annotation is x.empty]
+        if signature.return_annotation is signature.empty and function.__name__ != "__init__":
+            missing.append(f"{function.__qualname__} ->")
+    assert not missing

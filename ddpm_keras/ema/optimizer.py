@@ -1,6 +1,6 @@
 """A Keras optimizer that keeps moving averages of what another one trains."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -75,7 +75,7 @@ class EMAOptimizer(OptimizerAround):
         super().__init__(optimizer, name)
         self.ema = _checked(EMA.get(ema))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "ema": keras.saving.serialize_keras_object(self.ema),
@@ -83,7 +83,7 @@ class EMAOptimizer(OptimizerAround):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         made = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects=custom_objects)
             for key in ("optimizer", "ema")
@@ -91,17 +91,17 @@ class EMAOptimizer(OptimizerAround):
         return cls(**{**config, **made})
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """The state: that of the optimizer, then the counters and averages."""
         return [*super().variables, *self.ema.state]
 
     @property
-    def loss_scale_factor(self):
+    def loss_scale_factor(self) -> Any:
         """What `scale_loss` multiplies a loss by."""
         return self.scale_loss(1.0)
 
     @loss_scale_factor.setter
-    def loss_scale_factor(self, factor):
+    def loss_scale_factor(self, factor: Any) -> None:
         if not hasattr(self, "inner_optimizer"):
             return  # Keras' own constructor gives every optimizer one
         if scales_loss(self.inner_optimizer):
@@ -112,7 +112,7 @@ class EMAOptimizer(OptimizerAround):
             )
         self.inner_optimizer.loss_scale_factor = factor
 
-    def build(self, variables):
+    def build(self, variables: Sequence[Any]) -> None:
         variables = list(variables)
         if self.built or not variables:
             return

@@ -128,7 +128,7 @@ class Measurement(Checked):
         return cls(**cls.arguments(values))
 
     @classmethod
-    def arguments(cls, values):
+    def arguments(cls, values: dict[str, Any]) -> dict[str, Any]:
         """What is no attribute of its own is one of the numbers; the inverse of `_flat`."""
         own = {each.name for each in dataclasses.fields(cls)} - {"numbers"}
         numbers = {name: value for name, value in values.items() if name not in own}
