@@ -34,6 +34,11 @@ SAMPLERS = (
     samplers.DDIM(10),
     samplers.DPMSolver(20),
     samplers.DPMSolver(10),
+    samplers.DPMSolver(20, order=3),
+    samplers.DPMSolver(20, eta=1.0),
+    samplers.UniPC(20),
+    samplers.UniPC(10),
+    samplers.Heun(18),
 )
 
 

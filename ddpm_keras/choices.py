@@ -4,7 +4,7 @@ Nothing here imports TensorFlow. Where a name stands for a class, a function or 
 says where that is, as "module:attribute" or "module", and it is imported when it is first asked
 for. To add one, write a line here, or from anywhere assign the thing itself:
 
-    choices.SAMPLERS["heun"] = Heun
+    choices.SAMPLERS["euler"] = Euler
 """
 
 import importlib
@@ -116,7 +116,15 @@ class Without(Collection):
 
 SAMPLERS = Choices(
     "sampler",
-    {"ddpm": "samplers:DDPM", "ddim": "samplers:DDIM", "dpm": "samplers:DPMSolver"},
+    {
+        "ddpm": "samplers:DDPM",
+        "ddim": "samplers:DDIM",
+        "dpm": "samplers:DPMSolver",
+        "dpm_3m": "samplers.dpm_solver:third_order",
+        "dpm_sde": "samplers.dpm_solver:stochastic",
+        "unipc": "samplers:UniPC",
+        "heun": "samplers:Heun",
+    },
     "or a sampler such as samplers.DDIM(steps=50)",
 )
 SCHEDULES = Choices(

@@ -89,8 +89,9 @@ class DDPM(ImageModel):
                 f"timesteps is {timesteps}, but the schedule has {self.schedule.timesteps}: leave "
                 "timesteps out, or give the schedule by name."
             )
-        noise.check_prediction(prediction)
-        noise.loss_weights(self.schedule, prediction, weighting, [0])  # refuses unknown weightings
+        noise.loss_weights(
+            self.schedule, prediction, weighting, [0]
+        )  # refuses what it cannot weigh
         self.label_dropout = number(label_dropout, "label_dropout")
         if not 0.0 <= self.label_dropout < 1.0:
             raise ValueError(f"label_dropout must be at least 0 and below 1, not {label_dropout}.")
@@ -408,7 +409,12 @@ class DDPM(ImageModel):
         exporting.write(drawing, path)
 
     def predict_epsilon(self, x, t, labels=None, guidance=None, guide=None):
-        """The noise in `x`, with the weights the network has now.
+        """The noise in `x`, with the weights the network has now; as `predict_output`."""
+        output = self.predict_output(x, t, labels, guidance, guide)
+        return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+
+    def predict_output(self, x, t, labels=None, guidance=None, guide=None):
+        """What the network predicts, as `prediction` says, with the weights it has now.
 
         Args:
             x: float32 (batch, height, width, channels).
@@ -422,12 +428,10 @@ class DDPM(ImageModel):
             float32, shaped like x.
         """
         if guidance is None:
-            output = self._output(x, t, labels, training=False)
-        else:
-            if not isinstance(guidance, Guidance):
-                guidance = Guidance(guidance)
-            output = guidance.combined(*self._good_and_worse(x, t, labels, guide), t)
-        return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
+            return self._output(x, t, labels, training=False)
+        if not isinstance(guidance, Guidance):
+            guidance = Guidance(guidance)
+        return guidance.combined(*self._good_and_worse(x, t, labels, guide), t)
 
     def _good_and_worse(self, x, t, labels, guide):
         """What the network predicts, and what it does with the guide's weights or without label."""

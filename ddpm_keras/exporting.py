@@ -51,11 +51,14 @@ def as_module(drawing):
         guide = guides[0] if guides else None
 
         def predict(x, t):
-            return model.predict_epsilon(x, t, labels, drawing.guidance, guide)
+            return model.predict_output(x, t, labels, drawing.guidance, guide)
 
         x = tf.ensure_shape(samplers.initial_noise(seeds, shape), (None, *shape))
         with model.weight_scope(values):
-            return as_uint8(drawing.sampler(predict, x, model.schedule, seed=seeds))
+            images = drawing.sampler(
+                predict, x, model.schedule, seed=seeds, prediction=model.prediction
+            )
+            return as_uint8(images)
 
     def sample(seed, start, num_images):
         return images(samplers.image_seeds(seed, start, num_images))

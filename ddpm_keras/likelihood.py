@@ -33,6 +33,7 @@ def bits_per_dim(
     seed: int = 0,
     batch_size: int = 128,
     image_range: tuple[float, float] = (-1, 1),  # of float images
+    prediction: str = "epsilon",  # what predict gives
 ) -> dict[str, Any]:
     """The variational bound of images under the reverse process, in bits per dimension.
 
@@ -40,7 +41,7 @@ def bits_per_dim(
     is estimated without bias; it does not depend on `batch_size`.
 
     Args:
-        predict: `predict(x, t) -> epsilon`, as for a sampler.
+        predict: `predict(x, t)`, as for a sampler.
         images: uint8 in 0..255, or float on those 256 levels in `image_range`; shape (N, ...).
         schedule: The `NoiseSchedule` the predictor was trained with.
         variance: "fixed_large", beta_t, or "fixed_small", the posterior's.
@@ -48,6 +49,7 @@ def bits_per_dim(
         seed: Integer, of the noise.
         batch_size: Images at a time, at least 1.
         image_range: (low, high) of float images.
+        prediction: what `predict` gives: "epsilon", "sample" (the image) or "v".
 
     Returns:
         dict, in bits per dimension: "total" and its "standard_error" over the images; "prior", the
@@ -75,7 +77,7 @@ def bits_per_dim(
         x_start = images[start : start + batch_size] / 127.5 - 1.0
         seeds = samplers.image_seeds(seed, start, len(x_start))
         prior.append(_prior(x_start, schedule))
-        terms.append(_terms(predict, x_start, schedule, log_variance, clip, seeds))
+        terms.append(_terms(predict, prediction, x_start, schedule, log_variance, clip, seeds))
     prior, terms = np.concatenate(prior), np.concatenate(terms)
     per_image = prior + terms.sum(axis=1)
     if not np.isfinite(per_image).all():
@@ -117,9 +119,9 @@ def model_bits_per_dim(
     def predict(x, t):
         labels = None if model.num_classes is None else tf.fill(tf.shape(t), model.num_classes)
         with model.weight_scope(values):
-            return model.predict_epsilon(x, t, labels)
+            return model.predict_output(x, t, labels)
 
-    options = {"image_range": model.image_range} | options
+    options = {"image_range": model.image_range, "prediction": model.prediction} | options
     return bits_per_dim(predict, images, model.schedule, **options)
 
 
@@ -183,7 +185,7 @@ def _prior(x_start, schedule):
     return gaussian_kl(mean_squared, np.log1p(-signal_squared), 0.0) / math.log(2.0)
 
 
-def _terms(predict, x_start, schedule, log_variance, clip, seeds):
+def _terms(predict, prediction, x_start, schedule, log_variance, clip, seeds):
     """The term of each image and timestep, float64 (batch, T), bits per dimension."""
     images = tf.constant(x_start, tf.float32)
     error = np.empty((len(x_start), schedule.timesteps))  # mean squared, of the predicted x_start
@@ -191,8 +193,8 @@ def _terms(predict, x_start, schedule, log_variance, clip, seeds):
         t = tf.fill([len(x_start)], step)
         drawn = samplers.step_noise(seeds, step, x_start.shape[1:])
         x = noise.q_sample(schedule, images, t, drawn)
-        epsilon = predicted(predict, x, t)
-        found = noise.to_x_start(schedule, "epsilon", epsilon, x, t)
+        output = predicted(predict, x, t)
+        found = noise.to_x_start(schedule, prediction, output, x, t)
         found = np.float64(tf.clip_by_value(found, -1.0, 1.0) if clip else found)
         error[:, step] = np.mean(_flat(found - x_start) ** 2, axis=1)
     # The two means differ by the x_start in them alone, eq. 7.

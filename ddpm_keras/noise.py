@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from .aliases import Tensor
 from .choices import PREDICTIONS, SCHEDULES, WEIGHTINGS, check
-from .scalars import number
+from .scalars import flag, number
 
 MOST_TIMESTEPS = 100_000  # whose tables are made at once, and stay small
 MAX_BETA = 0.999  # Nichol & Dhariwal 2021, section 3.2: no singularity at the end of the process
@@ -29,13 +29,15 @@ class NoiseSchedule:
     """How much noise each timestep adds, with every table that follows from it.
 
     Args:
-        betas: Variances of the forward process, shape (T,), each strictly between 0 and 1.
-        name: What a configuration and a report call the schedule.
+        betas: variances of the forward process, shape (T,), each strictly between 0 and 1; the last
+            may be 1, which leaves no signal at all (see `zero_terminal_snr`).
+        name: what a configuration and a report call the schedule.
 
     Attributes (float64, shape (T,)):
         betas, alphas, alphas_cumprod, alphas_cumprod_prev (1 at t = 0), snr (signal-to-noise
         ratio); posterior_variance, posterior_log_variance_clipped, posterior_mean_coef_x_start and
         posterior_mean_coef_x_t, of q(x_{t-1} | x_t, x_start) (Ho et al. 2020, eq. 6-7).
+        And zero_terminal_snr, whether the last timestep is noise alone.
 
     Raises:
         ValueError: `betas` is not a non-empty vector, leaves (0, 1), or leaves no signal in the
@@ -55,6 +57,8 @@ class NoiseSchedule:
                 f"betas has shape {betas.shape}; give a vector with one beta per timestep."
             )
         inside = (1.0 - betas < 1) & (betas < 1)  # a beta below rounding is no noise either
+        self.zero_terminal_snr = bool(betas[-1] == 1.0)
+        inside[-1] |= self.zero_terminal_snr
         if not np.all(inside):
             first = int(np.argmin(inside))
             raise ValueError(
@@ -65,7 +69,7 @@ class NoiseSchedule:
         self.timesteps = len(betas)
         self.alphas = 1.0 - betas
         self.alphas_cumprod = np.cumprod(self.alphas)
-        if self.alphas_cumprod[-1] < _LEAST_SIGNAL:
+        if self.alphas_cumprod[-1 - self.zero_terminal_snr :].max() < _LEAST_SIGNAL:
             raise ValueError(
                 f"The betas leave a signal of {self.alphas_cumprod[-1]:g} after {len(betas)} "
                 "timesteps, from which nothing can be sampled: use smaller betas or fewer."
@@ -94,32 +98,67 @@ class NoiseSchedule:
         return get(config["name"], config["timesteps"])
 
     def __repr__(self):
-        return f"NoiseSchedule({self.name}, timesteps={self.timesteps})"
+        end = ", zero_terminal_snr=True" if self.zero_terminal_snr else ""
+        return f"NoiseSchedule({self.name}, timesteps={self.timesteps}{end})"
 
 
-def linear(timesteps: int = 1000) -> NoiseSchedule:
+def linear(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
     """Betas evenly spaced from 1e-4 to 0.02 at 1000 timesteps (Ho et al. 2020, section 4).
 
     For another number of timesteps both ends are multiplied by 1000 / timesteps, so that the
     process still ends in noise (improved-diffusion does the same), and no beta exceeds 0.999, which
     is reached below 21 timesteps.
+
+    Args:
+        timesteps: number of timesteps.
+        zero_terminal_snr: whether the betas are rescaled by `rescaled_to_zero_terminal_snr`, so
+            that the last timestep is noise alone.
     """
     scale = 1000.0 / _checked(timesteps)
     betas = np.linspace(scale * 1e-4, scale * 0.02, timesteps)
-    return NoiseSchedule(np.minimum(betas, MAX_BETA), "linear")
+    return _named("linear", np.minimum(betas, MAX_BETA), zero_terminal_snr)
 
 
-def cosine(timesteps: int = 1000) -> NoiseSchedule:
-    """alphas_cumprod falls as cos^2((s + .008) / 1.008 pi/2) (Nichol & Dhariwal 2021, eq. 17)."""
+def cosine(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """alphas_cumprod falls as cos^2((s + .008) / 1.008 pi/2) (Nichol & Dhariwal 2021, eq. 17).
+
+    The arguments are those of `linear`.
+    """
     s = np.arange(_checked(timesteps) + 1) / timesteps
-    return _from_alphas_cumprod(np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2, "cosine")
+    curve = np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2
+    return _named("cosine", _betas_of(curve), zero_terminal_snr)
 
 
-def sigmoid(timesteps: int = 1000) -> NoiseSchedule:
-    """alphas_cumprod falls as a sigmoid over -3..3, rescaled to [0, 1] (Jabri et al. 2022)."""
+def sigmoid(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
+    """alphas_cumprod falls as a sigmoid over -3..3, rescaled to [0, 1] (Jabri et al. 2022).
+
+    The arguments are those of `linear`.
+    """
     s = np.arange(_checked(timesteps) + 1) / timesteps
     curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
-    return _from_alphas_cumprod(curve - curve[-1], "sigmoid")  # only ratios of it count
+    # Only ratios of the curve count.
+    return _named("sigmoid", _betas_of(curve - curve[-1]), zero_terminal_snr)
+
+
+def rescaled_to_zero_terminal_snr(betas: ArrayLike) -> np.ndarray:
+    """Betas by which the last timestep is noise alone (Lin et al. 2024, algorithm 1).
+
+    sqrt(alphas_cumprod) is shifted to end at 0, and scaled to begin where it did. Images are drawn
+    from noise alone; without this the network is trained on ends that still hold a little of the
+    image, its mean above all. It must predict "v" or "sample": the noise says nothing of the image
+    there.
+
+    Args:
+        betas: of a schedule, shape (T,), T at least 2.
+
+    Returns:
+        float64 (T,); the last is 1.
+    """
+    signal = np.sqrt(np.cumprod(1.0 - np.asarray(betas, np.float64)))
+    if signal.size < 2:
+        raise ValueError("A schedule of zero terminal SNR needs at least 2 timesteps.")
+    cumprod = ((signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))) ** 2
+    return 1.0 - cumprod / np.append(1.0, cumprod[:-1])
 
 
 def get(schedule: NoiseSchedule | str, timesteps: int | None = 1000) -> NoiseSchedule:
@@ -178,7 +217,7 @@ def to_x_start(
         x: Noisy images x_t, shape (batch, ...).
         t: Timesteps, int, shape (batch,).
     """
-    check_prediction(prediction)
+    check_prediction(prediction, schedule)
     _check_alike(x, output)
     signal, rate = _rates(schedule, t, x)
     if prediction == "epsilon":
@@ -192,7 +231,7 @@ def to_epsilon(
     schedule: NoiseSchedule, prediction: str, output: Tensor, x: Tensor, t: Tensor
 ) -> Tensor:
     """The noise a network's output stands for; arguments as in `to_x_start`."""
-    check_prediction(prediction)
+    check_prediction(prediction, schedule)
     _check_alike(x, output)
     signal, rate = _rates(schedule, t, x)
     if prediction == "sample":
@@ -217,7 +256,7 @@ def training_target(
     schedule: NoiseSchedule, prediction: str, x_start: Tensor, noise: Tensor, t: Tensor
 ) -> Tensor:
     """What the network should give at (q_sample(x_start, t, noise), t): noise, image or v."""
-    check_prediction(prediction)
+    check_prediction(prediction, schedule)
     if prediction == "epsilon":
         return noise
     return x_start if prediction == "sample" else velocity(schedule, x_start, t, noise)
@@ -239,19 +278,29 @@ def loss_weights(
         t: Timesteps, int, shape (batch,).
         gamma: The bound on the signal-to-noise ratio.
     """
-    check_prediction(prediction)
+    check_prediction(prediction, schedule)
     check("weighting", weighting, WEIGHTINGS)
     if weighting == "simple":
         table = np.ones(schedule.timesteps)
+    elif schedule.zero_terminal_snr:
+        raise ValueError(
+            "weighting='min_snr' gives no weight to the last timestep of a schedule of zero "
+            "terminal SNR, where sampling begins: use weighting='simple'."
+        )
     else:
         error_scale = {"epsilon": schedule.snr, "sample": 1.0, "v": schedule.snr + 1.0}
         table = np.minimum(schedule.snr, gamma) / error_scale[prediction]
     return tf.gather(tf.constant(table, tf.float32), t)
 
 
-def check_prediction(prediction: str) -> None:
-    """Raises ValueError unless `prediction` is "epsilon", "sample" or "v"."""
+def check_prediction(prediction: str, schedule: NoiseSchedule | None = None) -> None:
+    """Refuses what is not "epsilon", "sample" or "v", or says nothing of the image in the end."""
     check("prediction", prediction, PREDICTIONS)
+    if prediction == "epsilon" and schedule is not None and schedule.zero_terminal_snr:
+        raise ValueError(
+            "prediction='epsilon' says nothing of the image at the last timestep of a schedule of "
+            "zero terminal SNR: predict 'v' or 'sample', or use a schedule without."
+        )
 
 
 def gather(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
@@ -267,9 +316,15 @@ def _rates(schedule, t, like):
     return signal, gather(np.sqrt(1.0 - schedule.alphas_cumprod), t, like)
 
 
-def _from_alphas_cumprod(curve, name):
-    """The schedule whose alphas_cumprod follow `curve`, given at s = 0, 1/T, ..., 1."""
-    return NoiseSchedule(np.minimum(1.0 - curve[1:] / curve[:-1], MAX_BETA), name)
+def _betas_of(curve):
+    """The betas by which alphas_cumprod follow `curve`, given at s = 0, 1/T, ..., 1."""
+    return np.minimum(1.0 - curve[1:] / curve[:-1], MAX_BETA)
+
+
+def _named(name, betas, zero_terminal_snr):
+    if flag(zero_terminal_snr, "zero_terminal_snr"):
+        betas = rescaled_to_zero_terminal_snr(betas)
+    return NoiseSchedule(betas, name)
 
 
 def _checked(timesteps):

@@ -125,7 +125,7 @@ class Sampling:
 
     def memory(self, x):
         """As of `Chain`, for `step`."""
-        return Chain(self.sampler, self.schedule).memory(x)
+        return Chain(self.sampler, self.schedule, prediction=self.model.prediction).memory(x)
 
     def step(self, k, x, memory, part, draw=None):
         """`Chain.step` of all steps of the sampler, with this model."""
@@ -146,7 +146,7 @@ class Sampling:
         return self.guidance is not None
 
     def _condition(self, part):
-        """What `DDPM.predict_epsilon` takes besides x, t and the guide, as tensors."""
+        """What `DDPM.predict_output` takes besides x, t and the guide, as tensors."""
         labels = [] if self.labels is None else [tf.constant(self.labels[part])]
         numbers = dataclasses.astuple(self.guidance) if self.guided else ()
         return labels + [tf.constant(each, tf.float32) for each in numbers]
@@ -213,7 +213,7 @@ class Traced:
             def of_replica(x, seeds, *condition):
                 predict = self._predictor(guided, condition, values[1:])
                 with model.weight_scope(values[0]):
-                    return sampler(predict, x, model.schedule, seeds, first)
+                    return sampler(predict, x, model.schedule, seeds, first, model.prediction)
 
             return _on_replicas(model.distribute_strategy, of_replica, x, seeds, *condition)
 
@@ -223,12 +223,12 @@ class Traced:
 
     def _step(self, sampler, guided, count):
         model = self.model
+        chain = Chain(sampler, model.schedule, prediction=model.prediction)
 
         def step(values, k, draw, x, memory, seeds, condition):
             def of_replica(x, memory, seeds, *condition):
                 predict = self._predictor(guided, condition, values[1:])
                 with model.weight_scope(values[0]):
-                    chain = Chain(sampler, model.schedule)
                     return chain.step(predict, k, x, memory, seeds, draw)
 
             strategy = model.distribute_strategy
@@ -236,7 +236,8 @@ class Traced:
 
         images, seeds, condition, weights = self._signature(guided)
         scalar = tf.TensorSpec((), tf.int32)
-        signature = ([weights] * count, scalar, scalar, images, images, seeds, condition)
+        memory = tf.TensorSpec((None, chain.depth, *model.image_shape), tf.float32)
+        signature = ([weights] * count, scalar, scalar, images, memory, seeds, condition)
         return tf.function(step, autograph=False, input_signature=signature)
 
     def _predictor(self, guided, condition, guides):
@@ -245,7 +246,7 @@ class Traced:
         guidance = Guidance(*condition[-_NUMBERS:]) if guided else None
         guide = guides[0] if guides else None
         return functools.partial(
-            self.model.predict_epsilon, labels=labels, guidance=guidance, guide=guide
+            self.model.predict_output, labels=labels, guidance=guidance, guide=guide
         )
 
     def _signature(self, guided):

@@ -237,6 +237,23 @@ def test_sampling_and_validating_leave_training_untouched(network, digits):
     assert_same_state(before, state(model))
 
 
+def test_a_schedule_that_ends_in_noise_alone_trains_and_samples(network, digits, tmp_path):
+    schedule = noise.linear(20, zero_terminal_snr=True)
+    model = compiled(network, schedule=schedule, prediction="v")
+    history = model.fit(digits.train[:32], batch_size=16, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for name in ("ddpm", "ddim", "dpm", "unipc", "heun"):
+        drawn = model.sample(2, sampler=samplers.get(name, steps=4), output="float")
+        assert np.isfinite(drawn).all() and drawn.std() > 0
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_array_equal(loaded.schedule.betas, schedule.betas)
+    assert_array_equal(loaded.sample(2, sampler=DDIM), model.sample(2, sampler=DDIM))
+    for wrong in ({"prediction": "epsilon"}, {"prediction": "v", "weighting": "min_snr"}):
+        with pytest.raises(ValueError, match=f"{list(wrong)[-1]}='.*zero terminal SNR"):
+            DDPM(network, schedule, **wrong)
+
+
 def test_exported_network_draws_what_the_average_draws(network, digits):
     model = compiled(network)
     model.fit(digits.train[:64], batch_size=32, verbose=0)

@@ -229,7 +229,7 @@ def test_a_preset_and_an_option(monkeypatch):
 # Names work wherever the things do, and what is unknown is refused with all that can be chosen.
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm", "jump"])
+@pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm_3m", "heun", "jump"])
 def test_a_sampler_is_taken_by_name_everywhere(model, digits, tmp_path, name):
     """The schedule has 40 timesteps: by its name a sampler takes no more steps than it can."""
     assert model.sample(1, sampler=name).shape == (1, 8, 8, 1)

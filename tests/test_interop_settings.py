@@ -225,7 +225,7 @@ WRONG_SCHEDULERS = [
     *[({"prediction_type": value}, "prediction_type") for value in (None, ["epsilon"])],
     *[({"predict_epsilon": value}, "predict_epsilon") for value in (1, "yes", [])],
     ({"predict_epsilon": False, "prediction_type": "epsilon"}, "contradict"),
-    *[({"rescale_betas_zero_snr": value}, "rescale_betas_zero_snr") for value in (True, 1, "no")],
+    *[({"rescale_betas_zero_snr": value}, "rescale_betas_zero_snr") for value in (1, "no", True)],
     *[({"thresholding": value}, "thresholding") for value in (True, 1, "false")],
     *[({"clip_sample_range": value}, "clip_sample_range") for value in (2.0, 0.5, NAN, "1", True)],
     *[({"variance_type": value}, "variance_type") for value in ("learned", "learned_range", 3)],
@@ -280,6 +280,17 @@ def test_schedulers_that_are_taken(config, name, prediction, tmp_path):
     if name != "custom":
         usual = noise.get(name, config.get("num_train_timesteps", 1000))
         np.testing.assert_array_equal(schedule.betas, usual.betas)
+
+
+@pytest.mark.parametrize("kind", ["linear", "squaredcos_cap_v2"])
+def test_betas_rescaled_to_zero_terminal_snr(kind, tmp_path):
+    config = {"beta_schedule": kind, "rescale_betas_zero_snr": True}
+    for prediction in ("v_prediction", "sample"):
+        schedule, _ = schedule_of(tmp_path, config | {"prediction_type": prediction})
+        assert schedule.zero_terminal_snr and schedule.timesteps == 1000
+    name = {"linear": "linear", "squaredcos_cap_v2": "cosine"}[kind]
+    usual = noise.rescaled_to_zero_terminal_snr(noise.get(name).betas)
+    np.testing.assert_array_equal(schedule.betas, usual)
 
 
 # Of diffusers 0.42, its float32 tables at 5 timesteps.

@@ -105,6 +105,26 @@ def test_every_term_with_the_same_noise_in_float64(variance, clip):
     assert found["standard_error"] == pytest.approx(spread)
 
 
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+def test_other_predictions_and_an_end_that_is_noise_alone(prediction):
+    schedule = noise.linear(10, zero_terminal_snr=True)
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 2, 3), dtype=np.uint8)
+
+    def predict(x, t):
+        """The image is always seen as grey, which is right at the last timestep."""
+        epsilon = noise.to_epsilon(schedule, "sample", tf.zeros_like(x), x, t)
+        return noise.training_target(schedule, prediction, tf.zeros_like(x), epsilon, t)
+
+    found = likelihood.bits_per_dim(predict, images, schedule, clip=False, prediction=prediction)
+    assert found["prior"] == 0 and np.isfinite(found["total"])
+    error = np.mean((images / 127.5 - 1) ** 2)
+    t = np.arange(1, 10)
+    small, large = schedule.posterior_variance[t], schedule.betas[t]
+    distance = schedule.posterior_mean_coef_x_start[t] ** 2 * error
+    terms = np.log(large / small) + (small + distance) / large - 1
+    np.testing.assert_allclose(found["vlb"][1:], terms / 2 / np.log(2), rtol=1e-4, atol=1e-12)
+
+
 def test_gaussian_kl_by_quadrature():
     mean_q, mean_p, v_q, v_p = 0.3, -0.2, 0.5, 1.7
     q, p = scipy.stats.norm(mean_q, np.sqrt(v_q)), scipy.stats.norm(mean_p, np.sqrt(v_p))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from ddpm_keras import noise
 
 SCHEDULES = list(noise.SCHEDULES)
+NO_SIGNAL = noise.linear(10, zero_terminal_snr=True)
 
 
 def random_batch(schedule, count=6, seed=0):
@@ -76,6 +77,52 @@ def test_tables_are_consistent(name, timesteps):
     if timesteps > 1:
         expected = np.log(schedule.posterior_variance[[1, *range(1, timesteps)]])
         np.testing.assert_allclose(schedule.posterior_log_variance_clipped, expected)
+
+
+ENDING_IN_NOISE = [
+    lambda timesteps: noise.linear(timesteps, zero_terminal_snr=True),
+    lambda timesteps: noise.cosine(timesteps, zero_terminal_snr=True),
+    lambda timesteps: noise.sigmoid(timesteps, zero_terminal_snr=True),
+]
+
+
+@pytest.mark.parametrize("make", ENDING_IN_NOISE)
+@pytest.mark.parametrize("timesteps", [2, 50, 1000])
+def test_zero_terminal_snr_leaves_noise_alone_at_the_end(make, timesteps):
+    """Lin et al. 2024, algorithm 1: sqrt(alphas_cumprod) is an affine map of what it was."""
+    schedule = make(timesteps)
+    usual = noise.get(schedule.name, timesteps)
+    assert schedule.zero_terminal_snr and not usual.zero_terminal_snr
+    assert schedule.betas[-1] == 1 and schedule.alphas_cumprod[-1] == schedule.snr[-1] == 0
+    signal, before = np.sqrt(schedule.alphas_cumprod), np.sqrt(usual.alphas_cumprod)
+    assert signal[0] == pytest.approx(before[0], rel=1e-12)
+    slope = before[0] / (before[0] - before[-1])
+    np.testing.assert_allclose(signal, slope * (before - before[-1]), atol=1e-12)
+    tables = (schedule.posterior_variance, schedule.posterior_log_variance_clipped)
+    assert all(np.isfinite(table).all() for table in tables)
+    assert schedule.posterior_mean_coef_x_t[-1] == 0
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
+    again = noise.get(config)
+    np.testing.assert_array_equal(again.betas, schedule.betas)
+    assert (
+        repr(again)
+        == repr(schedule)
+        == (f"NoiseSchedule({schedule.name}, timesteps={timesteps}, zero_terminal_snr=True)")
+    )
+
+
+@pytest.mark.parametrize("prediction", ["sample", "v"])
+def test_predictions_invert_each_other_where_there_is_no_signal(prediction):
+    schedule = noise.linear(10, zero_terminal_snr=True)
+    x_start, epsilon, t, x, _ = random_batch(schedule)
+    assert t[-1] == 9
+    np.testing.assert_allclose(x[-1], epsilon[-1])
+    output = noise.training_target(schedule, prediction, x_start, epsilon, t)
+    found = noise.to_x_start(schedule, prediction, output, x, t)
+    np.testing.assert_allclose(found, x_start, atol=1e-9)
+    found = noise.to_epsilon(schedule, prediction, output, x, t)
+    np.testing.assert_allclose(found, epsilon, atol=1e-9)
+    np.testing.assert_array_equal(noise.loss_weights(schedule, prediction, "simple", t), 1)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -205,7 +252,19 @@ def test_get_returns_a_schedule_unchanged():
         (lambda: noise.linear(0), "from 1 to"),
         (lambda: noise.cosine(-3), "from 1 to"),
         (lambda: noise.sigmoid(2.5), "whole number"),
-        (lambda: noise.NoiseSchedule([0.1, 1.0]), r"betas\[1\] is 1.0"),
+        (lambda: noise.NoiseSchedule([1.0, 0.1]), r"betas\[0\] is 1.0"),
+        (lambda: noise.NoiseSchedule([1.0]), "leave a signal of 0"),
+        (lambda: noise.linear(1, zero_terminal_snr=True), "at least 2 timesteps"),
+        (lambda: noise.linear(10, zero_terminal_snr="no"), "zero_terminal_snr.*'no'"),
+        (lambda: noise.check_prediction("epsilon", NO_SIGNAL), "'epsilon'.*'v' or 'sample'"),
+        (
+            lambda: noise.to_x_start(NO_SIGNAL, "epsilon", np.ones((1, 2)), np.ones((1, 2)), [1]),
+            "'epsilon'.*'v' or 'sample'",
+        ),
+        (
+            lambda: noise.loss_weights(NO_SIGNAL, "v", "min_snr", [0]),
+            "'min_snr'.*weighting='simple'",
+        ),
         (lambda: noise.NoiseSchedule([0.0, 0.5]), r"betas\[0\] is 0.0"),
         (lambda: noise.NoiseSchedule([0.1, 0.0]), r"betas\[1\] is 0.0"),
         (lambda: noise.NoiseSchedule([0.1, float("nan")]), r"betas\[1\] is nan"),

@@ -14,7 +14,7 @@ from ddpm_keras.samplers import Chain
 
 SCHEDULE = noise.cosine(100)
 PREDICT = graph_predictor(SCHEDULE, 0.2, 0.5)
-SAMPLERS = [samplers.DDIM(6), samplers.DDPM(steps=5), samplers.DPMSolver(6)]
+SAMPLERS = [samplers.DDIM(6), samplers.DDPM(steps=5), samplers.DPMSolver(6), samplers.UniPC(6, 3)]
 
 
 def start_noise(count=3):

@@ -61,7 +61,7 @@ def inpaint(
         steps = min(INPAINTING_STEPS, model.schedule.timesteps)
         settings["sampler"] = samplers.DDIM(steps, eta=1.0)
     drawing = given.sampling(model, len(images), **settings)
-    chain = samplers.Chain(drawing.sampler, model.schedule)
+    chain = samplers.Chain(drawing.sampler, model.schedule, prediction=model.prediction)
     if chain.remembers:
         raise ValueError(
             f"Inpainting goes back and forth, and {drawing.sampler!r} remembers the step before: "

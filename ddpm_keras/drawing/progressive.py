@@ -88,6 +88,6 @@ def _way(drawing, part, kept):
         before = x
         x, memory = drawing.step(k, x, memory, part)
         if k in kept:
-            states.append((drawing.finished(before), drawing.finished(memory)))
+            states.append((drawing.finished(before), drawing.finished(memory[:, 0])))
     noisy, predicted = zip(*states, strict=True)
     return np.stack(noisy), np.stack(predicted), drawing.finished(x)

@@ -48,13 +48,9 @@ _SCHEDULERS = {
     for name in names
 }
 _READ = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas")
-_READ += ("prediction_type", "predict_epsilon")
+_READ += ("prediction_type", "predict_epsilon", "rescale_betas_zero_snr")
 # Settings that would change what is sampled: (the values that can be had here, why no other).
 _FIXED = {
-    "rescale_betas_zero_snr": (
-        (False, None),
-        "its last timestep is noise alone, and a NoiseSchedule keeps every beta below 1",
-    ),
     "thresholding": ((False, None), "images are clipped to [-1, 1], not rescaled"),
     "clip_sample_range": ((1, None), "images are clipped to [-1, 1]"),
     "use_flow_sigmas": ((False, None), "its network was trained by flow matching"),
@@ -92,7 +88,7 @@ def load_diffusers_schedule(path: PathLike) -> tuple[NoiseSchedule, str]:
 
     Raises:
         ValueError: A schedule or a prediction that is not known here, or a setting that would
-            change what is sampled, such as `rescale_betas_zero_snr`; says which.
+            change what is sampled, such as `thresholding`; says which.
     """
     file = find_scheduler(path)
     if file is None:
@@ -100,7 +96,11 @@ def load_diffusers_schedule(path: PathLike) -> tuple[NoiseSchedule, str]:
     config = read_json(file)
     with checks.within(file):
         _check(config)
-        return noise.NoiseSchedule(*_betas(config)), _prediction(config)
+        prediction = _prediction(config)
+        betas, name = _betas(config)
+        if _ends_in_noise(config, prediction):
+            betas = noise.rescaled_to_zero_terminal_snr(betas)
+        return noise.NoiseSchedule(betas, name), prediction
 
 
 def _check(config):
@@ -153,6 +153,19 @@ def _trained_betas(config):
             "give one a timestep."
         )
     return [checks.real(f"trained_betas[{t}]", beta, 0, 1) for t, beta in enumerate(betas)]
+
+
+def _ends_in_noise(config, prediction):
+    """Whether the betas are rescaled to leave no signal (Lin et al. 2024)."""
+    rescaled = config.get("rescale_betas_zero_snr")
+    if not checks.same(rescaled, (None, True, False)):
+        raise ValueError(f"rescale_betas_zero_snr is {shown(rescaled)}; it must be true or false.")
+    if rescaled and prediction == "epsilon":
+        raise ValueError(
+            "rescale_betas_zero_snr=True leaves nothing of the image at the last timestep, where a "
+            "network of prediction_type='epsilon' cannot begin; use a model of v_prediction."
+        )
+    return bool(rescaled)
 
 
 def _linear(timesteps, start, end):

@@ -13,7 +13,9 @@ from .base import Chain, Sampler
 from .ddim import DDIM
 from .ddpm import DDPM
 from .dpm_solver import DPMSolver
-from .grids import sampling_timesteps, solver_timesteps
+from .grids import karras_timesteps, sampling_timesteps, solver_timesteps
+from .heun import Heun
+from .unipc import UniPC
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -23,13 +25,16 @@ __all__ = [
     "DDIM",
     "DDPM",
     "DPMSolver",
+    "Heun",
     "SAMPLERS",
     "SPACINGS",
     "Sampler",
+    "UniPC",
     "VARIANCES",
     "get",
     "image_seeds",
     "initial_noise",
+    "karras_timesteps",
     "sampling_timesteps",
     "solver_timesteps",
     "step_noise",
@@ -41,7 +46,7 @@ def get(sampler: Any = None, schedule: NoiseSchedule | None = None, **arguments:
     """A sampler from its name and arguments, or the given one unchanged.
 
     Args:
-        sampler: a name in `choices.SAMPLERS` ("ddpm", "ddim" or "dpm"), a sampler, the
+        sampler: a name in `choices.SAMPLERS` ("ddim", say), a sampler, the
             configuration Keras made of one, or None for "ddim".
         schedule: the `NoiseSchedule` it is for: a sampler by name then takes no more steps by
             default than it can, and too many are refused.

@@ -1,13 +1,14 @@
 """Samplers: from noise to images with any noise predictor.
 
 `sampler(predict, noise, schedule, seed=0)` runs the reverse process on `noise` (float32, shape
-(batch, ...)), where `predict(x, t)` gives epsilon for t int32 of shape (batch,). The loop is one
-`tf.while_loop` that holds `predict` once, so it works eagerly and in a `tf.function` with an
-unknown batch size.
+(batch, ...)), where `predict(x, t)` gives epsilon (or the image or v, as `prediction` says) for t
+int32 of shape (batch,). The loop is one `tf.while_loop` that holds `predict` once, so it works
+eagerly and in a `tf.function` with an unknown batch size.
 
 A step of each sampler here is linear in the current image, the predicted noise, the predicted
-x_start, the x_start of the step before and fresh noise. A sampler therefore is a table of
-coefficients, computed in float64, and they all share one loop.
+x_start, those of the steps before and fresh noise. A sampler therefore is a table of coefficients,
+computed in float64, and they all share one loop. x_start and epsilon follow from what the network
+predicts at once: an x_start that is predicted is not divided by a small signal on its way.
 
 Fresh noise is drawn for each image from its own seed, so an image does not depend on the batch it
 is made in.
@@ -22,11 +23,13 @@ import tensorflow as tf
 
 from ..aliases import Predictor, Tensor
 from ..configured import Configured
-from ..noise import NoiseSchedule
+from ..noise import NoiseSchedule, check_prediction, to_epsilon, to_x_start
 from ..random import as_image_seeds, step_noise
-from ..scalars import flag, whole
+from ..scalars import count, number, whole
+from .clipping import checked_clip, clipped
 
-_COLUMNS = ("signal", "rate", "x", "epsilon", "x_start", "previous_x_start", "noise")
+X_STARTS = ("x_start", "previous_x_start", "x_start_2_back", "x_start_3_back")
+_COLUMNS = ("x", "epsilon", *X_STARTS, "noise")
 
 
 class Sampler(Configured):
@@ -36,11 +39,12 @@ class Sampler(Configured):
     attribute of that name, by which two samplers are told apart.
 
     Args:
-        clip: whether the predicted x_start is clipped to [-1, 1] at each step.
+        clip: whether the predicted x_start is clipped to [-1, 1] at each step; "dynamic"
+            thresholds it dynamically (Saharia et al. 2022, section 2.3).
     """
 
-    def __init__(self, clip: bool):
-        self.clip = flag(clip, "clip")
+    def __init__(self, clip: bool | str):
+        self.clip = checked_clip(clip)
 
     def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         """The timesteps that are visited, descending, int64 of shape (steps,)."""
@@ -54,8 +58,9 @@ class Sampler(Configured):
             timesteps: what `timesteps` gave.
 
         Returns:
-            A dict of columns of shape (steps,) from "x", "epsilon", "x_start", "previous_x_start"
-            and "noise": what each is multiplied by. A column left out is zero.
+            A dict of columns of shape (steps,): what "x", "epsilon", "x_start", those of the steps
+            before, "previous_x_start", "x_start_2_back" and "x_start_3_back", and "noise" are each
+            multiplied by. A column left out is zero.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define coefficients(schedule, timesteps)."
@@ -68,27 +73,30 @@ class Sampler(Configured):
         schedule: NoiseSchedule,
         seed: Any = 0,
         first: int = 0,
+        prediction: str = "epsilon",
     ) -> Tensor:
         """Denoises.
 
         Args:
-            predict: `predict(x, t) -> epsilon`, shaped like x; x float32, t int32 of shape
-                (batch,).
+            predict: `predict(x, t)`, shaped like x; x float32, t int32 of shape (batch,).
             noise: x_T, standard normal, shape (batch, ...); with `first`, images that are as noisy
                 as `timesteps(schedule)[first]`.
             schedule: The `NoiseSchedule` the predictor was trained with.
             seed: An integer, or per-image seeds as `image_seeds` gives them, shape (batch, 2).
             first: The step to begin at, from 0 to steps - 1.
+            prediction: what `predict` gives: "epsilon" (the noise), "sample" (the image) or "v".
 
         Returns:
             Images, float32, shaped like `noise`; data in [-1, 1] gives values about there.
 
         Raises:
-            ValueError: `noise`, `schedule`, `first` or what `predict` gives is not of its kind.
+            ValueError: an argument or what `predict` gives is not of its kind, or the noise is
+                predicted on a schedule of zero terminal SNR.
         """
-        chain = Chain(self, schedule, first)
+        chain = Chain(self, schedule, first, prediction)
         noise = _checked_noise(noise)
         seeds = as_image_seeds(seed, tf.shape(noise)[0]) if chain.draws else None
+        memory = chain.memory(noise)
 
         def step(k, x, memory):
             return k + 1, *chain.step(predict, k, x, memory, seeds)
@@ -96,8 +104,8 @@ class Sampler(Configured):
         _, x, _ = tf.while_loop(
             lambda k, *_: k < chain.steps,
             step,
-            (0, noise, chain.memory(noise)),
-            shape_invariants=(tf.TensorShape([]), noise.shape, noise.shape),
+            (0, noise, memory),
+            shape_invariants=(tf.TensorShape([]), noise.shape, memory.shape),
             parallel_iterations=1,
         )
         return x
@@ -110,12 +118,14 @@ class Chain:
         sampler: a `Sampler`.
         schedule: the `NoiseSchedule` of the predictor.
         first: step of the sampler to begin at. The chain is that of the timesteps that are left.
+        prediction: what the predictor gives: "epsilon", "sample" or "v".
 
     Attributes:
         timesteps: that are visited, descending, int64 of shape (steps,).
         steps: how many.
         draws: whether its steps draw noise.
-        remembers: whether a step depends on the one before.
+        depth: number of predicted images that a step looks at, its own and those before.
+        remembers: whether there are any before.
 
     Example:
 
@@ -125,25 +135,33 @@ class Chain:
     ...     x, memory = chain.step(predict, k, x, memory)
     """
 
-    def __init__(self, sampler: Sampler, schedule: NoiseSchedule, first: int = 0):
+    def __init__(
+        self,
+        sampler: Sampler,
+        schedule: NoiseSchedule,
+        first: int = 0,
+        prediction: str = "epsilon",
+    ):
         check_schedule(schedule)
+        check_prediction(prediction, schedule)
         visited = sampler.timesteps(schedule)
         if not 0 <= whole(first, "first") < len(visited):
             raise ValueError(f"first is {first}; {sampler!r} has steps 0 to {len(visited) - 1}.")
         self.timesteps = visited[first:]
         self.steps = len(self.timesteps)
-        self.clip = sampler.clip
+        self.sampler, self.schedule, self.prediction = sampler, schedule, prediction
         table = _table(sampler, schedule, self.timesteps)
         # Columns of zeros are left out of the graph: DDIM without eta draws no noise.
         self._used = {name for name, column in zip(_COLUMNS, table.T, strict=True) if column.any()}
         self._visited = tf.constant(self.timesteps, tf.int32)
         self._coefficients = tf.constant(table, tf.float32)
         self.draws = "noise" in self._used
-        self.remembers = "previous_x_start" in self._used
+        self.depth = 1 + max([0, *(X_STARTS.index(name) for name in self._used & {*X_STARTS})])
+        self.remembers = self.depth > 1
 
-    def memory(self, x: Tensor) -> Any:
-        """What the first step is given of a step before: images of zeros, shaped like `x`."""
-        return tf.zeros_like(x)
+    def memory(self, x: Tensor) -> Tensor:
+        """What the first step is given of the steps before: zeros, (batch, depth, ...)."""
+        return tf.repeat(tf.zeros_like(x)[:, None], self.depth, axis=1)
 
     def step(
         self,
@@ -157,7 +175,7 @@ class Chain:
         """One step.
 
         Args:
-            predict: `predict(x, t) -> epsilon`.
+            predict: `predict(x, t)`, which gives what is the `prediction`.
             k: number of the step, from 0, an int or a tensor.
             x: images as noisy as `timesteps[k]`, float32 (batch, ...).
             memory: what the step before returned, or `memory(x)`.
@@ -165,40 +183,56 @@ class Chain:
             draw: number of the noise that is drawn, at least 1; k + 1 if not given.
 
         Returns:
-            `(x, x_start)`: the images after the step, and what they were predicted to become, which
-            is the memory for the next step.
+            `(x, memory)`: the images after the step, and the memory for the next one: what they
+            were predicted to become in this step, `memory[:, 0]`, and in those before.
         """
         c = dict(zip(_COLUMNS, tf.unstack(tf.gather(self._coefficients, k)), strict=True))
-        epsilon = predicted(predict, x, tf.repeat(self._visited[k], tf.shape(x)[0]))
-        x_start = (x - c["rate"] * epsilon) / c["signal"]
-        if self.clip:
-            x_start = tf.clip_by_value(x_start, -1.0, 1.0)
-        terms = {"x": x, "epsilon": epsilon, "x_start": x_start, "previous_x_start": memory}
+        t = tf.repeat(self._visited[k], tf.shape(x)[0])
+        given = (self.schedule, self.prediction, predicted(predict, x, t), x, t)
+        x_start = clipped(to_x_start(*given), self.sampler.clip)
+        memory = tf.concat([x_start[:, None], memory[:, :-1]], axis=1)
+        terms = {"x": x} | dict(zip(X_STARTS, tf.unstack(memory, axis=1), strict=False))
+        if "epsilon" in self._used:
+            terms["epsilon"] = to_epsilon(*given)
         after = sum(c[name] * term for name, term in terms.items() if name in self._used)
         if self.draws:
             draw = k + 1 if draw is None else draw
             after += c["noise"] * step_noise(seeds, draw, tf.shape(x)[1:])
-        return tf.ensure_shape(after, x.shape), tf.ensure_shape(x_start, x.shape)
+        return tf.ensure_shape(after, x.shape), memory
 
 
 def _table(sampler, schedule, timesteps):
     """The coefficients of each step, float64 of shape (steps, columns)."""
-    cumprod = schedule.alphas_cumprod[timesteps]
     columns = dict.fromkeys(_COLUMNS, np.zeros(len(timesteps)))
-    columns |= {"signal": np.sqrt(cumprod), "rate": np.sqrt(1.0 - cumprod)}
     columns |= sampler.coefficients(schedule, timesteps)
     return np.stack([columns[name] for name in _COLUMNS], axis=1)
 
 
 def predicted(predict, x, t):
     """What a predictor gives for x, float32; refused where its shape would be broadcast."""
-    epsilon = tf.cast(predict(x, t), tf.float32)
-    if not epsilon.shape.is_compatible_with(x.shape):
+    output = tf.cast(predict(x, t), tf.float32)
+    if not output.shape.is_compatible_with(x.shape):
         raise ValueError(
-            f"predict(x, t) gave shape {tuple(epsilon.shape)} for x of shape {tuple(x.shape)}: "
+            f"predict(x, t) gave shape {tuple(output.shape)} for x of shape {tuple(x.shape)}: "
             "give the noise in each image, shaped like x."
         )
-    return epsilon
+    return output
+
+
+def checked_eta(eta):
+    """A share of fresh noise, from 0 to 1."""
+    eta = number(eta, "eta")
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta is {eta}; use a number from 0 (deterministic) to 1.")
+    return eta
+
+
+def checked_order(order):
+    """The order of a multistep solver: how many x_starts it looks at."""
+    order = count(order, "order")
+    if order > 3:
+        raise ValueError(f"order is {order}; use 1, 2 or 3.")
+    return order
 
 
 def check_schedule(schedule):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ..scalars import count, flag, number
-from .base import Sampler
+from ..scalars import count, flag
+from .base import Sampler, checked_eta
 from .grids import checked_spacing, sampling_timesteps
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -43,13 +43,11 @@ class DDIM(Sampler):
         steps: int = 50,
         eta: float = 0.0,
         spacing: str = "trailing",
-        clip: bool = True,
+        clip: bool | str = True,
         recompute_epsilon: bool = True,
     ):
         super().__init__(clip)
-        self.eta = number(eta, "eta")
-        if not 0.0 <= self.eta <= 1.0:
-            raise ValueError(f"eta is {eta}; use a number from 0 (deterministic) to 1.")
+        self.eta = checked_eta(eta)
         self.steps = count(steps, "steps")
         self.spacing = checked_spacing(spacing)
         self.recompute_epsilon = flag(recompute_epsilon, "recompute_epsilon")

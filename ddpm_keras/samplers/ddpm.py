@@ -35,7 +35,7 @@ class DDPM(Sampler):
         self,
         variance: str = "fixed_large",
         steps: int | None = None,
-        clip: bool = True,
+        clip: bool | str = True,
         spacing: str = "trailing",
     ):
         super().__init__(clip)

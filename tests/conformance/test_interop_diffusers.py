@@ -298,10 +298,22 @@ def test_betas(torch, diffusers, tmp_path, settings):
     np.testing.assert_allclose(schedule.alphas_cumprod, scheduler.alphas_cumprod, rtol=1e-4)
 
 
-def test_a_scheduler_turned_into_another_keeps_what_is_refused(torch, diffusers, tmp_path):
+def test_betas_rescaled_to_zero_terminal_snr(torch, diffusers, tmp_path):
+    settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    scheduler = diffusers.DDPMScheduler(**settings)
+    scheduler.save_pretrained(tmp_path)
+    schedule, prediction = interop.load_diffusers_schedule(tmp_path)
+    assert prediction == "v" and schedule.zero_terminal_snr
+    # In float32, small levels are differences of larger ones.
+    np.testing.assert_allclose(schedule.alphas_cumprod, scheduler.alphas_cumprod, atol=1e-6)
+    np.testing.assert_allclose(schedule.betas, scheduler.betas, rtol=1e-3)
+
+
+@pytest.mark.parametrize("setting", ["rescale_betas_zero_snr", "thresholding"])
+def test_a_scheduler_turned_into_another_keeps_what_is_refused(torch, diffusers, tmp_path, setting):
     """`from_config` carries settings of the first one along."""
-    first = diffusers.DDIMScheduler(rescale_betas_zero_snr=True)
+    first = diffusers.DDIMScheduler(**{setting: True})
     diffusers.PNDMScheduler.from_config(first.config).save_pretrained(tmp_path)
-    assert json.loads(interop.find_scheduler(tmp_path).read_text())["rescale_betas_zero_snr"]
-    with pytest.raises(ValueError, match="rescale_betas_zero_snr"):
+    assert json.loads(interop.find_scheduler(tmp_path).read_text())[setting]
+    with pytest.raises(ValueError, match=setting):
         interop.load_diffusers_schedule(tmp_path)

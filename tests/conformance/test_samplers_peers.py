@@ -37,14 +37,16 @@ def start():
     return samplers.initial_noise(samplers.image_seeds(0, 0, BATCH), (SIZE, SIZE, 1)).numpy()
 
 
-def run_peer(torch, scheduler, predict, x, steps, sigmas=None, **options):
-    """The loop every diffusers pipeline holds, perhaps with its sigmas replaced."""
+def run_peer(torch, scheduler, predict, x, steps, sigmas=None, draws=None, **options):
+    """The loop every diffusers pipeline holds, perhaps with its sigmas or noise replaced."""
     scheduler.set_timesteps(steps)
     if sigmas is not None:
-        np.testing.assert_allclose(scheduler.sigmas, sigmas, rtol=1e-4)
+        np.testing.assert_allclose(scheduler.sigmas, sigmas, rtol=1e-4, atol=1e-9)
         scheduler.sigmas = sigmas
     x = torch.from_numpy(x)
-    for t in scheduler.timesteps:
+    for k, t in enumerate(scheduler.timesteps):
+        if draws is not None:
+            options["variance_noise"] = draws[k]
         epsilon = torch.from_numpy(predict(x.numpy(), np.full(BATCH, int(t))))
         x = scheduler.step(epsilon.to(x.dtype), t, x, **options).prev_sample
     return x.numpy()
@@ -103,7 +105,7 @@ def test_ddim(torch, diffusers, name, spacing, steps, clip, recompute):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [1, 2, 3])
 def test_dpm_solver(torch, diffusers, name, spacing, steps, order):
     schedule = noise.get(name, 1000)
     peer = diffusers.DPMSolverMultistepScheduler(
@@ -120,10 +122,100 @@ def test_dpm_solver(torch, diffusers, name, spacing, steps, order):
     # float32 sigmas to 3e-4 in the image of few steps; with the same sigmas in float64 it agrees.
     if name == "linear" or spacing == "leading_unchecked" or steps == 50:
         np.testing.assert_allclose(found, run_peer(torch, peer, predict, x, steps), atol=1e-4)
-    cumprod = schedule.alphas_cumprod[sampler.timesteps(schedule)]
-    sigmas = torch.from_numpy(np.append(np.sqrt((1 - cumprod) / cumprod), 0.0))
+    sigmas = exact_sigmas(torch, sampler, schedule)
     expected = run_peer(torch, peer, predict, np.float64(x), steps, sigmas=sigmas)
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def exact_sigmas(torch, sampler, schedule):
+    """A peer's sigmas in float64, for where its own in float32 are magnified."""
+    cumprod = schedule.alphas_cumprod[sampler.timesteps(schedule)]
+    return torch.from_numpy(np.append(np.sqrt((1 - cumprod) / cumprod), 0.0))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_stochastic_dpm_solver_with_the_same_noise(torch, diffusers, name, spacing, steps, order):
+    """Of third order the peer has another weight of the second difference, of the wrong sign."""
+    schedule = noise.get(name, 1000)
+    peer = diffusers.DPMSolverMultistepScheduler(
+        **common(name),
+        algorithm_type="sde-dpmsolver++",
+        solver_order=order,
+        final_sigmas_type="zero",
+        timestep_spacing=SPACINGS[spacing],
+    )
+    predict, x = predictor(schedule), start()
+    sampler = samplers.DPMSolver(steps, order=order, spacing=spacing, eta=1.0)
+    seeds = samplers.image_seeds(0, 0, BATCH)
+    draws = [
+        torch.from_numpy(samplers.step_noise(seeds, k + 1, (SIZE, SIZE, 1)).numpy())
+        for k in range(steps)
+    ]
+    sigmas = exact_sigmas(torch, sampler, schedule)
+    expected = run_peer(torch, peer, predict, np.float64(x), steps, sigmas=sigmas, draws=draws)
+    np.testing.assert_allclose(sampler(predict, x, schedule, seed=0), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize(
+    ("order", "variant"), [(1, "bh2"), (2, "bh2"), (2, "bh1"), (3, "bh2"), (3, "bh1")]
+)
+def test_unipc(torch, diffusers, name, spacing, steps, order, variant):
+    schedule = noise.get(name, 1000)
+    peer = diffusers.UniPCMultistepScheduler(
+        **common(name),
+        solver_order=order,
+        solver_type=variant,
+        final_sigmas_type="zero",
+        timestep_spacing=SPACINGS[spacing],
+    )
+    predict, x = predictor(schedule), start()
+    sampler = samplers.UniPC(steps, order=order, variant=variant, spacing=spacing)
+    sigmas = exact_sigmas(torch, sampler, schedule)
+    sigmas[-1] = 1e-12 if variant == "bh1" else 0.0  # of which the peer's bh1 makes NaN
+    expected = run_peer(torch, peer, predict, np.float64(x), steps, sigmas=sigmas)
+    np.testing.assert_allclose(sampler(predict, x, schedule), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [20, 50])
+def test_heun(torch, diffusers, name, steps):
+    """The peer steps images divided by their signal, and is asked for its scaling."""
+    schedule = noise.get(name, 1000)
+    peer = diffusers.HeunDiscreteScheduler(**common(name), timestep_spacing="leading")
+    sampler = samplers.Heun(steps, spacing="leading")
+    predict, x = predictor(schedule), start()
+    peer.set_timesteps(steps)
+    np.testing.assert_array_equal(peer.timesteps, sampler.timesteps(schedule))
+    t = int(peer.timesteps[0])
+    y = torch.from_numpy(np.float64(x) / np.sqrt(schedule.alphas_cumprod[t]))
+    for t in peer.timesteps:
+        scaled = peer.scale_model_input(y, t).numpy()
+        epsilon = torch.from_numpy(predict(scaled, np.full(BATCH, int(t))))
+        y = peer.step(epsilon.to(y.dtype), t, y).prev_sample
+    np.testing.assert_allclose(sampler(predict, x, schedule), y.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_dynamic_thresholding(torch, diffusers, name):
+    schedule = noise.get(name, 1000)
+    peer = diffusers.DDIMScheduler(
+        **common(name),
+        thresholding=True,
+        sample_max_value=1000.0,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )
+    wide, x = gaussian_predictor(schedule, 0.5, 2.0), start()
+    expected = run_peer(torch, peer, wide, x, 20, use_clipped_model_output=True)
+    found = samplers.DDIM(20, clip="dynamic")(wide, x, schedule)
+    assert np.abs(expected).max() > 0.9
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
