@@ -32,7 +32,7 @@ PRESETS = {
         "dropout": 0.1,
         "flip": True,
         "schedule": "cosine",
-        "prediction": "v",  # colours are right early: see docs/presets.md
+        "prediction": "v",  # brightness and colours are right early: see docs/presets.md
         "ema": (0.999, 0.9999),
         "steps": 50_000,
         "learning_rate": 2e-4,
@@ -47,6 +47,8 @@ PRESETS = {
         "channel_multipliers": (1, 2, 2),
         "attention_resolutions": (7,),
         "dropout": 0.1,
+        "schedule": "cosine",
+        "prediction": "v",
         "ema": (0.99, 0.999, 0.9999),
         "steps": 10_000,
         "learning_rate": 5e-4,
