@@ -138,9 +138,11 @@ def _make(rule, run):
 
 def _wrong(text, kind, reason, signature=None):
     """The error for a rule that is not what it must be."""
-    takes = (
-        f"{kind} takes {', '.join(map(str, signature.parameters.values()))}; " if signature else ""
-    )
+    takes = ""
+    if signature:
+        each = signature.parameters.values()
+        plain = [str(one.replace(annotation=one.empty)) for one in each]
+        takes = f"{kind} takes {', '.join(plain)}; "
     example = f", such as {EXAMPLES[kind]}" if kind in EXAMPLES else ""
     return UsageError(
         f"{flag('ema_rules')} {text}: {reason}; {takes}write {kind}:VALUE:...{example}."

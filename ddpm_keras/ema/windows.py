@@ -144,7 +144,7 @@ class WSM(Window):
         Pre-training": the weights are c_j = w_j - w_(j+1) for gradients that count w_j.
     """
 
-    def __init__(self, share: float, steps: int, decay: float | Decay = "linear"):
+    def __init__(self, share: float, steps: int, decay: str = "linear"):
         self.share = number(share, "share")
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"share must be above 0 and at most 1, such as 0.2; got {share!r}.")
