@@ -7,10 +7,10 @@ Of a conditional network the images have no label unless `labels` says so. Image
 those that the model is trained on: uint8, or float in its `image_range`.
 """
 
-from .image_to_image import image_to_image
 from .inpainting import INPAINTING_STEPS, inpaint
 from .interpolation import interpolate_images, interpolate_noise, slerp
 from .progressive import Denoising, denoise_progressively
+from .sdedit import image_to_image
 
 __all__ = [
     "INPAINTING_STEPS",
