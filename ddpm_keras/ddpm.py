@@ -1,13 +1,18 @@
 """DDPM as a Keras model: the training step, validation on fixed noise, and sampling."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 # pyright: reportAttributeAccessIssue=false
 # (a cached property of a Keras model is taken for the descriptor itself)
-
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from . import exporting, noise, samplers
+from .aliases import PathLike, Progress, Tensor
 from .ema import WarmupDecay
 from .ema.groups import like
 from .ema.steps import MovingStatistics
@@ -17,6 +22,11 @@ from .keras_internals import scale_loss_for_distribution, unscale_loss_for_distr
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 from .sampling import Sampling, Traced
 from .scalars import number, whole
+
+if TYPE_CHECKING:  # names in annotations alone
+    from .ema.weight_sets import WeightSet
+    from .noise import NoiseSchedule
+    from .samplers.base import Sampler
 
 QUARTILES = 4
 _TIMESTEPS = 1000  # by default, as published
@@ -70,17 +80,17 @@ class DDPM(ImageModel):
 
     def __init__(
         self,
-        network,
-        schedule="linear",
-        timesteps=_TIMESTEPS,
-        prediction="epsilon",
-        weighting="simple",
-        ema=WarmupDecay(0.9999),  # noqa: B008 - decays are immutable
-        label_dropout=0.1,
-        accumulation_steps=1,
-        seed=0,
-        image_range=(-1, 1),
-        **kwargs,
+        network: keras.Model,
+        schedule: NoiseSchedule | str = "linear",
+        timesteps: int | None = _TIMESTEPS,
+        prediction: str = "epsilon",
+        weighting: str = "simple",
+        ema: Any = WarmupDecay(0.9999),  # noqa: B008 - decays are immutable
+        label_dropout: float = 0.1,
+        accumulation_steps: int = 1,
+        seed: int = 0,
+        image_range: tuple[float, float] = (-1, 1),
+        **kwargs: Any,
     ):
         super().__init__(network, ema, accumulation_steps, image_range, **kwargs)
         self.schedule = noise.get(schedule, timesteps)
@@ -107,7 +117,7 @@ class DDPM(ImageModel):
         if network.built and getattr(network, "outputs", None):
             _check_output(network.outputs[0].shape, network.inputs[0].shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "prediction": self.prediction,
@@ -117,7 +127,7 @@ class DDPM(ImageModel):
         }
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[Any, ...]:
         """(height, width, channels) of the images."""
         shape = getattr(self.network, "image_shape", None)
         if shape is None:
@@ -132,7 +142,7 @@ class DDPM(ImageModel):
 
     # Training
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         """One optimizer step on the diffusion loss, then one move of the averages."""
         images, labels, weights = self.inputs_taken.unpack(data)
         statistics = MovingStatistics(self.network)
@@ -207,7 +217,7 @@ class DDPM(ImageModel):
 
     # Validation
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         """The loss of the weight set `evaluation_weights` on the same noise at every call."""
         images, labels, weights = self.inputs_taken.unpack(data)
         count = tf.shape(images)[0]
@@ -234,7 +244,14 @@ class DDPM(ImageModel):
         batch = self._example(x_start, t, epsilon, labels)
         return self._squared_error(batch, training=False), t
 
-    def validation_loss(self, images, labels=None, weights=None, repeats=1, batch_size=256):
+    def validation_loss(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        weights: str | WeightSet | None = None,
+        repeats: int = 1,
+        batch_size: int = 256,
+    ) -> float:
         """The loss of one weight set on fixed noise, comparable between weight sets and epochs.
 
         Args:
@@ -264,7 +281,7 @@ class DDPM(ImageModel):
                 )
         return float(np.mean(np.concatenate(losses), dtype=np.float64))
 
-    def evaluation_arrays(self, images, labels=None):
+    def evaluation_arrays(self, images: ArrayLike, labels: ArrayLike | None = None) -> Any:
         """(images, labels) as checked arrays; labels int32 (N,), or None for a network without.
 
         Raises:
@@ -277,7 +294,7 @@ class DDPM(ImageModel):
             labels = self.inputs_taken.check_labels(labels, len(images))
         return as_numpy(images), labels
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """What the network predicts for `x` = [noisy images, t], with `evaluation_weights`.
 
         Raises:
@@ -294,20 +311,20 @@ class DDPM(ImageModel):
 
     def sample(
         self,
-        num_images,
-        weights=None,
-        sampler=None,
-        seed=0,
-        batch_size=64,
-        labels=None,
-        guidance_scale=None,
-        output="uint8",
-        start=0,
-        progress=None,
-        guide=None,
-        guidance_rescale=None,
-        guidance_interval=None,
-    ):
+        num_images: int,
+        weights: str | WeightSet | None = None,
+        sampler: Sampler | str | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        labels: ArrayLike | None = None,
+        guidance_scale: float | None = None,
+        output: str = "uint8",
+        start: int = 0,
+        progress: Progress | None = None,
+        guide: str | WeightSet | None = None,
+        guidance_rescale: float | None = None,
+        guidance_interval: tuple[int, int] | None = None,
+    ) -> np.ndarray:
         """Draws images with one weight set; the weights in training are not touched.
 
         An image depends on weights, sampler, seed, its index (and label and guidance) alone: to
@@ -366,14 +383,14 @@ class DDPM(ImageModel):
 
     def export_sampler(
         self,
-        path,
-        weights=None,
-        sampler=None,
-        guidance_scale=None,
-        guide=None,
-        guidance_rescale=None,
-        guidance_interval=None,
-    ):
+        path: PathLike,
+        weights: str | WeightSet | None = None,
+        sampler: Sampler | str | None = None,
+        guidance_scale: float | None = None,
+        guide: str | WeightSet | None = None,
+        guidance_rescale: float | None = None,
+        guidance_interval: tuple[int, int] | None = None,
+    ) -> None:
         """Writes a sampler and the network as one SavedModel that TensorFlow alone can run.
 
         Its `sample(seed, start, num_images)` gives the images of `model.sample` of these arguments,
@@ -408,12 +425,16 @@ class DDPM(ImageModel):
         )
         exporting.write(drawing, path)
 
-    def predict_epsilon(self, x, t, labels=None, guidance=None, guide=None):
+    def predict_epsilon(
+        self, x: Tensor, t: Tensor, labels: Any = None, guidance: Any = None, guide: Any = None
+    ) -> Tensor:
         """The noise in `x`, with the weights the network has now; as `predict_output`."""
         output = self.predict_output(x, t, labels, guidance, guide)
         return noise.to_epsilon(self.schedule, self.prediction, output, x, t)
 
-    def predict_output(self, x, t, labels=None, guidance=None, guide=None):
+    def predict_output(
+        self, x: Tensor, t: Tensor, labels: Any = None, guidance: Any = None, guide: Any = None
+    ) -> Tensor:
         """What the network predicts, as `prediction` says, with the weights it has now.
 
         Args:
@@ -443,7 +464,7 @@ class DDPM(ImageModel):
         with self.weight_scope(guide):
             return good, self._output(x, t, labels, training=False)
 
-    def finite_values(self, weights=None):
+    def finite_values(self, weights: str | WeightSet | None = None) -> Any:
         """The values of a weight set as tensors, aligned with `network.weights`.
 
         Args:

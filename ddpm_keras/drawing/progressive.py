@@ -31,13 +31,13 @@ class Denoising(NamedTuple):
     x_start: np.ndarray
     images: np.ndarray
 
-    def picture(self):
+    def picture(self) -> Any:
         """One `PIL.Image`: for each image a row of x_t above one of x_start, both to their end."""
         rows = [np.concatenate([states, self.images[np.newaxis]]) for states in self[1:3]]
         tiles = np.stack(rows, axis=1).swapaxes(0, 2)  # (N, 2, frames + 1, ...)
         return images.grid(tiles.reshape(-1, *tiles.shape[3:]), len(rows[0]), size=800)
 
-    def frames(self):
+    def frames(self) -> Any:
         """`PIL.Image`s of an animation: x_t beside x_start, and the images at the end."""
         states = zip([*self.x, self.images], [*self.x_start, self.images], strict=True)
         return [
