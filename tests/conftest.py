@@ -19,6 +19,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *others])
 def _seeded():
     import keras
 
+    os.environ.pop("DDPM_KERAS_LAZY", None)  # of a script that another test has imported
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")

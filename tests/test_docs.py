@@ -68,10 +68,10 @@ SMALLER = {
     },
     "docs/ema.md": {
         "(32, 32, 3)": "(8, 8, 3)",
-        "every=1000": "every=10",
+        "every_steps=1000": "every_steps=10",
         "epochs=100": "epochs=30",
     },
-    "docs/metrics.md": {"sample(1000,": "sample(70,", "every=5": "every=50"},
+    "docs/metrics.md": {"sample(1000,": "sample(70,", "every_epochs=5": "every_epochs=50"},
 }
 
 

@@ -394,7 +394,7 @@ def small_model(ema=(0.9,), normalised=False):
 def small_fit(model, directory, epochs=2, initial_epoch=0, **arguments):
     random = np.random.default_rng(0)
     x, y = random.normal(size=(40, 4)), random.normal(size=(40, 3))
-    callback = PowerFunctionSnapshots(directory, **{"every": 4, **arguments})
+    callback = PowerFunctionSnapshots(directory, **{"every_steps": 4, **arguments})
     return model.fit(
         *(x.astype("float32"), y.astype("float32")),
         batch_size=4,
