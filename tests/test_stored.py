@@ -9,7 +9,7 @@ from test_evaluating_again import Means
 
 from ddpm_keras import choices, quality, samplers
 from ddpm_keras.app import measuring, models, stored, table, tuning
-from ddpm_keras.app.drawing import Drawing
+from ddpm_keras.app.drawn import Drawing
 from ddpm_keras.app.options import EvaluateOptions
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.ema import WeightSet, posthoc

@@ -13,7 +13,7 @@ from .. import choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
-from . import dataset, devices, drawing, models, nearest, progress, references, stored
+from . import dataset, devices, drawn, models, nearest, progress, references, stored
 from .options import EvaluateOptions
 
 
@@ -116,7 +116,7 @@ class Measuring:
 
     def drawing(self, options):
         """How images are drawn by options, as of `evaluate`: a `Drawing`."""
-        return drawing.Drawing(self.model, self.trained, options, self.stored.guide(options))
+        return drawn.Drawing(self.model, self.trained, options, self.stored.guide(options))
 
     def _features(self, draw, weights):
         with progress.counted(f"sampling {stored.called(weights)}", draw.num_images) as bar:
