@@ -7,7 +7,8 @@ from networks import small_network
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, UNet, data, images, likelihood, noise, posthoc, quality, samplers
-from ddpm_keras.callbacks import PowerFunctionSnapshots
+from ddpm_keras.callbacks import EvaluateAverages, PowerFunctionSnapshots
+from ddpm_keras.drawing import slerp
 from ddpm_keras.ema import LinearRampDecay
 
 SCHEDULE = noise.linear(20)
@@ -133,6 +134,12 @@ WRONG = {
         lambda: noise.to_x_start(SCHEDULE, "v", np.repeat(NOISE, 3, -1), NOISE, [1, 2]),
         ["one shape", "(2, 4, 4, 3)"],
     ),
+    "ends of two shapes": (
+        lambda: slerp(NOISE[:1], np.zeros((1, 4, 4, 3)), [0.5]),
+        ["first and second", "(1, 4, 4, 3)"],
+    ),
+    "ends of two noises": (lambda: slerp(NOISE, NOISE, [0.5]), ["one noise each", "(2, 4, 4, 1)"]),
+    "averages of no data": (lambda: EvaluateAverages(None), ["validation_data", "evaluate"]),
     "no width": (lambda: PowerFunctionSnapshots("x", sigma_rels=()), ["sigma_rels", "empty"]),
 }
 

@@ -51,6 +51,8 @@ class EvaluateAverages(keras.callbacks.Callback):
         every_epochs: int = 1,
     ):
         super().__init__()
+        if validation_data is None:
+            raise ValueError("validation_data is None: give (x, y) or a data set, as to evaluate.")
         if hasattr(validation_data, "__next__"):
             raise ValueError(
                 "validation_data is a generator, which can be read once: give arrays, or a data "

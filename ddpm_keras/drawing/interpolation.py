@@ -109,8 +109,16 @@ def slerp(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         float32 (N, ...).
+
+    Raises:
+        ValueError: the ends are not one noise each, of one shape.
     """
     first, second = (np.asarray(each, np.float64) for each in (first, second))
+    if first.shape != second.shape or first.shape[:1] != (1,):
+        raise ValueError(
+            f"first and second must be one noise each, (1, ...) of one shape; got {first.shape} "
+            f"and {second.shape}."
+        )
     cosine = np.sum(first * second) / (np.linalg.norm(first) * np.linalg.norm(second))
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
     weights = np.reshape(weights, (-1,) + (1,) * (first.ndim - 1))
