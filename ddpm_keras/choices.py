@@ -140,7 +140,7 @@ EMA_RULES = Choices(
         "power_warmup": "ema.decays:PowerWarmupDecay",
         "step": "ema.decays:StepDecay",
         "ramp": "ema.decays:LinearRampDecay",
-        "power": "ema.decays:PowerFunctionDecay",
+        "power": "ema.power_function:PowerFunctionDecay",
         "halflife": "ema.half_life:HalfLife",
         "swa": "ema.windows:SWA",
         "lawa": "ema.windows:LAWA",

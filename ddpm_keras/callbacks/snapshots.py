@@ -10,7 +10,7 @@ import numpy as np
 
 from ..aliases import PathLike
 from ..ema import snapshots
-from ..ema.decays import power_function_gamma
+from ..ema.power_function import power_function_gamma
 from ..ema.steps import steps_left
 from ..scalars import count
 from .clock import is_due

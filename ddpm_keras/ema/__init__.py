@@ -6,7 +6,6 @@ from .decays import (
     ConstantDecay,
     Decay,
     LinearRampDecay,
-    PowerFunctionDecay,
     PowerWarmupDecay,
     ScaledDecay,
     StepDecay,
@@ -16,6 +15,7 @@ from .decays import (
 from .half_life import HalfLife
 from .model import EMAModel
 from .optimizer import EMAOptimizer
+from .power_function import PowerFunctionDecay
 from .weight_sets import WeightSet, optimizer_average
 from .windows import LAWA, SWA, WSM
 

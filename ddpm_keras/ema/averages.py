@@ -20,8 +20,9 @@ from .. import names
 from ..aliases import PathLike
 from ..keras_internals import maybe_merge_call
 from ..scalars import count, flag
-from .decays import PowerFunctionDecay, named_decays
+from .decays import named_decays
 from .groups import can_be_averaged, label, strategy_of, tf_variable
+from .power_function import PowerFunctionDecay
 from .variables import AverageVariables
 from .weight_sets import WeightSet, fresh_network
 

@@ -29,7 +29,8 @@ import numpy as np
 
 from .. import names
 from ..scalars import count
-from .decays import as_decay, power_function_gamma
+from .decays import as_decay
+from .power_function import power_function_gamma
 from .snapshots import averages, list_snapshots, read_arrays
 from .weight_sets import WeightSet
 
