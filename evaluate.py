@@ -35,9 +35,14 @@ def main(argv):
     from ddpm_keras.app import measuring, table, tuning
 
     evaluate = tuning.tune if options.tune_ema else measuring.evaluate_run
+    again = invocation.command_again(argv)
     for run in runs:
-        with console.input_errors():
-            evaluations = evaluate(run, options, invocation.command_again(argv))
+        try:
+            with console.input_errors():
+                evaluations = evaluate(run, options, again)
+        except KeyboardInterrupt:
+            print(f"\nInterrupted; what is drawn and measured is kept. To go on:\n  {again}")
+            return console.INTERRUPTED
         print(f"\n{run.path}\n{table.text(evaluations)}")
         if options.tune_ema:
             print(table.tuned(evaluations.tunings[-1], run))

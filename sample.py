@@ -48,7 +48,7 @@ def main(argv):
         what = options.from_diffusers or stored.called(weights)
         settings = {
             "weights": weights,
-            "sampler": modes.sampler(options, model.schedule.timesteps),
+            "sampler": modes.sampler(options, model.schedule),
             "seed": options.seed,
             "batch_size": options.batch_size,
             **guidance(options, guide),
@@ -111,7 +111,7 @@ def export(options, model, weights, guide):
     chosen, drawing = export_format(options), {}
     if chosen.draws:
         drawing = guidance(options, guide)
-        drawing["sampler"] = modes.sampler(options, model.schedule.timesteps)
+        drawing["sampler"] = modes.sampler(options, model.schedule)
     chosen.write(model, options.export, weights, **drawing)
     print(f"{chosen.what} with {stored.called(weights)}: {options.export}")
     return 0
@@ -144,14 +144,14 @@ def load(options):
 def bare(path, network):
     """A model of a network alone, with the noise schedule of the run in whose folder it is."""
     from ddpm_keras import DDPM
+    from ddpm_keras.app import named
 
     run = Run(path.parent)
     trained = run.options if run.config_file.is_file() else TrainOptions()
     try:
         model = DDPM(
             network,
-            schedule=trained.schedule,
-            timesteps=trained.timesteps,
+            schedule=named.schedule(trained),
             prediction=trained.prediction,
             ema=None,
         )

@@ -117,13 +117,13 @@ class Without(Collection):
 SAMPLERS = Choices(
     "sampler",
     {
-        "ddpm": "samplers:DDPM",
-        "ddim": "samplers:DDIM",
-        "dpm": "samplers:DPMSolver",
+        "ddpm": "samplers.ddpm:DDPM",
+        "ddim": "samplers.ddim:DDIM",
+        "dpm": "samplers.dpm_solver:DPMSolver",
         "dpm_3m": "samplers.dpm_solver:third_order",
         "dpm_sde": "samplers.dpm_solver:stochastic",
-        "unipc": "samplers:UniPC",
-        "heun": "samplers:Heun",
+        "unipc": "samplers.unipc:UniPC",
+        "heun": "samplers.heun:Heun",
     },
     "or a sampler such as samplers.DDIM(steps=50)",
 )

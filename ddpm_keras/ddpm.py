@@ -452,17 +452,26 @@ class DDPM(ImageModel):
             return self._output(x, t, labels, training=False)
         if not isinstance(guidance, Guidance):
             guidance = Guidance(guidance)
-        return guidance.combined(*self._good_and_worse(x, t, labels, guide), t)
+        pair = self._with_label_and_without if guide is None else self._of_both
+        return guidance.combined(*pair(x, t, labels, guide, guidance.acts(t)), t)
 
-    def _good_and_worse(self, x, t, labels, guide):
-        """What the network predicts, and what it does with the guide's weights or without label."""
-        if guide is None:
-            none = tf.fill(tf.shape(labels), self.num_classes)
-            twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
-            return tf.split(self._output(*twice, training=False), 2)
+    def _with_label_and_without(self, x, t, labels, guide, acts):
+        """What the network predicts for the labels and for none: the same where nothing `acts`."""
+        once, none = (x, t, labels), tf.fill(tf.shape(labels), self.num_classes)
+        twice = [tf.concat(pair, 0) for pair in ((x, x), (t, t), (labels, none))]
+        rows = tf.cond(acts, lambda: twice, lambda: list(once))
+        output, count = self._output(*rows, training=False), tf.shape(x)[0]
+        return tf.ensure_shape(output[:count], x.shape), tf.ensure_shape(output[-count:], x.shape)
+
+    def _of_both(self, x, t, labels, guide, acts):
+        """What the network predicts, and with the guide's weights; the same if nothing `acts`."""
         good = self._output(x, t, labels, training=False)
-        with self.weight_scope(guide):
-            return good, self._output(x, t, labels, training=False)
+
+        def worse():
+            with self.weight_scope(guide):
+                return self._output(x, t, labels, training=False)
+
+        return good, tf.cond(acts, worse, lambda: good)
 
     def finite_values(self, weights: str | WeightSet | None = None) -> Any:
         """The values of a weight set as tensors, aligned with `network.weights`.

@@ -67,8 +67,12 @@ def scale_at(t, scale, low, high):
     Returns:
         float32 (batch,).
     """
+    return tf.where(_inside(t, low, high), scale, 1.0)
+
+
+def _inside(t, low, high):
     t = tf.cast(t, tf.float32)
-    return tf.where((low <= t) & (t < high), scale, 1.0)
+    return (low <= t) & (t < high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +109,10 @@ class Guidance:
         if not 0.0 <= rescale <= 1.0:
             raise ValueError(f"guidance_rescale is {rescale}; use a number from 0 to 1.")
         return cls(scale, rescale, *_checked_interval(interval))
+
+    def acts(self, t):
+        """Whether any of these timesteps is guided, a boolean tensor."""
+        return tf.reduce_any(_inside(t, self.low, self.high))
 
     def combined(self, good, worse, t):
         """A prediction from a good and a worse one, (batch, ...), at timesteps t, (batch,)."""

@@ -161,22 +161,27 @@ def rescaled_to_zero_terminal_snr(betas: ArrayLike) -> np.ndarray:
     return 1.0 - cumprod / np.append(1.0, cumprod[:-1])
 
 
-def get(schedule: NoiseSchedule | str, timesteps: int | None = 1000) -> NoiseSchedule:
+def get(
+    schedule: NoiseSchedule | str, timesteps: int | None = 1000, **arguments: Any
+) -> NoiseSchedule:
     """A `NoiseSchedule` from its name ("linear", "cosine", "sigmoid"), or the given one unchanged.
 
     Args:
         schedule: A name in `choices.SCHEDULES`, a `NoiseSchedule`, or the configuration Keras made
             of one.
         timesteps: Number of timesteps for a name; a `NoiseSchedule` keeps its own.
+        **arguments: for a name, the schedule's own, such as `zero_terminal_snr`.
 
     Raises:
-        ValueError: An unknown name, or fewer than one timestep.
+        ValueError: An unknown name, fewer than one timestep, or arguments for a `NoiseSchedule`.
     """
+    if arguments and not isinstance(schedule, str):
+        raise ValueError(f"{', '.join(arguments)} cannot change {schedule!r:.80}; make another.")
     if isinstance(schedule, NoiseSchedule):
         return schedule
     if isinstance(schedule, dict):
         return keras.saving.deserialize_keras_object(schedule)
-    made = SCHEDULES.find(schedule)(timesteps)
+    made = SCHEDULES.find(schedule)(timesteps, **arguments)
     if not isinstance(made, NoiseSchedule):
         raise ValueError(
             f"The schedule {schedule!r} gave a {type(made).__name__}; return a NoiseSchedule."

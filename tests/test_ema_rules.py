@@ -80,7 +80,7 @@ def cosine(s):
 RULES = {
     SWA(0): lambda n: swa(0, 1, n),
     SWA(17): lambda n: swa(17, 1, n),
-    SWA(11, every=5): lambda n: swa(11, 5, n),
+    SWA(11, every_steps=5): lambda n: swa(11, 5, n),
     LAWA(1, 7): lambda n: lawa(1, 7, n),
     LAWA(3, 1): lambda n: lawa(3, 1, n),
     LAWA(4, 6): lambda n: lawa(4, 6, n),
@@ -141,8 +141,8 @@ def test_the_window_reaches_as_far_back_as_the_definition(rule):
     for n in (0, 8, 20, 49, STEPS - 1):
         shares = RULES[rule](n + 1)
         if isinstance(rule, (SWA, LAWA)):
-            after = range(rule.start + rule.every, n + 2, rule.every)
-            expected = max(min(len(after), rule.most) * rule.every, 1)
+            after = range(rule.start + rule.every_steps, n + 2, rule.every_steps)
+            expected = max(min(len(after), rule.most) * rule.every_steps, 1)
         elif isinstance(rule, WSM):
             expected = (shares > 0).sum()
         else:
@@ -183,9 +183,9 @@ def test_rules_are_called_by_what_tells_them_apart():
 
 WRONG = [
     (lambda: SWA(-1), ["start", "at least 0", "-1"]),
-    (lambda: SWA(5, 0), ["every", "at least 1"]),
+    (lambda: SWA(5, 0), ["every_steps", "at least 1"]),
     (lambda: LAWA(0, 5), ["k", "at least 1"]),
-    (lambda: LAWA(2, 2.5), ["every", "whole number", "2.5"]),
+    (lambda: LAWA(2, 2.5), ["every_steps", "whole number", "2.5"]),
     (lambda: WSM(0.0, 10), ["share", "above 0 and at most 1", "0.0"]),
     (lambda: WSM(1.1, 10), ["share", "1.1"]),
     (lambda: WSM(0.5, 0), ["steps", "at least 1"]),
@@ -195,10 +195,10 @@ WRONG = [
     (lambda: HalfLife(10, 64, 0), ["rampup_ratio", "positive"]),
     (lambda: ConstantDecay(0.9).scaled(0), ["kappa", "positive"]),
     (lambda: HalfLife(10, 64).scaled(0.3), ["batch_size", "whole number"]),
-    (lambda: SWA(3).scaled(4), ["SWA(start=3, every=1)", "beta^kappa", "4 times"]),
-    (lambda: LAWA(3, 1).scaled(4), ["LAWA(k=3, every=1)", "beta^kappa"]),
+    (lambda: SWA(3).scaled(4), ["SWA(start=3, every_steps=1)", "beta^kappa", "4 times"]),
+    (lambda: LAWA(3, 1).scaled(4), ["LAWA(k=3, every_steps=1)", "beta^kappa"]),
     (lambda: WSM(0.5, 9).scaled(4), ["WSM(", "beta^kappa"]),
-    (lambda: EMA(LAWA(3, 2), update_every=3), ["LAWA(k=3, every=2)", "update_every=3"]),
+    (lambda: EMA(LAWA(3, 2), update_every=3), ["LAWA(k=3, every_steps=2)", "update_every=3"]),
 ]
 
 
@@ -263,7 +263,7 @@ def test_what_a_run_is_too_short_or_too_long_for_is_said():
     assert "stands still after the 50 steps" in ema.warnings(101)[0] and len(ema.warnings(101)) == 1
     assert EMA(WSM(0.2, 50)).warnings(50) == []
     lines = EMA({"a": LAWA(3, 80), "b": HalfLife(8000, 8, None)}).describe(1000, 100)
-    assert "LAWA(k=3, every=80), effective window 240 steps (2.4 epochs)" in lines[0]
+    assert "LAWA(k=3, every_steps=80), effective window 240 steps (2.4 epochs)" in lines[0]
     assert "the initial weights count 0.00%" in lines[0]
     assert f"the initial weights count {0.5:.2%}" in lines[1]
     assert len(EMA(HalfLife(8000, 8, None)).warnings(1000)) == 1

@@ -253,6 +253,8 @@ OTHERWISE = {
     "sampler": {"sampler": "DDPM()"},
     "guidance": {"guidance": 2.0},
     "guide": {"guide": "raw"},
+    "rescaled": {"guidance_rescale": 0.7},
+    "interval": {"guidance_low": 0, "guidance_high": 20},
     "dtype": {"dtype": "bfloat16"},
 }
 

@@ -148,6 +148,27 @@ def test_the_interval_holds_its_low_end_and_not_its_high_one():
     np.testing.assert_array_equal(scales, [1, 3, 3, 1])
 
 
+@pytest.mark.parametrize("guide", [None, "ema_0.5"])
+def test_the_worse_prediction_is_not_made_outside_of_the_interval(guide, monkeypatch):
+    model, rows = conditional_model(), []
+    output = model._output
+
+    def counted(x, *arguments, **settings):
+        rows.append(len(x))
+        return output(x, *arguments, **settings)
+
+    monkeypatch.setattr(model, "_output", counted)
+    x, labels = tf.zeros((2, 8, 8, 1)), tf.constant([0, 2])
+    within = guidance.Guidance(2.0, low=10.0, high=20.0)
+    for t, times in ([[15, 15], 2], [[25, 25], 1], [[5, 15], 2]):
+        rows.clear()
+        guided = model.predict_output(x, tf.constant(t), labels, within, guide)
+        assert sum(rows) == 2 * times, t
+        if times == 1:
+            plain = model.predict_output(x, tf.constant(t), labels)
+            np.testing.assert_array_equal(guided, plain)
+
+
 def test_how_images_are_guided():
     """Nothing rescaled, and an interval of all timesteps, are plain guidance; else there is less
     of it, and none in an interval that is not visited."""

@@ -76,6 +76,11 @@ def test_a_search_is_drawn_and_told(tmp_path, monkeypatch):
     )
     assert list(axis.lines[1].get_ydata()) == [2.6, 2.2, 2.9]
     assert "width of 0.1 at guidance 2: 2.2, on other images 2.4" in drawn.text
+    guided = dataclasses.replace(
+        FOUND, guidance_rescale=0.7, guidance_low=200, guidance_high=800, step=None
+    )
+    command = table.tuned(guided, run).splitlines()[-1]
+    assert command.endswith("--guide raw --guidance-rescale 0.7 --guidance-interval 200 800")
     run.snapshots.mkdir()
     for step in (200, 400, 600):
         (run.snapshots / f"snapshot-{step:08d}.npz").touch()

@@ -49,8 +49,7 @@ def _check_averages(options, given):
             "--ema means nothing for --ema-schedule step, which has no decay; leave --ema out, or "
             "add a schedule, such as --ema-schedule step warmup."
         )
-    for text in options.ema_rules:
-        rules.parse(text)
+    rules.check(options.ema_rules)
     for name in ("ema", "ema_schedule"):
         if options.ema_rules and name in given:
             raise UsageError(
@@ -153,8 +152,6 @@ _NEEDS = {
     "strength": ("from_image", "interpolate"),
     "mask": ("inpaint",),
     "inpaint": ("mask",),
-    "guidance_rescale": ("guidance",),
-    "guidance_interval": ("guidance",),
 }
 
 
@@ -179,16 +176,29 @@ def check_mode(options, given):
     for name, needed in _NEEDS.items():
         if name in given and not any(each in given for each in needed):
             raise UsageError(f"{flag(name)} needs {' or '.join(map(flag, needed))}; give it, too.")
-    if options.guidance == 1.0 and {"guidance_rescale", "guidance_interval"} & given.keys():
-        raise UsageError("--guidance 1 is no guidance to rescale or to keep to an interval.")
+    check_guided(options, given)
+    if options.inpaint and options.sampler.partition(":")[0] not in INPAINTERS:
+        raise UsageError(f"--inpaint goes back and forth: use --sampler {' or '.join(INPAINTERS)}.")
+    if options.interpolate:
+        _check_ends(options, given)
+
+
+def check_guided(options, given):
+    """Refuses how to guide where nothing is guided, and what is no interval; arguments as above."""
+    for name in ("guidance_rescale", "guidance_interval"):
+        if name in given and _is_unguided(options):
+            raise UsageError(
+                f"{flag(name)} needs a strength of guidance, such as --guidance 2; 1 is none."
+            )
     if options.guidance_interval and not _is_interval(options.guidance_interval):
         raise UsageError(
             "--guidance-interval takes two timesteps, LOW below HIGH, such as 200 800."
         )
-    if options.inpaint and options.sampler not in INPAINTERS:
-        raise UsageError(f"--inpaint goes back and forth: use --sampler {' or '.join(INPAINTERS)}.")
-    if options.interpolate:
-        _check_ends(options, given)
+
+
+def _is_unguided(options):
+    several = isinstance(options.guidance, tuple)
+    return all(each == 1 for each in (options.guidance if several else (options.guidance,)))
 
 
 def targets(options):
@@ -250,8 +260,7 @@ def check_drawing(options, run):
 
 def _check_guidance(options, run):
     """Refuses strengths of guidance without anything to guide by, and a guide without strength."""
-    several = isinstance(options.guidance, tuple)
-    unguided = all(each == 1 for each in (options.guidance if several else (options.guidance,)))
+    unguided = _is_unguided(options)
     if options.guide:
         stored_names.check_guide(options, run)
     if options.guide and unguided:

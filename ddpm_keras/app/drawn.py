@@ -5,8 +5,8 @@ import hashlib
 
 import numpy as np
 
-from .. import quality, samplers
-from . import devices
+from .. import quality
+from . import devices, named
 from .stored import called
 
 
@@ -29,12 +29,20 @@ class Drawing:
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
         steps = options.steps or trained.sampling_steps
-        self.sampler = samplers.get(name, steps=min(steps, model.schedule.timesteps))
+        steps = min(steps, model.schedule.timesteps)
+        self.sampler = named.sampler(name, model.schedule, steps=steps)
+        guided = self.guidance != 1
+        self.rescale = options.guidance_rescale if guided else 0
+        self.interval = options.guidance_interval if guided else ()
+        low, high = self.interval or (None, None)
         self.settings = {
             "sampler": repr(self.sampler),
             "seed": options.seed,
             "guidance": self.guidance,
             "guide": guide and called(guide),
+            "guidance_rescale": self.rescale or None,
+            "guidance_low": low,
+            "guidance_high": high,
             "dtype": devices.computes_in(model.network),
         }
 
@@ -68,6 +76,8 @@ class Drawing:
             batch_size=self.options.batch_size,
             guidance_scale=self.guidance,
             guide=self.guide,
+            guidance_rescale=self.rescale or None,
+            guidance_interval=self.interval or None,
             start=start,
         )
 

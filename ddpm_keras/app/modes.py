@@ -4,11 +4,11 @@ import functools
 
 import numpy as np
 
-from .. import drawing, images, samplers
+from .. import drawing, images
 from ..data import decode
 from ..data.words import reason, shown
 from ..errors import UsageError
-from . import consistency, progress
+from . import consistency, named, progress
 from .parser import flag
 
 STATES = 10  # in a picture of the way from noise; an animation has one for each step
@@ -61,14 +61,15 @@ def _between(options, model, count, start, **settings):
     return drawing.interpolate_images(model, first, second, count, options.strength, **settings)
 
 
-def sampler(options, timesteps):
+def sampler(options, schedule):
     """The sampler that the options name, of 50 steps where they name none and there are as many.
 
     To inpaint it draws noise in each step, and makes 250 steps.
     """
     usual = drawing.INPAINTING_STEPS if options.inpaint else 50
-    eta = 1.0 if options.inpaint and options.sampler == "ddim" else None
-    return samplers.get(options.sampler, steps=options.steps or min(usual, timesteps), eta=eta)
+    steps = options.steps or min(usual, schedule.timesteps)
+    noisy = {"eta": 1.0} if options.inpaint and options.sampler.startswith("ddim") else {}
+    return named.sampler(options.sampler, schedule, steps=steps, **noisy)
 
 
 def write(options, model, settings, what):

@@ -52,7 +52,8 @@ class TrainOptions:
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
     groups: int = option(0, "groups of each normalisation; 0: a quarter of its channels, 32 at "
                          "most", at_least=0)
-    schedule: str = option("linear", "noise schedule", choices=choices.SCHEDULES,
+    schedule: str = option("linear", "noise schedule, or linear:zero_terminal_snr=true",
+                           named=choices.SCHEDULES, elsewhere={"timesteps": "--timesteps"},
                            section="diffusion")
     timesteps: int = option(1000, "diffusion timesteps T", at_least=2)
     prediction: str = option("epsilon", "what is predicted", choices=choices.PREDICTIONS)
@@ -94,7 +95,8 @@ class TrainOptions:
     evaluate: bool = option(True, "evaluate every weight set at the end and write the report",
                             section="the end")
     num_images: int = option(1437, "images to generate for each weight set", at_least=2)
-    sampler: str = option("ddim", "sampler of pictures and evaluation", choices=choices.SAMPLERS)
+    sampler: str = option("ddim", "sampler of the evaluation, with arguments as in ddim:eta=0.5",
+                          named=choices.SAMPLERS, elsewhere={"steps": "--sampling-steps"})
     sampling_steps: int = option(50, "its steps", at_least=1)
 
     @property
@@ -125,7 +127,9 @@ class SampleOptions:
                          "(a new folder), or the network (a name ending in .keras)", path=True)
     format: str = option("", "of --export (default: keras or saved_model, by the name)",
                          choices=choices.FORMATS)
-    sampler: str = option("ddim", "sampler", choices=choices.SAMPLERS, section="how to draw it")
+    sampler: str = option("ddim", "sampler, with arguments as in ddim:eta=0.5:spacing=leading",
+                          named=choices.SAMPLERS, elsewhere={"steps": "--steps"},
+                          section="how to draw it")
     steps: int = option(0, "its steps (default: 50, or the timesteps if fewer)", at_least=1)
     labels: tuple[int, ...] = option((), "classes to draw, in turn (conditional model)", at_least=0)
     guidance: float = option(1.0, "strength of guidance; 1 is none", at_least=0)
@@ -191,11 +195,16 @@ class EvaluateOptions:
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")
     num_images: int = option(0, "images a weight set (default: the run's)", at_least=2,
                              section="drawing")
-    sampler: str = option("", "sampler (default: the run's)", choices=choices.SAMPLERS)
+    sampler: str = option("", "sampler, with arguments as in dpm:order=3 (default: the run's)",
+                          named=choices.SAMPLERS, elsewhere={"steps": "--steps"})
     steps: int = option(0, "its steps (default: the run's)", at_least=1)
     guidance: tuple[float, ...] = option((1.0,), "strength of guidance; 1 is none; several to tune",
                                          at_least=0, distinct=True)
     guide: str = option("", "weight set to guide by (default: the network without label)")
+    guidance_rescale: float = option(0.0, "share in which guided images keep their contrast",
+                                     at_least=0, at_most=1)
+    guidance_interval: tuple[int, ...] = option((), "timesteps LOW HIGH to guide in (default: all)",
+                                                at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
     precision: str = option("", "of the computation (default: the run's)",
                             choices=choices.PRECISIONS)
@@ -356,6 +365,7 @@ def evaluate_options(argv):
             "after an option that takes several values, write -- before them."
         )
     consistency.check_tuning(options, given)
+    consistency.check_guided(options, given)
     if options.images:
         for name in given.keys() - _FOR_FOLDERS:
             raise UsageError(

@@ -9,7 +9,7 @@ import typing
 from dataclasses import field
 
 from ..errors import UsageError
-from . import invocation
+from . import calls, invocation
 
 LARGEST = 2**31  # of a whole number that has no bound of its own: TensorFlow's int32
 
@@ -28,6 +28,8 @@ def option(
     path=False,
     section=None,
     formerly=None,
+    named=None,
+    elsewhere=None,
 ):
     """A dataclass field that is also an option of the command line.
 
@@ -45,6 +47,9 @@ def option(
         path: a file or folder; `~` at its beginning is the home folder.
         section: title of the part of `--help` that begins with this option; None: it goes on.
         formerly: an older name, which the command line and stored options still take; or None.
+        named: a `choices.Choices` of which it is a name, its arguments after it (see `calls`); or
+            None.
+        elsewhere: dict argument of what is named -> the option that gives it; or None.
     """
     metadata = {
         "help": help,
@@ -59,6 +64,8 @@ def option(
         "path": path,
         "section": section,
         "formerly": formerly,
+        "named": named,
+        "elsewhere": elsewhere or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -299,6 +306,8 @@ def _add_argument(section, each, hint):
         return
     arguments |= {"action": _Once, "type": _READERS[kind], "choices": each.metadata["choices"]}
     arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
+    if each.metadata["named"] is not None:
+        arguments["metavar"] = f"{{{','.join(each.metadata['named'])}}}"
     if several:
         arguments["nargs"] = "*" if each.metadata["optional"] else "+"
     section.add_argument(flag(each.name), **arguments)
@@ -333,6 +342,8 @@ def check(each, hint, value):
             raise UsageError(f"{name} is {one!r}; choose from {', '.join(choices)}.")
         if kind is str:
             _check_text(name, one)
+            if each.metadata["named"] is not None:
+                calls.check(name, one, each.metadata["named"], each.metadata["elsewhere"])
         elif kind is not bool:
             _check_number(name, one, kind, each.metadata)
     if each.metadata["distinct"] and len(set(values)) < len(values):

@@ -14,7 +14,7 @@ from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..version import __version__
-from . import console, dataset, invocation, network, optimization, rules
+from . import console, dataset, invocation, named, network, optimization, rules
 from .recorders import Checkpoints, HistoryLog, Progress
 from .run_directory import Run
 
@@ -39,8 +39,7 @@ def build_model(options, images):
     keras.utils.set_random_seed(options.seed)
     model = DDPM(
         network.build(options, images),
-        schedule=options.schedule,
-        timesteps=options.timesteps,
+        schedule=named.schedule(options),
         prediction=options.prediction,
         weighting=options.weighting,
         ema=averages(options),

@@ -79,6 +79,9 @@ def tune(run, options, command="", model=None, images=None):
         num_images=judged.num_images,
         guide=judged.guide,
         step=measuring.step,
+        guidance_rescale=judged.guidance_rescale,
+        guidance_low=judged.guidance_low,
+        guidance_high=judged.guidance_high,
     )
     evaluations = evaluations.with_tuning(found)
     evaluations.write(run.evaluation)

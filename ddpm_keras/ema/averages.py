@@ -77,7 +77,7 @@ class EMA(AverageVariables):
         self.update_every = count(update_every, "update_every")
         self.average_statistics = flag(average_statistics, "average_statistics")
         for decay in self._decays.values():
-            if decay.slots and decay.every < self.update_every:
+            if decay.slots and decay.every_steps < self.update_every:
                 raise ValueError(
                     f"{decay!r} takes weights more often than update_every={update_every} looks at "
                     f"them: take them every {update_every} steps, or less often."

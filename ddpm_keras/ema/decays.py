@@ -40,7 +40,7 @@ class Decay(Configured):
 
     takes_beta = True  # whether `for_run` makes another decay of another beta
     slots = 0  # past weights that it keeps, being their mean; it is then like `windows.LAWA`
-    every = 1  # steps from one of them to the next
+    every_steps = 1  # optimizer steps from one of them to the next
 
     @classmethod
     def for_run(cls, beta: float, steps: int) -> Decay:

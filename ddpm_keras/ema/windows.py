@@ -26,18 +26,18 @@ class Window(Decay):
 
 
 class Snapshots(Window):
-    """A mean of the weights after every `every`-th step from `start` on, or of the last of them.
+    """A mean of the weights taken every `every_steps` from `start` on, or of the last of them.
 
     Attributes:
         most: how many of them it is the mean of at most.
     """
 
-    start, every, most = 0, 1, np.inf
+    start, every_steps, most = 0, 1, np.inf
 
     def taken(self, n):
         """How many times weights were taken in `n` updates, float64, same shape as `n`."""
         xp, n = as_float64(n)
-        return xp.floor(xp.maximum(n - self.start, 0.0) / self.every)
+        return xp.floor(xp.maximum(n - self.start, 0.0) / self.every_steps)
 
     def rate(self, n):
         xp, n = as_float64(n)
@@ -46,12 +46,12 @@ class Snapshots(Window):
         return xp.where((taken > self.taken(n)) | (taken < 1.0), share, 0.0)
 
     def effective_window(self, n):
-        """How many of the last steps the average rests on after n updates, `every` for each."""
+        """How many of the last steps the average rests on after n updates: those of each taken."""
         taken = np.minimum(self.taken(n + 1), self.most)
-        return np.maximum(taken * self.every, 1.0)
+        return np.maximum(taken * self.every_steps, 1.0)
 
     def doubt(self, steps):
-        first = self.start + self.every
+        first = self.start + self.every_steps
         if steps >= first:
             return ""
         return (
@@ -62,38 +62,38 @@ class Snapshots(Window):
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class SWA(Snapshots):
-    """The plain mean of the weights after steps start + every, start + 2 every ... (SWA).
+    """The mean of the weights after steps start + every_steps, start + 2 every_steps ... (SWA).
 
-    `SWA(0)` is `StepDecay()`. With a cyclic learning rate, `every` is the length of a cycle.
+    `SWA(0)` is `StepDecay()`. With a cyclic learning rate, `every_steps` is the length of a cycle.
 
     Args:
         start: Steps that go before, at least 0: the average begins to be one after the next.
-        every: Optimizer steps from one weight that counts to the next.
+        every_steps: Optimizer steps from one weight that counts to the next.
 
     Reference:
         Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization",
         algorithm 1.
     """
 
-    def __init__(self, start: int, every: int = 1):
+    def __init__(self, start: int, every_steps: int = 1):
         self.start = whole(start, "start", 0)
-        self.every = count(every, "every")
+        self.every_steps = count(every_steps, "every_steps")
 
     @property
     def name(self) -> str:
-        return f"swa_{self.start}" + (f"_{self.every}" if self.every > 1 else "")
+        return f"swa_{self.start}" + (f"_{self.every_steps}" if self.every_steps > 1 else "")
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class LAWA(Snapshots):
-    """The mean of the last `k` of the weights taken after every `every`-th step (LAWA).
+    """The mean of the last `k` of the weights taken after every `every_steps`-th step (LAWA).
 
     The weights that may fall out of it again have to be kept: beside the average itself that takes
     4 k bytes a weight.
 
     Args:
         k: How many weights it is the mean of, once so many were taken.
-        every: Optimizer steps from one to the next; those of an epoch are usual.
+        every_steps: Optimizer steps from one to the next; those of an epoch are usual.
 
     Reference:
         Kaddour 2022, "Stop Wasting My Time! Saving Days of ImageNet and BERT Training with Latest
@@ -101,20 +101,20 @@ class LAWA(Snapshots):
         LLM Pre-training".
     """
 
-    def __init__(self, k: int, every: int):
+    def __init__(self, k: int, every_steps: int):
         self.k = self.most = self.slots = count(k, "k")
-        self.every = count(every, "every")
+        self.every_steps = count(every_steps, "every_steps")
 
     def later_share(self, steps: int) -> np.ndarray:
         edges, taken = np.arange(steps + 1), int(self.taken(steps))
         if taken == 0:  # a copy of the last weights
             return np.where(edges < steps, 1.0, 0.0)
-        counted = self.every * np.arange(taken, max(taken - self.k, 0), -1)
+        counted = self.every_steps * np.arange(taken, max(taken - self.k, 0), -1)
         return np.mean(edges[:, None] < counted, axis=1)
 
     @property
     def name(self) -> str:
-        return f"lawa_{self.k}_{self.every}"
+        return f"lawa_{self.k}_{self.every_steps}"
 
 
 # Share of the whole that weights up to a share s of the window have: 1 - the learning rate there.

@@ -76,6 +76,11 @@ class Reference(Checked):
         return known.get(self.split, Path(self.split).name)
 
 
+# Of how images are guided, which files older than these lack.
+_GUIDED = ("guide", "guidance_rescale", "guidance_low", "guidance_high")
+_SETTINGS = ("num_images", "extractor", "sampler", "seed", "guidance", "dtype", *_GUIDED)
+
+
 @dataclass(frozen=True)
 class Measurement(Checked):
     """The numbers of one weight set; None stands for what was not or cannot be computed.
@@ -88,6 +93,7 @@ class Measurement(Checked):
             "kid"; each is an attribute too, such as `measurement.kid`.
         sampler, seed, guidance, guide, dtype: how the images were drawn, guided by which weight set
             (None: by none, or by the network without label), and in what the network computed.
+        guidance_rescale, guidance_low, guidance_high: as of `guidance.Guidance`; None: as usual.
         bits_per_dim, bits_per_dim_error: bound on held-out images and its standard error.
     """
 
@@ -100,6 +106,9 @@ class Measurement(Checked):
     guidance: float | None = bounded(0, default=None)
     guide: str | None = None
     dtype: str | None = None
+    guidance_rescale: float | None = bounded(0, 1, default=None)
+    guidance_low: int | None = bounded(0, default=None)
+    guidance_high: int | None = bounded(1, default=None)
     bits_per_dim: float | None = None
     bits_per_dim_error: float | None = bounded(0, default=None)
 
@@ -137,8 +146,7 @@ class Measurement(Checked):
     @property
     def settings(self) -> dict[str, Any]:
         """What must be the same in two measurements that are compared, by name."""
-        keys = ("num_images", "extractor", "sampler", "seed", "guidance", "guide", "dtype")
-        return {key: getattr(self, key) for key in keys}
+        return {key: getattr(self, key) for key in _SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,10 @@ class Evaluation(Checked):
         parts += [f"seed {drawn['seed']}"] if drawn["seed"] is not None else []
         parts += [f"guidance {drawn['guidance']:g}"] if drawn["guidance"] not in (None, 1) else []
         parts += [f"guided by {drawn['guide']}"] if drawn["guide"] else []
+        if drawn["guidance_rescale"]:
+            parts.append(f"rescaled by {drawn['guidance_rescale']:g}")
+        if drawn["guidance_high"]:
+            parts.append(f"at timesteps {drawn['guidance_low']} to {drawn['guidance_high']}")
         parts += [f"in {drawn['dtype']}"] if drawn["dtype"] not in (None, "float32") else []
         parts += [f"against {self.reference.split}"] if self.reference.split != "train" else []
         parts += [f"step {self.step:,}"] if self.step is not None else []
@@ -331,8 +343,9 @@ def _plain(evaluation):
     """An `Evaluation` as JSON has it: the numbers of a weight set beside its settings."""
     rows = {name: _flat(each) for name, each in evaluation.weights.items()}
     for row in rows.values():
-        if row["guide"] is None:  # as of files that are older than guides
-            del row["guide"]
+        for name in _GUIDED:
+            if row[name] is None:
+                del row[name]
     return dataclasses.asdict(evaluation) | {"weights": rows}
 
 

@@ -29,6 +29,7 @@ class Tuning(Checked):
         judged_seed: of these images.
         num_images: images drawn for each number.
         guide: the weight set that guided, or None.
+        guidance_rescale, guidance_low, guidance_high: how it guided, as of a `Measurement`.
         step: optimizer steps that the weights had made.
     """
 
@@ -40,6 +41,9 @@ class Tuning(Checked):
     num_images: int = bounded(1)
     guide: str | None = None
     step: int | None = bounded(0, default=None)
+    guidance_rescale: float | None = bounded(0, 1, default=None)
+    guidance_low: int | None = bounded(0, default=None)
+    guidance_high: int | None = bounded(1, default=None)
 
     def __post_init__(self):
         super().__post_init__()

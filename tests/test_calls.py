@@ -1,0 +1,129 @@
+"""Samplers and schedules that the commands name with arguments: what is read, what is refused."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+from refusals import assert_refused
+
+from ddpm_keras import choices, noise, samplers
+from ddpm_keras.app import named
+from ddpm_keras.app.options import (
+    TrainOptions,
+    evaluate_options,
+    sample_options,
+    stored_options,
+    train_options,
+)
+from ddpm_keras.app.signatures import signature
+from ddpm_keras.errors import UsageError
+
+SCHEDULE = noise.linear(20)
+READ = {
+    "ddim": samplers.DDIM(10),
+    "ddim:eta=0.5": samplers.DDIM(10, eta=0.5),
+    "ddim:clip=dynamic:spacing=linspace": samplers.DDIM(10, clip="dynamic", spacing="linspace"),
+    "ddim:recompute_epsilon=false": samplers.DDIM(10, recompute_epsilon=False),
+    "ddpm:variance=fixed_small": samplers.DDPM("fixed_small", 10),
+    "dpm:order=3:eta=1": samplers.DPMSolver(10, 3, eta=1.0),
+    "dpm_3m:eta=0.5": samplers.DPMSolver(10, 3, eta=0.5),
+    "dpm_sde:order=1": samplers.DPMSolver(10, 1, eta=1.0),
+    "unipc:variant=bh1": samplers.UniPC(10, variant="bh1"),
+    "heun:churn=4:spacing=trailing": samplers.Heun(10, 4.0, "trailing"),
+}
+
+
+@pytest.mark.parametrize("text", READ)
+def test_samplers_are_read_with_their_arguments(text):
+    options = (
+        train_options(["--sampler", text])[0],
+        sample_options(["run", "--sampler", text]),
+        evaluate_options(["run", "--sampler", text]),
+    )
+    for each in options:
+        assert named.sampler(each.sampler, SCHEDULE, steps=10) == READ[text]
+
+
+def test_a_schedule_of_zero_terminal_snr_is_named():
+    options, _ = train_options(["--schedule", "cosine:zero_terminal_snr=true", "--timesteps", "9"])
+    schedule = named.schedule(options)
+    assert (schedule.timesteps, schedule.zero_terminal_snr) == (9, True)
+    assert not named.schedule(TrainOptions()).zero_terminal_snr
+
+
+def test_signatures_told_by_the_source_are_those_of_what_is_imported():
+    for kinds in (choices.SAMPLERS, choices.SCHEDULES, choices.EMA_RULES):
+        for name in kinds:
+            told = signature(kinds, name).parameters
+            real = inspect.signature(kinds.find(name)).parameters
+            assert list(told) == list(real)
+            for argument, one in real.items():
+                default = told[argument].default
+                if one.default is not one.empty:
+                    default = eval(default.text)
+                assert default == one.default
+
+
+# Option, its text | words of the refusal. All of it is said without TensorFlow.
+WRONG = [
+    ("--sampler", "euler", "--sampler is 'euler'|ddim"),
+    ("--sampler", "dpm:recompute_epsilon=true", "'recompute_epsilon'|dpm takes steps=20, order=2"),
+    ("--sampler", "unipc:eta=1", "unipc:eta=1|'eta'|variant"),
+    ("--sampler", "ddim:steps=5", "--sampling-steps gives steps"),
+    ("--sampler", "ddim:5", "5 has no name|ddim:ARGUMENT=VALUE"),
+    ("--sampler", "ddim:eta=", "a value is empty"),
+    ("--sampler", "ddim:eta=1:eta=0", "eta is given twice"),
+    ("--schedule", "linear:timesteps=5", "--timesteps gives timesteps"),
+    ("--schedule", "linear:zero=true", "'zero'|zero_terminal_snr=False"),
+    ("--ema-rules", "lawa:5", "'every_steps'|lawa takes k, every_steps"),
+    ("--ema-rules", "step:5", "too many|step takes nothing"),
+]
+
+
+@pytest.mark.parametrize(("option", "text", "words"), WRONG, ids=[text for _, text, _ in WRONG])
+def test_wrong_calls_are_refused(option, text, words):
+    assert_refused(lambda: train_options([option, text]), words.split("|"), UsageError)
+
+
+def test_they_are_refused_before_tensorflow_is_loaded():
+    code = """
+import json, os, sys
+os.environ["DDPM_KERAS_LAZY"] = "1"
+from ddpm_keras.app.options import train_options
+from ddpm_keras.errors import UsageError
+for argv in json.loads(sys.argv[1]):
+    try:
+        train_options(argv)
+    except UsageError:
+        continue
+    raise SystemExit(f"{argv} was taken")
+raise SystemExit("tensorflow" in sys.modules or "keras" in sys.modules)
+"""
+    wrong = json.dumps([[option, text] for option, text, _ in WRONG])
+    assert not subprocess.run([sys.executable, "-c", code, wrong]).returncode
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ddim:eta=2", ["--sampler ddim:eta=2", "eta is 2", "from 0", "ddim takes"]),
+        ("ddim:spacing=even", ["--sampler", "'even'", "trailing"]),
+        ("dpm:order=4", ["order is 4"]),
+        ("ddim:clip=maybe", ["clip", "'maybe'"]),
+        ("ddim:spacing=leading", ["steps=11", "leading_unchecked"]),
+    ],
+)
+def test_wrong_values_are_refused_when_it_is_made(text, words):
+    assert_refused(lambda: named.sampler(text, SCHEDULE, steps=11), words, UsageError)
+
+
+def test_a_stored_sampler_is_checked_as_a_command_line_is():
+    assert stored_options({"sampler": "ddim:eta=0.5"}).sampler == "ddim:eta=0.5"
+    assert_refused(lambda: stored_options({"sampler": "ddim:etha=1"}), ["'etha'"], UsageError)
+
+
+def test_a_schedule_that_is_made_already_takes_no_arguments():
+    words = ["zero_terminal_snr cannot change"]
+    assert_refused(lambda: noise.get(SCHEDULE, zero_terminal_snr=True), words)
