@@ -1,17 +1,21 @@
-"""Quality against sampling steps, on the embedded digits: one training, several samplers.
+"""Quality against sampling steps, on the embedded digits: one training, every sampler.
 
-    python benchmarks/steps_vs_quality.py                  # trains a run first, if there is none
-    python benchmarks/steps_vs_quality.py --run runs/digits --weights ema raw
+    python train.py --run-dir runs/digits
+    python benchmarks/steps_vs_quality.py runs/digits --minutes 60     # goes on where it stopped
+    python benchmarks/steps_vs_quality.py                              # the page and the plot alone
 
-Every sampler starts from the same noise for the same seed; the spread is over seeds. Writes the
-table to docs/steps-vs-quality.md. Most of the time goes into DDPM's 1000 steps; a quick try is
---num-images 64 --seeds 1.
+Every sampler starts from the same noise for the same seed, with 5 to 1000 evaluations of the
+network, raw and with the run's best average. What is measured goes into docs/steps-vs-quality.json
+at once, one row a seed: a call measures what is missing, the cheapest first, for as long as it is
+given. docs/steps-vs-quality.md and its plot are made of that file.
 """
 
 import argparse
+import dataclasses
+import json
 import os
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,96 +24,255 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load it
 
+from ddpm_keras import choices, files, names  # noqa: E402
 from ddpm_keras.app import console  # noqa: E402
 
-console.load_tensorflow()
-from ddpm_keras import data, files, quality, samplers  # noqa: E402
-from ddpm_keras.app import models, references  # noqa: E402
-from ddpm_keras.app.run_directory import Run  # noqa: E402
-
-SAMPLERS = (
-    samplers.DDPM(),
-    samplers.DDIM(50),
-    samplers.DDIM(20),
-    samplers.DDIM(10),
-    samplers.DPMSolver(20),
-    samplers.DPMSolver(10),
-    samplers.DPMSolver(20, order=3),
-    samplers.DPMSolver(20, eta=1.0),
-    samplers.UniPC(20),
-    samplers.UniPC(10),
-    samplers.Heun(18),
-)
+PAGE = ROOT / "docs" / "steps-vs-quality.md"
+RESULTS, PLOT = PAGE.with_suffix(".json"), ROOT / "docs" / "images" / "steps-vs-quality.png"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+EVALUATIONS = (5, 10, 20, 50, 100, 250, 1000)  # of the network, for each image
+DEFAULT = "ddim"
+NUMBERS = ("frechet", "frechet_held_out", "precision", "recall")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="runs/steps-vs-quality", help="run directory")
-    parser.add_argument("--weights", nargs="+", default=["ema"], help="weight sets")
-    parser.add_argument("--num-images", type=int, default=1437, help="images a seed")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--out", default=str(ROOT / "docs" / "steps-vs-quality.md"))
-    options = parser.parse_args()
+    parser.add_argument("run", nargs="?", type=Path, help="run directory; none: the page alone")
+    parser.add_argument("--weights", nargs="+", help="weight sets (raw and the best average)")
+    parser.add_argument("--num-images", type=int, default=1000, help="images a row (1000)")
+    parser.add_argument("--seeds", type=int, default=4, help="number of seeds (4)")
+    parser.add_argument("--minutes", type=float, default=60, help="stop after so long (60)")
+    options = parser.parse_args(argv)
+    if options.run:
+        measure(options)
+    record = read()
+    if record:
+        draw(record).savefig(PLOT, dpi=150)
+    page = PAGE.read_text(encoding="utf-8")
+    files.write_text(PAGE, with_results(page, record))
 
-    if not (Path(options.run) / "config.json").exists():
-        train = [sys.executable, str(ROOT / "train.py"), "--no-evaluate", "--run-dir", options.run]
-        subprocess.run(train, check=True)
+
+def read():
+    """What was measured: a dict of the run and of a list of rows; None if nothing was."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
+
+
+# Measuring
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One row to be measured."""
+
+    weights: str
+    sampler: str
+    evaluations: int
+    seed: int
+
+    @property
+    def steps(self):
+        """Heun's method asks the network twice a step, and once in the last."""
+        return (self.evaluations + 1) // 2 if self.sampler == "heun" else self.evaluations
+
+
+def cells(weight_sets, seeds):
+    """Every `Cell`, the cheapest first, and of those all of one seed before the next."""
+    return [
+        Cell(weights, sampler, evaluations, seed)
+        for evaluations in EVALUATIONS
+        for seed in range(seeds)
+        for sampler in sorted(choices.SAMPLERS.built_in)
+        for weights in weight_sets
+    ]
+
+
+def measure(options):
+    """Measures what is missing, for as long as the options say."""
+    console.load_tensorflow()
+    from ddpm_keras.app import dataset, models, references
+    from ddpm_keras.app.run_directory import Run
+
     run = Run.open(options.run)
-    model = models.load_model(run)
-    images = data.load("digits")
-    if run.config["data"]["fingerprint"] != images.fingerprint:
-        sys.exit(f"{options.run} was not trained on the digits; give another --run.")
-    extractor = references.choose_extractor("classifier", images)
+    model, images = models.load_model(run), dataset.of_run(run, run.options)
+    extractor = references.choose_extractor("auto", images)
     real = references.real_features(extractor, images)
+    record = begun(run, extractor, real, options.num_images)
+    known = {tuple(row[field.name] for field in dataclasses.fields(Cell)) for row in record["rows"]}
+    weight_sets = options.weights or (names.RAW, best_average(run, model))
+    wanted = cells(tuple(map(model.resolve, weight_sets)), options.seeds)
+    wanted = [cell for cell in wanted if dataclasses.astuple(cell) not in known]
+    end = time.monotonic() + 60 * options.minutes
+    for place, cell in enumerate(wanted):
+        began = time.monotonic()
+        if began > end:
+            print(f"{len(wanted) - place} rows are left; the same command goes on with them.")
+            return
+        row = measured(model, cell, extractor, real, options.num_images)
+        record["rows"].append(row)
+        files.write_json(RESULTS, record)
+        left = sum(each.evaluations for each in wanted[place + 1 :])
+        minutes = (time.monotonic() - began) / 60 / cell.evaluations * left
+        print(f"{cell}: {row['frechet']:.3f}; at this pace {minutes:.0f} minutes are left")
 
-    rows = []
-    for weights in map(model.resolve, options.weights):
-        for sampler in SAMPLERS:
-            rows.append(row(model, weights, sampler, extractor, real, options))
-            print(rows[-1], flush=True)
-    text = page(rows, run, extractor, real, options)
-    files.write_text(Path(options.out), text)
-    print(f"\n{text}\n{options.out}")
+
+def begun(run, extractor, real, num_images):
+    """The record of earlier calls, or a new one.
+
+    Raises:
+        SystemExit: it is of another run, or of other images.
+    """
+    from ddpm_keras import quality
+
+    head = {
+        "command": run.config["command"],
+        "fingerprint": run.config["data"]["fingerprint"],
+        "steps": run.last_step,
+        "metric": extractor.metric,
+        "num_images": num_images,
+        "floor": quality.frechet_distance(real["train"], real["held_out"]),
+        "num_real": [len(real["train"]), len(real["held_out"])],
+    }
+    record = read() or head | {"rows": []}
+    for key, value in head.items():
+        if record[key] != value and key != "floor":
+            sys.exit(
+                f"{RESULTS} was measured with {key} {record[key]!r}, not {value!r}; remove it, or "
+                "measure as before."
+            )
+    return record
 
 
-def row(model, weights, sampler, extractor, real, options):
-    """One line of the table: the mean of each metric over the seeds, and their spread."""
-    draw = {"weights": weights, "sampler": sampler, "batch_size": 256}
-    results = []
-    for seed in range(options.seeds):
-        features = extractor(model.sample(options.num_images, seed=seed, **draw))
-        results.append(quality.evaluate_features(real["train"], features, real["held_out"]))
-    frechet, held_out, precision, recall = (
-        np.array([result[key] for result in results])
-        for key in ("frechet", "frechet_held_out", "precision", "recall")
+def best_average(run, model):
+    """The average of the lowest distance in the run's own evaluation, else the last one."""
+    evaluations = run.read_evaluations()
+    tracked = evaluations.current.weights if evaluations else {}
+    tracked = {name: tracked[name] for name in model.weight_sets[1:] if name in tracked}
+    return min(tracked, key=lambda name: tracked[name].frechet, default=model.weight_sets[-1])
+
+
+def measured(model, cell, extractor, real, num_images):
+    """One row: a cell with its numbers and its seconds."""
+    from ddpm_keras import quality, samplers
+
+    sampler = samplers.get(cell.sampler, model.schedule, steps=cell.steps)
+    began = time.monotonic()
+    drawn = model.sample(num_images, cell.weights, sampler, cell.seed, batch_size=250)
+    seconds = time.monotonic() - began
+    found = quality.evaluate_features(real["train"], extractor(drawn), real["held_out"])
+    numbers = {name: float(found[name]) for name in NUMBERS}
+    return dataclasses.asdict(cell) | {"is": repr(sampler), "seconds": round(seconds, 2)} | numbers
+
+
+# The page
+
+
+def values(record, weights, sampler, evaluations, number="frechet"):
+    """A number of every seed, by seed, (seeds,)."""
+    asked = (weights, sampler, evaluations)
+    rows = [row for row in record["rows"] if asked == tuple(row[key] for key in _KEYS)]
+    return np.array([row[number] for row in sorted(rows, key=lambda row: row["seed"])])
+
+
+_KEYS = ("weights", "sampler", "evaluations")
+
+
+def distinct(record, key):
+    """The values of a column, in the order they came."""
+    return list(dict.fromkeys(row[key] for row in record["rows"]))
+
+
+def with_results(page, record):
+    """The page with the tables between its two marks."""
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    text = "\n".join(lines(record)) if record else "With this version nothing is measured yet."
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def lines(record):
+    """The record as lines of Markdown."""
+    training, held_out = record["num_real"]
+    yield (
+        f"{record['metric']} to the {training:,} training images, of {record['num_images']:,} "
+        f"images for each of {len(distinct(record, 'seed'))} seeds: mean and 95% interval over the "
+        f"seeds (t, n - 1). Less is better. The {held_out:,} held-out real images are at "
+        f"{record['floor']:.2f}. Trained by `{record['command']}`."
     )
-    steps = len(sampler.timesteps(model.schedule))
-    return (
-        f"| `{sampler!r}` | {weights} | {steps} | {frechet.mean():.2f} ± {frechet.std():.2f} "
-        f"| {held_out.mean():.2f} ± {held_out.std():.2f} "
-        f"| {precision.mean():.3f} | {recall.mean():.3f} |"
-    )
+    yield ""
+    yield f"![Distance against evaluations of the network](images/{PLOT.name})"
+    for weights in distinct(record, "weights"):
+        yield from ("", f"## {weights}", "")
+        yield from table(record, weights)
+        yield from ("", *steps_of_default(record, weights))
+    yield ""
+    yield f"The default is `{DEFAULT}`: {what_is(record, DEFAULT)}."
 
 
-def page(rows, run, extractor, real, options):
-    """The table as Markdown, with what a reader needs to judge and repeat it."""
-    floor = quality.frechet_distance(real["train"], real["held_out"])
-    typed = " ".join(["python benchmarks/steps_vs_quality.py", *sys.argv[1:]])
-    head = ("sampler", "weights", "steps", "to train", "to held-out", "precision", "recall")
-    table = "\n".join(rows)
-    return f"""# Quality against sampling steps
+def table(record, weights):
+    """A row for each sampler, a column for each number of evaluations."""
+    columns = sorted(distinct(record, "evaluations"))
+    yield f"| evaluations | {' | '.join(map(str, columns))} |"
+    yield "| --- " * (1 + len(columns)) + "|"
+    for sampler in sorted(distinct(record, "sampler")):
+        found = [values(record, weights, sampler, each) for each in columns]
+        yield f"| `{sampler}` | {' | '.join(map(shown, found))} |"
 
-{extractor.metric}: less is better. {options.num_images:,} images for each of {options.seeds} seeds;
-mean ± standard deviation over the seeds. The {len(real["held_out"])} held-out real images are at
-{floor:.2f} from the {len(real["train"]):,} training images.
 
-Trained by `{run.config["command"]}`; made by `{typed}`.
+def shown(found):
+    """Values of all seeds in one cell."""
+    from ddpm_keras.report.analysis import interval
 
-| {" | ".join(head)} |
-{"| --- " * len(head)}|
-{table}
-"""
+    if not len(found):
+        return ""
+    whole = interval(found)
+    if whole.low is None:
+        return f"{whole.mean:.2f}"
+    return f"{whole.mean:.2f} ± {whole.mean - whole.low:.2f}"
+
+
+def steps_of_default(record, weights):
+    """What more steps do to the default, seed by seed, in which the noise is the same."""
+    from ddpm_keras.report.analysis import interval_of_differences
+
+    for fewer, more in ((20, 50), (50, 100)):
+        pair = [values(record, weights, DEFAULT, each) for each in (more, fewer)]
+        if len(pair[0]) == len(pair[1]) > 1:
+            change = interval_of_differences(*pair)
+            yield (
+                f"From {fewer} to {more} steps the distance of `{DEFAULT}` changes by "
+                f"{change.mean:+.3f} ({change.low:+.3f} to {change.high:+.3f})."
+            )
+
+
+def what_is(record, sampler):
+    """How a sampler was made, with its fewest steps."""
+    rows = [row for row in record["rows"] if row["sampler"] == sampler]
+    return f"`{rows[0]['is']}`, and more steps" if rows else "not measured"
+
+
+def draw(record):
+    """The distance of every sampler against evaluations: a figure, with a panel a weight set."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from ddpm_keras.report.analysis import interval
+
+    weight_sets = distinct(record, "weights")
+    figure = Figure(figsize=(4.8 * len(weight_sets), 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(weight_sets), squeeze=False)[0]
+    for axis, weights in zip(axes, weight_sets, strict=True):
+        for sampler in sorted(distinct(record, "sampler")):
+            found = {n: values(record, weights, sampler, n) for n in EVALUATIONS}
+            points = {n: interval(each) for n, each in found.items() if len(each)}
+            whiskers = [point.mean - (point.low or point.mean) for point in points.values()]
+            means = [point.mean for point in points.values()]
+            axis.errorbar(list(points), means, whiskers, fmt="o-", ms=3, capsize=3, label=sampler)
+        axis.set(xscale="log", yscale="log", xlabel="evaluations of the network", title=weights)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("distance (lower is better)")
+    axes[0].legend(frameon=False, fontsize="small")
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,6 +18,7 @@ SPACINGS = ("trailing", "linspace", "leading", "leading_unchecked")
 VARIANCES = ("fixed_large", "fixed_small")  # of the reverse process
 REFERENCES = ("train", "held-out")  # or a file of statistics
 LR_SCHEDULES = ("constant", "cosine", "linear", "wsd")  # the learning rate after its warm-up
+LR_DECAYS = ("linear", "cosine", "sqrt")  # the curve in which it falls: sqrt is 1 - sqrt(s)
 UNREADABLE = ("refuse", "skip")  # what to do with an image file that cannot be read
 # --precision: the Keras dtype policy; "auto" depends on the device.
 PRECISIONS = {
@@ -41,6 +42,10 @@ OPTIMIZERS = {
     "adagrad": "Adagrad",
     "adadelta": "Adadelta",
     "ftrl": "Ftrl",
+}
+OPTIMIZERS_REFUSED = {
+    "schedulefreeadamw": "it trains weights that only its own average makes good, and Keras keeps "
+    "that one to itself; use adamw with --lr-schedule wsd, or a moving average of it."
 }
 # --strategy: what makes it, in tf.distribute.
 STRATEGIES = {
@@ -176,6 +181,7 @@ METRICS = Choices(
         "kid": "quality.kernel:METRIC",
         "precision_recall": "quality.neighbours:METRIC",
         "copying": "quality.memorisation:METRIC",
+        "copying_pixels": "quality.memorisation:PIXELS",
     },
 )
 EXTRACTORS = Choices(

@@ -130,7 +130,7 @@ FAULTS = [Fault(*fault) for fault in (
      "test_ddpm.py::test_evaluate_is_the_same_at_every_call_and_batch_size"),
     ("guidance goes the other way", "guidance.py",
      "scale * (good - worse)", "scale * (worse - good)",
-     "test_ddpm.py::test_guidance_is_linear_in_the_two_predictions"),
+     "test_guidance.py::test_guidance_goes_on_from_the_worse_through_the_good"),
     ("a guide has the weights that it guides", "ddpm.py",
      "with self.weight_scope(guide):", "if True:",
      "test_guidance.py::test_a_guide_has_the_label_of_what_it_guides"),

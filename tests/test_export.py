@@ -84,15 +84,31 @@ def test_litert_ships_the_average(tmp_path, capfd):
     assert "Export with" not in capfd.readouterr().out
 
 
-def test_onnx_ships_the_average(tmp_path):
-    pytest.importorskip("onnxruntime")
-    import onnxruntime
+def served_by_onnx(model, path, *inputs):
+    """What ONNX Runtime gives for the inputs of a model that was exported for it."""
+    pytest.importorskip("tf2onnx", reason="pip install 'ddpm-keras[onnx]'")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'ddpm-keras[onnx]'")
+    model.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(str(path))
+    names = [each.name for each in session.get_inputs()]
+    (served,) = session.run(None, dict(zip(names, inputs, strict=True)))
+    return served
 
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`")  # Keras asks NumPy for it
+def test_onnx_ships_the_average(tmp_path):
     model = trained(sequential)
-    model.export(tmp_path / "network.onnx", format="onnx", verbose=False)
-    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
-    (served,) = session.run(None, {session.get_inputs()[0].name: X})
+    served = served_by_onnx(model, tmp_path / "network.onnx", X)
     np.testing.assert_allclose(served, model.predict(X, verbose=0), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`")
+def test_onnx_has_the_network_of_a_diffusion_model(tmp_path):
+    model = DDPM(small_network(), ema=0.5)
+    x = np.random.default_rng(0).normal(size=(3, *model.image_shape)).astype(np.float32)
+    t = np.array([3, 50, 7], np.int32)
+    served = served_by_onnx(model, tmp_path / "network.onnx", x, t)
+    np.testing.assert_allclose(served, model.predict([x, t], verbose=0), atol=1e-5)
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path):

@@ -143,6 +143,11 @@ def test_rescaling_keeps_the_spread_of_the_good_prediction():
     np.testing.assert_array_equal(guidance.rescaled(tf.constant(guided), good, 0.0), guided)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_guidance_goes_on_from_the_worse_through_the_good(scale):
+    assert guidance.extrapolated(3.0, 1.0, scale) == 1.0 + 2.0 * scale
+
+
 def test_the_interval_holds_its_low_end_and_not_its_high_one():
     scales = guidance.scale_at(tf.constant([9, 10, 19, 20]), 3.0, 10, 20)
     np.testing.assert_array_equal(scales, [1, 3, 3, 1])

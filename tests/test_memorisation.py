@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from refusals import assert_refused
 
-from ddpm_keras import quality
+from ddpm_keras import data, quality
 from ddpm_keras.app import nearest
 
 
@@ -76,6 +76,28 @@ def test_a_model_that_copies_is_told_from_one_that_does_not():
     for real in (held_out, quality.FeatureStatistics.of(train)):  # as of --reference
         assert quality.evaluate_features(real, new, held_out)["copying"] is None
     assert quality.evaluate_features(train, new)["copying"] is None
+
+
+def test_copies_are_told_by_pixels_too():
+    random = np.random.default_rng(0)
+    train, held_out = random.integers(0, 256, (2, 60, 4, 4, 1), np.uint8)
+
+    class Means(quality.FeatureExtractor):
+        name, dim, channels, fingerprint = "means", 1, 1, "a"
+
+        def _features(self, batch):
+            return batch.mean(axis=(1, 2), dtype=np.float32)
+
+    images = data.ImageData("noise", train=train, held_out=held_out)
+    drawn_by = nearest.WithPixels(Means(), images)
+    rows = quality.extract_features(drawn_by, train[:20] ^ np.uint8(1))
+    assert rows.shape == (20, 2) and "a, pixels of" in drawn_by.fingerprint
+    np.testing.assert_allclose(rows[:, 1], 4.0)  # of 16 pixels, one level each
+    pair = rows[:, 1], quality.nearest(held_out, train)[0]
+    features = Means()(train), rows[:, :1], Means()(held_out)
+    found = quality.evaluate_features(*features, pixels=pair)
+    assert found["copying_pixels"] == 1.0 and found["copying_pixels_error"] == 0.0
+    assert quality.evaluate_features(*features)["copying_pixels"] is None
 
 
 def test_the_picture_shows_the_most_suspicious_samples_above_what_they_are_near_to(tmp_path):

@@ -31,6 +31,12 @@ CLOSED_FORMS = {
     "--lr-schedule wsd --lr-decay-share 0.5": lambda t: warmed_up(
         t, lambda s: min(1, 1.5 - 1.5 * s)
     ),
+    "--lr-schedule wsd --lr-decay cosine": lambda t: warmed_up(
+        t, lambda s: (1 + np.cos(np.pi * max(0, (150 * s - 110) / 40))) / 2
+    ),
+    "--lr-schedule wsd --lr-decay sqrt": lambda t: warmed_up(
+        t, lambda s: 1 - max(0, (150 * s - 110) / 40) ** 0.5
+    ),
     "--lr-schedule constant --warmup-steps 0": lambda t: 0.5,
     "--lr-schedule cosine --warmup-steps 0": lambda t: 0.25 * (1 + np.cos(np.pi * t / 200)),
     "--lr-schedule linear --warmup-steps 0": lambda t: 0.5 * (1 - t / 200),
@@ -52,12 +58,12 @@ def test_learning_rates_are_their_closed_forms(arguments):
 
 
 def test_a_rate_is_saved_with_its_optimizer_and_zero_after_its_end():
-    rate = WarmupStableDecay(0.5, 200, 50, 40)
+    rate = WarmupStableDecay(0.5, 200, 50, 40, "sqrt")
     optimizer = keras.optimizers.SGD(rate)
     config = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(config)
     again.iterations.assign(180)
-    assert float(again.learning_rate) == pytest.approx(0.25)
+    assert float(again.learning_rate) == pytest.approx(0.5 - 0.5**1.5)
     assert float(rate(1000)) == 0.0
 
 
@@ -68,6 +74,7 @@ def test_a_rate_is_saved_with_its_optimizer_and_zero_after_its_end():
         ((0.1, 0), ["steps", "at least 1"]),
         ((0.1, 10, -1), ["warmup_steps", "at least 0"]),
         ((0.1, 10, 0, 0), ["decay_steps", "at least 1"]),
+        ((0.1, 10, 0, 1, "1-sqrt"), ["decay of the learning rate", "1-sqrt", "sqrt"]),
         ((0.1, 10, 6, 5), ["6 warmup_steps", "5 decay_steps", "10 steps"]),
     ],
     ids=str,
@@ -81,6 +88,8 @@ def test_wrong_rates_are_refused_by_name(arguments, words):
     [
         ("--optimizer adm", ["--optimizer", "adm", "adamw"]),
         ("--lr-schedule step", ["--lr-schedule", "step", "cosine"]),
+        ("--optimizer schedulefreeadamw", ["its own average", "use adamw"]),
+        ("--lr-schedule linear --lr-decay sqrt", ["--lr-decay", "wsd", "linear"]),
         ("--lr-decay-share 0.1", ["--lr-decay-share", "wsd", "constant"]),
         ("--lr-schedule wsd --lr-decay-share 1", ["--lr-decay-share", "below 1"]),
         ("--lr-schedule cosine --steps 100", ["--lr-schedule cosine", "100 of warm-up"]),

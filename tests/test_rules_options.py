@@ -188,7 +188,15 @@ def test_the_configuration_of_a_run_before_there_were_rules(write):
     values = dataclasses.asdict(
         train_options(["--ema", "0.9", "--ema-schedule", "step", "warmup"])[0]
     )
-    for name in ("config", "ema_rules", "optimizer", "lr_schedule", "lr_decay_share", "groups"):
+    for name in (
+        "config",
+        "ema_rules",
+        "optimizer",
+        "lr_schedule",
+        "lr_decay_share",
+        "lr_decay",
+        "groups",
+    ):
         del values[name]
     path = write(json.dumps({"options": values, "versions": {}}), "config.json")
     options, _ = train_options(["--config", path])

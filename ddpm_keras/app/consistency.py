@@ -60,10 +60,11 @@ def _check_averages(options, given):
 
 def _check_learning_rate(options, given):
     """Refuses a decay of the learning rate that there is no room for, or that is none."""
-    if "lr_decay_share" in given and options.lr_schedule != "wsd":
-        raise UsageError(
-            f"--lr-decay-share is for --lr-schedule wsd, not {options.lr_schedule}; leave it out."
-        )
+    for name in ("lr_decay_share", "lr_decay"):
+        if name in given and options.lr_schedule != "wsd":
+            raise UsageError(
+                f"{flag(name)} is for --lr-schedule wsd, not {options.lr_schedule}; leave it out."
+            )
     if options.lr_schedule != "constant":
         falling = max(options.decay_steps, 1)
         if options.warmup_steps + falling > options.steps:

@@ -49,6 +49,7 @@ class Measuring:
         folder: where features and influences go.
         extractor, real, reference: what makes features, those of the real images by their part, and
             what the distance is measured to.
+        drawn_by: what makes features of drawn images, with a `nearest.WithPixels` column.
     """
 
     def __init__(self, run, options, command="", model=None, images=None):
@@ -67,6 +68,15 @@ class Measuring:
     @functools.cached_property
     def extractor(self):
         return references.choose_extractor(self.options.extractor, self.images)
+
+    @functools.cached_property
+    def drawn_by(self):
+        return nearest.WithPixels(self.extractor, self.images)
+
+    @functools.cached_property
+    def _pixels_of_held_out(self):
+        """The distance of each held-out image to the nearest training image."""
+        return quality.nearest(self.images.held_out, self.images.train)[0]
 
     @functools.cached_property
     def real(self):
@@ -101,11 +111,14 @@ class Measuring:
         features = {name: self._features(draw, weights) for name, weights in chosen.items()}
         bounds = bits_per_dim(self.model, self.images, chosen) if options.bits_per_dim else {}
         evaluation = self.evaluation(draw, features, bounds)
-        influences = {n: bootstrap.influence(self.reference, rows) for n, rows in features.items()}
+        influences = {
+            name: bootstrap.influence(self.reference, rows[:, :-1])
+            for name, rows in features.items()
+        }
         known = kept_influences(self.folder, evaluation, influences)
         evaluations = added(self.run, evaluation, known)
         for name, weights in chosen.items():
-            self._show_nearest(draw, name, weights, features[name])
+            self._show_nearest(draw, name, weights, features[name][:, :-1])
         self.forget_features()
         return evaluations
 
@@ -120,7 +133,7 @@ class Measuring:
 
     def _features(self, draw, weights):
         with progress.counted(f"sampling {stored.called(weights)}", draw.num_images) as bar:
-            return draw.features(self.extractor, weights, self.folder, bar)
+            return draw.features(self.drawn_by, weights, self.folder, bar)
 
     def _show_nearest(self, draw, name, weights, features):
         """Writes the picture of the samples that are nearest to training images."""
@@ -138,12 +151,12 @@ class Measuring:
 
         Args:
             draw: the `Drawing` of the images.
-            features: dict weight set -> features of its images, (num_images, dim).
+            features: dict weight set -> what `drawn_by` gives of its images, (num_images, dim + 1).
             bounds: as of `bits_per_dim`, where it was asked for.
         """
         measured = {
             name: quality.Measurement.of(
-                **quality.evaluate_features(self.reference, rows, self.real["held_out"]),
+                **self._numbers(rows[:, :-1], rows[:, -1]),
                 **draw.settings,
                 **(bounds or {}).get(name, {}),
                 extractor=self.extractor.name,
@@ -151,6 +164,13 @@ class Measuring:
             for name, rows in features.items()
         }
         return self._recorded(measured)
+
+    def _numbers(self, features, pixels):
+        """All numbers of drawn images, a dict."""
+        pair = (pixels, self._pixels_of_held_out) if len(self.images.held_out) > 1 else None
+        return quality.evaluate_features(
+            self.reference, features, self.real["held_out"], pixels=pair
+        )
 
     def key(self, draw):
         """`Evaluation.key` of whatever is measured of the images of a `Drawing`."""

@@ -1,4 +1,4 @@
-"""Pictures of the samples that are nearest to a training image, for a reader to judge."""
+"""How near samples are to training images: by their pixels, and in pictures for a reader."""
 
 import numpy as np
 
@@ -6,6 +6,24 @@ from .. import images as pictures
 from .. import quality
 
 LOOKED_AT, SHOWN = 1000, 10  # of the first so many samples, so many are shown
+
+
+class WithPixels:
+    """An extractor whose last column is the distance of the pixels to the nearest training image.
+
+    Args:
+        extractor: a `quality.FeatureExtractor`.
+        images: a `data.ImageData`.
+    """
+
+    def __init__(self, extractor, images):
+        self.extractor, self.train = extractor, images.train
+        self.dim = extractor.dim + 1
+        self.fingerprint = f"{extractor.fingerprint}, pixels of {images.fingerprint}"
+
+    def __call__(self, images):
+        distance, _ = quality.nearest(images, self.train)
+        return np.column_stack([self.extractor(images), distance]).astype(np.float32)
 
 
 def write(path, features, real, draw, images):

@@ -27,4 +27,4 @@ def learning_rate(options):
         if not warmup:
             return schedules.CosineDecay(peak, steps)
         return schedules.CosineDecay(0.0, steps - warmup, 0.0, "CosineDecay", peak, warmup)
-    return WarmupStableDecay(peak, steps, warmup, options.decay_steps)
+    return WarmupStableDecay(peak, steps, warmup, options.decay_steps, options.lr_decay)

@@ -23,6 +23,7 @@ NETWORK_SETTINGS = (
     "dropout",
     "groups",
 )
+_UNTRAINED = {0: "nothing is trained before the first step; name a step that is stored."}
 WIDEST = 0.2886  # no power-function average is as wide as 12 ** -0.5
 
 
@@ -68,13 +69,15 @@ class TrainOptions:
     batch_size: int = option(64, "images a step", at_least=1)
     accumulate: int = option(1, "micro-batches a step is split into, to save memory", at_least=1)
     optimizer: str = option("adam", "of Keras; epsilon is 1e-8 where it has one",
-                            choices=choices.OPTIMIZERS)
+                            choices=choices.OPTIMIZERS, refused=choices.OPTIMIZERS_REFUSED)
     learning_rate: float = option(1e-3, "learning rate after warm-up", above=0)
     warmup_steps: int = option(100, "steps in which the learning rate rises from 0", at_least=0)
     lr_schedule: str = option("constant", "the learning rate after that; all others end at 0",
                               choices=choices.LR_SCHEDULES)
     lr_decay_share: float = option(0.2, "share of the steps in which wsd lets it fall", above=0,
                                    below=1)
+    lr_decay: str = option("linear", "the curve in which wsd lets it fall; sqrt: 1 - sqrt(s)",
+                           choices=choices.LR_DECAYS)
     clip_norm: float = option(1.0, "global norm the gradient is clipped to; 0: none", at_least=0)
     precision: str = option("auto", "of the computation; weights and averages stay float32",
                             choices=choices.PRECISIONS)
@@ -119,7 +122,8 @@ class SampleOptions:
     sigma_rel: float = option(0.0, "width of an average to synthesise instead", above=0,
                               below=WIDEST)
     decay: float = option(0.0, "decay of an average to synthesise instead", above=0, below=1)
-    step: int = option(0, "stored step to draw from (default: the last)", at_least=1)
+    step: int = option(0, "stored step to draw from (default: the last)", at_least=1,
+                       refused=_UNTRAINED)
     num: int = option(64, "images to draw", at_least=1)
     out: str = option("samples.png", "a .png grid, an .npz of uint8 NHWC, or a new folder of PNGs",
                       path=True)
@@ -189,7 +193,8 @@ class EvaluateOptions:
                                           below=WIDEST, distinct=True)
     decay: tuple[float, ...] = option((), "decays of averages to synthesise", at_least=0, below=1,
                                       distinct=True)
-    step: int = option(0, "stored step to evaluate (default: the last)", at_least=1)
+    step: int = option(0, "stored step to evaluate (default: the last)", at_least=1,
+                       refused=_UNTRAINED)
     tune_ema: bool = option(False, "search the best width (sigma_rel), on images of another seed")
     tune_metric: str = option("frechet", "the number that it is to be best by: frechet, kid ...")
     bits_per_dim: bool = option(False, "also bound the likelihood of held-out images (slow)")

@@ -30,6 +30,7 @@ def option(
     formerly=None,
     named=None,
     elsewhere=None,
+    refused=None,
 ):
     """A dataclass field that is also an option of the command line.
 
@@ -50,6 +51,7 @@ def option(
         named: a `choices.Choices` of which it is a name, its arguments after it (see `calls`); or
             None.
         elsewhere: dict argument of what is named -> the option that gives it; or None.
+        refused: dict value -> why it cannot be, though one may look for it; or None.
     """
     metadata = {
         "help": help,
@@ -66,6 +68,7 @@ def option(
         "formerly": formerly,
         "named": named,
         "elsewhere": elsewhere or {},
+        "refused": refused or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -306,8 +309,11 @@ def _add_argument(section, each, hint):
         return
     arguments |= {"action": _Once, "type": _READERS[kind], "choices": each.metadata["choices"]}
     arguments["metavar"] = None if each.metadata["choices"] else kind.__name__.upper()
-    if each.metadata["named"] is not None:
-        arguments["metavar"] = f"{{{','.join(each.metadata['named'])}}}"
+    names = each.metadata["named"]
+    if each.metadata["refused"]:  # which is told why by `check`
+        names = arguments.pop("choices")
+    if names is not None:
+        arguments["metavar"] = f"{{{','.join(names)}}}"
     if several:
         arguments["nargs"] = "*" if each.metadata["optional"] else "+"
     section.add_argument(flag(each.name), **arguments)
@@ -338,6 +344,8 @@ def check(each, hint, value):
     values = value if several else (value,)
     choices = each.metadata["choices"]
     for one in values:
+        if one in each.metadata["refused"]:
+            raise UsageError(f"{name} {one}: {each.metadata['refused'][one]}")
         if choices and one not in choices:
             raise UsageError(f"{name} is {one!r}; choose from {', '.join(choices)}.")
         if kind is str:

@@ -153,7 +153,7 @@ class _Series:
         measuring, before = self.measuring, self.bar.n
         weights = measuring.stored.find(names.at_step(name, measuring.options.step or None))
         rows = self.draw.features(
-            measuring.extractor,
+            measuring.drawn_by,
             weights,
             measuring.folder,
             lambda done, total: self.bar.update(before + done - self.bar.n),

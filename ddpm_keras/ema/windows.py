@@ -149,7 +149,7 @@ class WSM(Window):
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"share must be above 0 and at most 1, such as 0.2; got {share!r}.")
         self.steps = count(steps, "steps")
-        choices.check("decay of the learning rate", decay, _MERGED)
+        choices.check("decay of the learning rate", decay, choices.LR_DECAYS)
         self.decay = decay
 
     @property

@@ -90,6 +90,24 @@ def _measure(sets):
     return copying(*(nearest(rows, sets.real)[0] for rows in (sets.generated, held_out)))
 
 
+def _measure_pixels(sets):
+    """The same of distances of pixels, where they are given."""
+    return [None, None] if sets.pixels is None else copying(*sets.pixels)
+
+
+PIXELS = Metric(
+    _measure_pixels,
+    {
+        "copying_pixels": Number(
+            "copying by pixels", lower_is_better=None, digits=3, at_least=0, at_most=1
+        ),
+        "copying_pixels_error": Number(
+            "copying by pixels: error", lower_is_better=None, at_least=0
+        ),
+    },
+    "P(d(sample) < d(held-out image)), d the distance of pixels to the nearest training image",
+    "The same by pixels: an image that is copied but for its smoothness shows here, too.",
+)
 METRIC = Metric(
     _measure,
     {

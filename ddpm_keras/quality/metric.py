@@ -53,6 +53,8 @@ class FeatureSets:
         generated: of generated images.
         held_out: as `real`, of images that were not trained on, or None.
         num_subsets, seed: for a metric that draws subsets.
+        pixels: distances of the pixels of generated and of held-out images to the nearest training
+            image, float64 (N,) and (M,); or None.
     """
 
     real: Any
@@ -60,6 +62,7 @@ class FeatureSets:
     held_out: Any = None
     num_subsets: int = 100
     seed: int = 0
+    pixels: Any = None
 
 
 @dataclass(frozen=True)

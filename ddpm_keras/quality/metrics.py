@@ -88,6 +88,7 @@ def evaluate_features(
     held_out: Any = None,
     num_subsets: int = 100,
     seed: int = 0,
+    pixels: Any = None,
 ) -> dict[str, Any]:
     """Fréchet distance, kernel distance, precision and recall, and what `choices.METRICS` adds.
 
@@ -99,6 +100,8 @@ def evaluate_features(
         num_subsets: subsets of the kernel distance, each of 1,000 images of either set or, for
             small sets, of half the smaller one, so that subsets differ.
         seed: of the subsets.
+        pixels: None, or a pair of what `nearest` says of the pixels of generated and of held-out
+            images: their distances to the nearest training image, which `copying_pixels` is of.
 
     Returns:
         A dict of plain numbers: `"frechet"` (Fréchet distance to `real`), `"frechet_held_out"`,
@@ -109,7 +112,7 @@ def evaluate_features(
         ValueError: on NaN, on another number of features, on fewer than 2 images.
     """
     generated = check_features(generated, "generated")
-    sets = FeatureSets(real, generated, held_out, num_subsets, seed)
+    sets = FeatureSets(real, generated, held_out, num_subsets, seed, pixels)
     result = {}
     for metric in every_metric().values():
         result |= metric.of(sets)

@@ -150,9 +150,13 @@ def copying(name, measurement):
     """How often samples of a weight set are nearer to training images than held-out images are."""
     if measurement.copying is None:
         return name
+    by_pixels = ""
+    if measurement.copying_pixels is not None:
+        error = f"standard error {measurement.copying_pixels_error:.1%}"
+        by_pixels = f", by pixels in {measurement.copying_pixels:.1%} ({error})"
     return (
         f"{name}: nearer than a held-out image in {measurement.copying:.1%} of pairs "
-        f"(standard error {measurement.copying_error:.1%}; 50% without copying)"
+        f"(standard error {measurement.copying_error:.1%}; 50% without copying){by_pixels}"
     )
 
 
