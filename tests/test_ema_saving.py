@@ -1,5 +1,8 @@
 """Models with averages saved and loaded: whole, resumed, into other averages."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -41,6 +44,14 @@ def test_config_round_trip():
     again = EMAModel.from_config(model.get_config())
     assert again.ema.get_config() == ema.get_config()
     assert again.accumulation_steps == 2 and again.weight_sets == ("raw", "ema_w")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda ema: pickle.loads(pickle.dumps(ema))])
+def test_averages_are_not_copied_without_their_weights(copied):
+    ema = EMA({"w": WarmupDecay(0.9)}, 2, snapshot_widths=(0.05,))
+    assert copied(ema).get_config() == ema.get_config()
+    ema.build([keras.Variable([1.0])])
+    assert_refused(lambda: copied(ema), ["copy or pickle the model", "get_config"])
 
 
 def test_loading_into_other_decays_says_what_became_of_each(tmp_path):

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from .. import names
 from ..ema.groups import like, new_variable, strategy_of
-from ..ema.optimizer import averages_of
+from ..ema.optimizer import averages_of, averaging_optimizers
+from ..ema.steps import say_short, steps_left
 from ..ema.weight_sets import with_values
 from ..keras_internals import test_function_of
 from ..scalars import count
@@ -72,6 +73,17 @@ class EvaluateAverages(keras.callbacks.Callback):
                 "give EMAModel(network, ema=0.999)."
             )
         self.places, self.function = {}, None  # both may be others by now
+        self.begun = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says what is too short for averages of an optimizer; an `EMAModel` says so itself."""
+        if self.begun:
+            return
+        self.begun = True
+        for optimizer in averaging_optimizers(self.model):
+            steps = steps_left(self, epoch, optimizer)
+            if steps is not None:
+                say_short(optimizer.ema, steps)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):

@@ -10,6 +10,7 @@ exact copy of the weights. Raw weights are never overwritten by an average.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from .weight_sets import WeightSet, fresh_network
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..ema.decays import Decay
+
+logger = logging.getLogger("ddpm_keras")
 
 # A run is called too short for an average that still holds more than this share of its start.
 MAX_INITIAL_SHARE = 0.05
@@ -118,6 +121,16 @@ class EMA(AverageVariables):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         return cls(**config)
+
+    def __reduce__(self) -> Any:
+        """Of `copy.deepcopy` and `pickle`; averages that are built belong to weights."""
+        if self.built:
+            raise ValueError(
+                "Averages belong to the weights that they are of, and cannot be copied without: "
+                "copy or pickle the model that holds them, or EMA.from_config(ema.get_config()) "
+                "for the same rules."
+            )
+        return type(self).from_config, (self.get_config(),)
 
     # Names and rules.
 
@@ -309,6 +322,9 @@ class EMA(AverageVariables):
                 f"No weight of {model.name!r} is averaged here: give the model that was trained."
             )
         values = [averages.get(id(v), v) for v in model.weights]
+        for line in self.warnings(self.num_updates):
+            if line.startswith(f"{names.average(name)}: "):
+                logger.warning(line)
         return fresh_network(model, WeightSet(names.average(name), values), path)
 
     # The update.
@@ -320,10 +336,16 @@ class EMA(AverageVariables):
         averages were built: called before the step, eagerly or in a `tf.function`.
         """
         self._check_built()
-        if self._rules:
-            maybe_merge_call(self._start, strategy_of(self._sources[0]))
+        if not self._rules:
+            return
+        strategy = strategy_of(self._sources[0])
+        if strategy.num_replicas_in_sync == 1:
+            with tf.init_scope():  # so that it is said before the step
+                self._settle_claim()
+        maybe_merge_call(self._start, strategy)
 
     def _start(self, strategy):
+        self._check_claim(strategy)
         fresh = tf.equal(tf.convert_to_tensor(self._steps), tf.convert_to_tensor(self._starts))
 
         def copy():

@@ -46,13 +46,18 @@ def is_float(variable):
 
 
 def fingerprint(variables):
-    """A whole number made of all bits of some variables, the same on every device.
+    """A whole number made of all bits of some variables, the same on every device."""
+    return int(checksum(variables))
+
+
+def checksum(variables):
+    """The same as an int64 scalar, in a graph too.
 
     Of values in float32, as averages take them. Sums of whole numbers do not depend on their order.
     """
     bits = [tf.bitcast(tf.cast(tf_variable(v), tf.float32), tf.int32) for v in variables]
     sums = [tf.reduce_sum(tf.cast(each, tf.int64)) for each in bits]
-    return int(tf.add_n(sums)) if sums else 0
+    return tf.add_n(sums) if sums else tf.zeros((), tf.int64)
 
 
 def holds_value(variable):

@@ -35,6 +35,11 @@ class EMAOptimizer(OptimizerAround):
     weights for good. What the forward pass moved by then, such as the statistics of
     BatchNormalization, no optimizer can see (`EMAModel` takes it back).
 
+    Averages whose weights are not all loaded with them (`skip_mismatch`) start anew before the next
+    step, with a warning. Weights that are assigned by hand, or come from a file without a state of
+    an optimizer (`.h5` of older versions), are averaged on as if a step had led there:
+    `ema.reset()` starts anew from them. Before the first step averages follow the weights.
+
     Args:
         optimizer: A `keras.optimizers.Optimizer`, or the name of one such as "adam". Its arguments
             (learning rate, clipping, accumulation) hold as they do without the wrapper.
@@ -159,10 +164,13 @@ def _checked(ema):
 
 def averages_of(model):
     """Every `EMA` of a model, however many: its own, and those of its optimizers."""
-    found = {}
-    for attribute in vars(model).values():
-        for each in chain(attribute):
-            ema = getattr(each, "ema", None) if isinstance(each, EMAOptimizer) else each
-            if isinstance(ema, EMA):
-                found[id(ema)] = ema
+    own = [each for each in vars(model).values() if isinstance(each, EMA)]
+    every = [*own, *(optimizer.ema for optimizer in averaging_optimizers(model))]
+    return list({id(ema): ema for ema in every}.values())
+
+
+def averaging_optimizers(model):
+    """Every `EMAOptimizer` of a model, however it is wrapped."""
+    wrapped = (each for attribute in vars(model).values() for each in chain(attribute))
+    found = {id(each): each for each in wrapped if isinstance(each, EMAOptimizer)}
     return list(found.values())

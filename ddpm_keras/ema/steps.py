@@ -204,20 +204,25 @@ class SayShortRuns(keras.callbacks.Callback):
 
     def _warn(self, steps_to_come):
         if steps_to_come is not None:
-            for line in self.model.ema.warnings(self.model.ema.num_updates + steps_to_come):
-                logger.warning(line)
+            say_short(self.model.ema, steps_to_come)
 
 
-def steps_left(callback, epoch):
+def say_short(ema, steps_to_come):
+    """Says on the log for which averages of an `EMA` the steps made and to come are too few."""
+    for line in ema.warnings(ema.num_updates + steps_to_come):
+        logger.warning(line)
+
+
+def steps_left(callback, epoch, optimizer=None):
     """Optimizer steps from the start of an epoch to the end of `fit`, None if that is unknown.
 
     Args:
         callback: a Keras callback of the `fit`.
         epoch: as `on_epoch_begin` is told: the first is `initial_epoch`.
+        optimizer: that makes the steps; by default the model's.
     """
     batches = callback.params.get("steps")
     if batches is None:
         return None
-    return (
-        batches * (callback.params["epochs"] - epoch) // batches_per_step(callback.model.optimizer)
-    )
+    per_step = batches_per_step(optimizer or callback.model.optimizer)
+    return batches * (callback.params["epochs"] - epoch) // per_step

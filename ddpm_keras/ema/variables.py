@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..keras_internals import Saveable
 from .groups import (
+    checksum,
     fingerprint,
     holds_value,
     in_groups,
@@ -21,6 +22,8 @@ from .groups import (
     tf_variable,
 )
 from .stored import StoredAverages
+
+_BEGUN_AGAIN = np.iinfo(np.int64).min  # of `_claimed`: what a step found, and nobody has said yet
 
 
 class AverageVariables(Saveable):
@@ -89,6 +92,8 @@ class AverageVariables(Saveable):
             self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
             starts = np.zeros(len(self._rules), np.int64)
             self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
+            # The fingerprint of the weights that loaded averages are of; 0: it is theirs.
+            self._claimed = new_variable(0, "ema_claimed", "int64")
         self.built = True
         self._add_thawed()
 
@@ -180,6 +185,7 @@ class AverageVariables(Saveable):
         Weights may have been loaded or assigned after `build`; until its first update an average is
         by definition an exact copy of them.
         """
+        self._settle_claim()
         fresh = self.num_updates == 0
         if self.num_updates > self._pending_at:  # they did in the graph: see `EMA.start`
             self._pending = set()
@@ -243,16 +249,26 @@ class AverageVariables(Saveable):
         if not self.built:
             return _say_not_built(stored)
         if self._is_part:
-            stored = stored.at([label(v) for v in self._sources])
+            return self._load_part(stored.at([label(v) for v in self._sources]))
         self._check_fit(stored)
         self._take_over(stored)
 
-    def _load_nothing(self):
+    def _load_part(self, stored):
+        """Of a model, whose other parts may be loaded later, or not at all (`skip_mismatch`)."""
+        try:
+            self._check_fit(stored)
+        except ValueError:
+            self._load_nothing("The averages of the file are those of other weights")
+            raise
+        self._take_over(stored)
+        positions, expected = self._loaded
+        whole = self.loaded_with_weights() or sorted(positions) != list(self.averaged_positions)
+        self._claimed.assign(0 if whole else expected)
+
+    def _load_nothing(self, why="The file holds no averages"):
         if self.num_updates:  # an average without updates follows the weights by itself
             self._set_counters(0, 0)
-            warnings.warn(
-                f"The file holds no averages: {', '.join(self._keys)} start anew.", stacklevel=3
-            )
+            warnings.warn(f"{why}: {', '.join(self._keys)} start anew.", stacklevel=3)
         self._loaded = ((), 0)
 
     def _check_fit(self, stored):
@@ -323,6 +339,51 @@ class AverageVariables(Saveable):
             return None
         positions, expected = self._loaded
         return expected in (None, fingerprint([self._sources[i] for i in positions]))
+
+    def _settle_claim(self):
+        """Starts averages anew that were loaded without their weights, and says so.
+
+        If a step has been made since, it has done so already: see `_check_claim`.
+        """
+        claimed = int(self._claimed.numpy())
+        if not claimed:
+            return
+        left_behind = claimed == _BEGUN_AGAIN
+        if not left_behind and not self.loaded_with_weights():
+            left_behind = True
+            self._set_counters(self.num_updates, self.num_updates)
+            self._pending_at = self.num_updates
+            self._pending = {(i, p) for i in self._range for p in self.averaged_positions}
+        self._claimed.assign(0)
+        if left_behind:
+            warnings.warn(
+                f"Not all weights of these averages were loaded with them: {', '.join(self._keys)} "
+                "start anew from the weights as they are now.",
+                stacklevel=4,
+            )
+
+    def _check_claim(self, strategy):
+        """The same in the graph, in the first step after a file was loaded.
+
+        Args:
+            strategy: The `tf.distribute.Strategy` of the variables, in cross-replica context.
+        """
+        claimed = tf.convert_to_tensor(self._claimed)
+
+        def assign(variable, value):
+            strategy.extended.update(variable.value, lambda v: v.assign(value), group=False)
+
+        def check():
+            averaged = [self._sources[i] for i in self.averaged_positions]
+            left_behind = tf.not_equal(checksum(averaged), claimed)
+            steps, starts = (tf.convert_to_tensor(each) for each in (self._steps, self._starts))
+            assign(self._claimed, tf.where(left_behind, _BEGUN_AGAIN, 0))
+            assign(self._starts, tf.where(left_behind, steps, starts))
+            for window in (each for group in self._groups for each in group.windows.values()):
+                assign(window, tf.where(left_behind, 0.0, tf.convert_to_tensor(window)))
+
+        unknown = tf.logical_and(tf.not_equal(claimed, 0), tf.not_equal(claimed, _BEGUN_AGAIN))
+        tf.cond(unknown, check, lambda: None)
 
 
 def _say_not_built(stored):
