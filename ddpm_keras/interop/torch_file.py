@@ -1,19 +1,24 @@
 """Reads the tensors of a PyTorch file (.bin, .pt, .pth) without PyTorch, and runs nothing in it.
 
-Such a file holds a pickle, and an ordinary unpickler calls whatever that names. The one here knows
-the few names that describe tensors, rebuilds them as NumPy arrays, and refuses every other by name.
+Such a file holds a pickle, and an ordinary unpickler calls whatever that names. That of `pickles`
+knows the few names that describe tensors, which are rebuilt here as NumPy arrays, and refuses every
+other by name. All lengths are held against that of the file before anything is made of them.
 """
 
-import collections
+import functools
 import io
-import pickle
+import math
 import struct
 import zipfile
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..aliases import PathLike
+from ..reading import bounds, zips
+from .pickles import Name, Reader, Refused, ordered_dict, tree_of
 
 _BFLOAT16 = "bfloat16"  # NumPy has none: read as 16-bit words, given as float32
 _STORAGE_TYPES = {
@@ -31,6 +36,7 @@ _STORAGE_TYPES = {
 # The format before PyTorch 1.6: these two pickles, one about the machine, the object, the keys of
 # its storages, then each storage as an int64 length and its values.
 _LEGACY_HEADER = (0x1950A86A20F9469CFC6C, 1001)
+_MOST_DIMENSIONS = 32
 
 
 def load_state_dict(path: PathLike) -> dict[str, Any]:
@@ -52,19 +58,18 @@ def load_state_dict(path: PathLike) -> dict[str, Any]:
     >>> state["conv_in.weight"].shape
     (128, 3, 3, 3)
     """
+    data = Path(path).read_bytes()
     try:
-        with open(path, "rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-            file.seek(0)
-            state = _read_zip(file) if is_zip else _read_legacy(file)
-    except _Refused as refusal:
+        state = (_read_zip if data[:4] == b"PK\x03\x04" else _read_legacy)(data)
+    except Refused as refusal:
         raise ValueError(f"{path}: {refusal}") from None
     except (
-        *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, KeyError),
-        *(AttributeError, IndexError, TypeError, ValueError, OverflowError, RecursionError),
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, AttributeError),
+        *(IndexError, TypeError, ValueError, OverflowError, NotImplementedError),
     ) as error:
+        words = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{path} is not a readable PyTorch file ({type(error).__name__}: {error}); download it "
+            f"{path} is not a readable PyTorch file ({type(error).__name__}: {words}); download it "
             "again, or save it with torch.save(model.state_dict(), path)."
         ) from None
     if not isinstance(state, dict):
@@ -75,169 +80,155 @@ def load_state_dict(path: PathLike) -> dict[str, Any]:
     return state
 
 
-class _Refused(Exception):
-    """The file asks for something that is not read; says what, and the cure."""
+class _Storage:
+    """A flat array that tensors are views of, of so many values of a kind.
 
-
-class _Sealed:
-    """An object whose attributes a pickle cannot set: views stay inside their storage."""
-
-    def __setstate__(self, state):
-        raise _Refused("it changes what it should only hold; save model.state_dict() alone.")
-
-
-class _Storage(_Sealed):
-    """A flat array that tensors are views of, and whether its words are bfloat16."""
+    Attributes:
+        words: The array; None until the data is there.
+    """
 
     def __init__(self, kind, count):
-        self.is_bfloat16 = kind == _BFLOAT16
-        self.words = np.empty(count, "u2" if self.is_bfloat16 else kind)
+        if kind not in _STORAGE_TYPES.values() or type(count) is not int or count < 0:
+            raise Refused("a tensor's data is of no known kind; download the file again.")
+        self.kind, self.count, self.words = kind, count, None
+        self.dtype = np.dtype("u2" if kind == _BFLOAT16 else kind)
+        self.nbytes = count * self.dtype.itemsize
 
     def fill(self, data, byteorder):
-        """Copies raw values in; all tensors made of this storage show them."""
-        words = np.frombuffer(data, self.words.dtype.newbyteorder(byteorder))
-        if len(words) != len(self.words):
-            raise _Refused("a tensor's data is cut short; download the file again.")
-        self.words[:] = words
+        """Takes raw values; all tensors made of this storage show them."""
+        if len(data) != self.nbytes:
+            raise Refused(_CUT)
+        words = np.frombuffer(data, self.dtype.newbyteorder(byteorder))
+        self.words = words.astype(self.dtype, copy=False)
 
 
-class _Tensor(_Sealed):
+_CUT = "a tensor's data is cut short; download the file again."
+
+
+class _Tensor:
     """A strided view of a storage, turned into an array when the data is there."""
 
     def __init__(self, storage, offset, size, stride, *_):
-        size, stride = tuple(map(int, size)), tuple(map(int, stride))
-        negative = len(size) != len(stride) or min((offset, *size, *stride)) < 0
+        numbers = (offset, *size, *stride)
+        if not isinstance(storage, _Storage) or not all(type(n) is int for n in numbers):
+            raise Refused("a tensor is described by something else; save model.state_dict() alone.")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=False))
-        if negative or (0 not in size and last >= len(storage.words)):
-            raise _Refused("a tensor reaches outside its data; download the file again.")
-        self.arguments = storage, int(offset), size, stride
+        is_negative = len(size) != len(stride) or min(numbers) < 0
+        if is_negative or (0 not in size and last >= storage.count):
+            raise Refused("a tensor reaches outside its data; download the file again.")
+        if math.prod(size) > storage.count or len(size) > _MOST_DIMENSIONS:
+            raise Refused("a tensor is larger than its data; save a copy of it, by clone().")
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+        self.nbytes = math.prod(size) * max(4, storage.dtype.itemsize)
 
-    def to_array(self):
-        storage, offset, size, stride = self.arguments
-        words = storage.words
+    @functools.cached_property
+    def array(self):
+        words = self.storage.words
+        if words is None:
+            raise Refused(_CUT)
         view = np.lib.stride_tricks.as_strided(
-            words[offset:] if 0 not in size else words[:0],
-            size,
-            [step * words.itemsize for step in stride],
+            words[self.offset :] if 0 not in self.size else words[:0],
+            self.size,
+            [step * words.itemsize for step in self.stride],
             writeable=False,
         )
-        if not storage.is_bfloat16:
+        if self.storage.kind != _BFLOAT16:
             return view
         array = (view.astype(np.uint32) << 16).view(np.float32)
         array.flags.writeable = False
         return array
 
 
-class _Dict(collections.OrderedDict):
-    """An ordered dict that drops the attributes (`_metadata`) PyTorch sets on a state dict."""
-
-    def __setstate__(self, state):
-        pass
-
-
-class _Name(_Sealed):
-    """A name that a file may use: `make` is what a call of it does, `kind` a storage's type."""
-
-    def __init__(self, make=None, kind=None):
-        self.make, self.kind = make, kind
-
-    def __call__(self, *arguments):
-        return self.make(*arguments)
-
-
 _KNOWN = {
-    ("collections", "OrderedDict"): _Name(_Dict),
-    ("torch", "Size"): _Name(tuple),
-    ("torch._utils", "_rebuild_tensor_v2"): _Name(_Tensor),
-    ("torch._utils", "_rebuild_parameter"): _Name(lambda tensor, *_: tensor),
-    **{("torch", name): _Name(kind=kind) for name, kind in _STORAGE_TYPES.items()},
+    ("collections", "OrderedDict"): Name(ordered_dict),
+    ("torch", "Size"): Name(tuple),
+    ("torch._utils", "_rebuild_tensor_v2"): Name(_Tensor),
+    ("torch._utils", "_rebuild_parameter"): Name(lambda tensor, *_: tensor),
+    **{("torch", name): Name(kind=kind) for name, kind in _STORAGE_TYPES.items()},
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds tensors, containers and numbers; `storage(kind, key, count)` gives a storage."""
+class _Storages:
+    """The storages that a pickle asks for by their keys; together they fit into the file.
 
-    def __init__(self, file, storage=None):
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
+    Args:
+        length: Bytes of the file.
+    """
 
-    def find_class(self, module, name):
-        if (module, name) not in _KNOWN:
-            raise _Refused(
-                f"it names {module}.{name}; only plain tensors are read, nothing is run. Save it "
-                "with torch.save(model.state_dict(), path)."
-            )
-        return _KNOWN[module, name]
+    def __init__(self, length):
+        self.length, self.of_key = length, {}
 
-    def persistent_load(self, pid):
-        label, storage_type, key, _, count, *view = pid
-        if self._storage is None or label != "storage" or any(view):
-            raise _Refused("it holds something other than tensors; save model.state_dict() alone.")
-        return self._storage(storage_type.kind, key, int(count))
-
-
-def _read_zip(file):
-    with zipfile.ZipFile(file) as archive:
-        members = {name.partition("/")[2]: name for name in archive.namelist()}
-        if "data.pkl" not in members:
-            raise _Refused("it is a zip file, but not one of PyTorch's; give a .bin, .pt or .pth.")
-        byteorder = "little"
-        if "byteorder" in members:
-            byteorder = archive.read(members["byteorder"]).decode("ascii")
-        storages = {}
-
-        def storage(kind, key, count):
-            if key not in storages:
-                member = archive.getinfo(members[f"data/{key}"])
-                storages[key] = _checked_storage(kind, count, member.file_size)
-                storages[key].fill(archive.read(member), byteorder)
-            return storages[key]
-
-        pickled = io.BytesIO(archive.read(members["data.pkl"]))
-        return _to_arrays(_Unpickler(pickled, storage).load())
+    def __call__(self, label, kind, key, _, count, *view):
+        """The storage of a persistent id."""
+        if label != "storage" or not isinstance(kind, Name) or any(view) or type(key) is not str:
+            raise Refused("it holds something other than tensors; save model.state_dict() alone.")
+        storage = _Storage(kind.kind, count)
+        known = self.of_key.setdefault(key, storage)
+        if (known.kind, known.count) != (storage.kind, storage.count):
+            raise Refused("two tensors tell different things of their data; download it again.")
+        if known is storage:
+            self.length -= storage.nbytes
+            if self.length < 0:
+                raise Refused(_CUT)
+        return known
 
 
-def _read_legacy(file):
-    length = file.seek(0, io.SEEK_END)
-    file.seek(0)
+def _read_zip(data):
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        zips.check(archive, len(data))
+        members = {each.filename.partition("/")[2]: each for each in archive.infolist()}
+    if "data.pkl" not in members:
+        raise Refused("it is a zip file, but not one of PyTorch's; give a .bin, .pt or .pth.")
+    byteorder = "little"
+    if "byteorder" in members:
+        byteorder = bytes(zips.stored(data, members["byteorder"])).decode("ascii")
+    storages = _Storages(len(data))
+    pickled = zips.stored(data, members["data.pkl"])
+    state = Reader(pickled, _KNOWN).load(storages)
+    for key, storage in storages.of_key.items():
+        storage.fill(zips.stored(data, members[f"data/{key}"]), byteorder)
+    return _to_arrays(state, len(pickled), len(data))
+
+
+def _read_legacy(data):
+    reader = Reader(data, _KNOWN)
     try:
-        header = tuple(_Unpickler(file).load() for _ in _LEGACY_HEADER)
+        header = tuple(reader.load() for _ in _LEGACY_HEADER)
     except Exception:  # whatever it is, it does not begin like PyTorch's
         header = None
     if header != _LEGACY_HEADER:
-        raise _Refused("it is not a PyTorch file; give a .bin, .pt or .pth that torch.save wrote.")
-    byteorder = "little" if _Unpickler(file).load().get("little_endian", True) else "big"
-    storages = {}
-
-    def storage(kind, key, count):
-        if key not in storages:
-            storages[key] = _checked_storage(kind, count, length)
-        return storages[key]
-
-    state = _Unpickler(file, storage).load()
-    for key in _Unpickler(file).load():
-        words = storages[key].words
-        (count,) = struct.unpack(f"{'<' if byteorder == 'little' else '>'}q", file.read(8))
-        if count != len(words):
-            raise _Refused("a tensor's data is cut short; download the file again.")
-        storages[key].fill(file.read(words.nbytes), byteorder)
-    return _to_arrays(state)
+        raise Refused("it is not a PyTorch file; give a .bin, .pt or .pth that torch.save wrote.")
+    byteorder = "little" if reader.load().get("little_endian", True) else "big"
+    begin, storages = reader.position, _Storages(len(data))
+    state = reader.load(storages)
+    pickled = reader.position - begin
+    for key in reader.load():
+        storage, begin = storages.of_key[key], reader.position + 8
+        (count,) = struct.unpack_from(f"{'<' if byteorder == 'little' else '>'}q", data, begin - 8)
+        reader.position = begin + storage.nbytes
+        if count != storage.count or reader.position > len(data):
+            raise Refused(_CUT)
+        storage.fill(memoryview(data)[begin : reader.position], byteorder)
+    return _to_arrays(state, pickled, len(data))
 
 
-def _checked_storage(kind, count, available):
-    """A storage, once the file is known to be long enough to hold it."""
-    itemsize = 2 if kind == _BFLOAT16 else np.dtype(kind).itemsize
-    if not 0 <= count * itemsize <= available:
-        raise _Refused("a tensor's data is cut short; download the file again.")
-    return _Storage(kind, count)
+def _to_arrays(state, pickled, length):
+    """The state with arrays for tensors.
 
+    Args:
+        state: What the pickle holds.
+        pickled: Its bytes.
+        length: Those of the file.
+    """
+    tensors = {}
 
-def _to_arrays(value):
-    """Tensors replaced by arrays, and ordered dicts by plain ones, within containers."""
-    if isinstance(value, _Tensor):
-        return value.to_array()
-    if isinstance(value, dict):
-        return {key: _to_arrays(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_arrays(entry) for entry in value)
-    return value
+    def leaf(value):
+        if isinstance(value, _Tensor):
+            tensors[id(value)] = value
+        elif not isinstance(value, (type(None), bool, int, float, str, bytes)):
+            raise Refused("it holds something other than tensors; save model.state_dict() alone.")
+        return value
+
+    tree = tree_of(state, leaf, pickled)
+    bounds.check("all tensors", sum(each.nbytes for each in tensors.values()), length)
+    return tree_of(tree, lambda x: x.array if isinstance(x, _Tensor) else x, pickled)

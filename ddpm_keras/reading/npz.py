@@ -1,0 +1,107 @@
+"""Arrays in `.npz` and `.npy` files, none of which is unpickled or larger than its file allows."""
+
+import contextlib
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from ..aliases import PathLike
+from . import bounds
+from .zips import opened
+
+_LONGEST_HEADER = 10_000  # characters, as NumPy's own bound
+
+
+def read(
+    path: PathLike, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, np.ndarray]:
+    """Arrays of an `.npz` file, by their names.
+
+    Args:
+        path: the file.
+        wanted: whether an array of this name is read; by default all are.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, holds Python objects, or would take far more memory than it has
+            bytes.
+    """
+    with damage_as_value_error(), opened(path) as archive:
+        found = {}
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if wanted(name):
+                with archive.open(member) as file:
+                    found[name] = read_array(file, member.file_size)
+        return found
+
+
+def names(path: PathLike) -> list[str]:
+    """The names of the arrays in an `.npz` file; what it raises is that of `read`."""
+    with damage_as_value_error(), opened(path) as archive:
+        return [member.filename.removesuffix(".npy") for member in archive.infolist()]
+
+
+def read_npy(path: PathLike) -> np.ndarray:
+    """The array of an `.npy` file; what it raises is that of `read`."""
+    with damage_as_value_error(), open(path, "rb") as file:
+        return read_array(file, os.fstat(file.fileno()).st_size)
+
+
+def read_array(file: IO[bytes], length: int) -> np.ndarray:
+    """The array that a file in the format of `.npy` holds, which has so many bytes.
+
+    Raises:
+        ValueError: it is damaged, holds Python objects, or ends before or after its array.
+    """
+    shape, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    if not dtype.itemsize:
+        raise ValueError("its values have no bytes")
+    if math.prod(shape) * dtype.itemsize > length:  # Python's integers do not overflow
+        raise ValueError("its array is longer than the file")
+    file.seek(0)
+    array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_LONGEST_HEADER)
+    if file.read(1):  # which is also when an archive compares its checksum
+        raise ValueError("it goes on after its array")
+    return array
+
+
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:
+    """Shape and dtype of the array in a file in the format of `.npy`.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    version = np.lib.format.read_magic(file)
+    first = version == (1, 0)
+    of_version = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
+        shape, _, dtype = of_version[not first](file, max_header_size=_LONGEST_HEADER)
+    if min(shape, default=0) < 0:
+        raise ValueError("its shape is negative")
+    return shape, dtype
+
+
+def check_converted(what: str, arrays: dict[str, np.ndarray], copies: int, path: PathLike) -> None:
+    """Refuses arrays that would take too much as float64, in so many copies; see `bounds.check`."""
+    size = sum(array.size for array in arrays.values())
+    bounds.check(what, 8 * copies * size, os.stat(path).st_size)
+
+
+@contextlib.contextmanager
+def damage_as_value_error() -> Iterator[None]:
+    """NumPy, zipfile and zlib fail on broken files in many ways."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"it is damaged: {words[:200]}") from None
