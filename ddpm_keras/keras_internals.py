@@ -5,6 +5,9 @@ by an `ImportError` and not by a training that goes wrong. `Trainer` gives what 
 `keras.Model` may rely on names of its own.
 """
 
+import contextlib
+import math
+
 import keras
 import tensorflow as tf
 from keras import tree
@@ -235,3 +238,35 @@ def averages_of_optimizer(optimizer):
         optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
     )
     return [(variable, average) for variable, average in pairs if average is not None]
+
+
+@contextlib.contextmanager
+def bounded_variables(nbytes, count):
+    """Within it, variables may take so many bytes in all, and be so many.
+
+    Raises:
+        ValueError: by the variable that would be too much, before it takes its memory.
+    """
+    left = [nbytes, count]
+
+    def create(next_creator, **kwargs):
+        left[0] -= _bytes_of_variable(kwargs.get("initial_value"))
+        left[1] -= 1
+        if min(left) < 0:
+            raise ValueError("the configuration is of a larger model than the weights are")
+        return next_creator(**kwargs)
+
+    with tf.variable_creator_scope(create):
+        yield
+
+
+def _bytes_of_variable(initial_value):
+    """Bytes of the variable that is about to be made; 0 where that is not known.
+
+    What Keras gives TensorFlow is a function of nothing, in whose closure the Keras variable is.
+    """
+    cells = getattr(initial_value, "__closure__", None) or ()
+    for made in [cell.cell_contents for cell in cells] + [initial_value]:
+        if hasattr(made, "shape") and hasattr(made, "dtype"):
+            return math.prod(made.shape) * tf.as_dtype(made.dtype).size
+    return 0

@@ -1,5 +1,7 @@
 """Where classifiers and features of real images are kept."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -13,3 +15,15 @@ def folder():
     named = os.environ.get("DDPM_KERAS_CACHE")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(named).expanduser() if named else Path(root) / "ddpm-keras"
+
+
+def file(what, suffix, **identity):
+    """The file in the cache for what plain values identify, whatever these are called.
+
+    Args:
+        what: the beginning of its name.
+        suffix: the end of its name.
+        **identity: strings and numbers, of which the rest of the name is a hash.
+    """
+    key = json.dumps(identity, sort_keys=True)
+    return folder() / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{suffix}"

@@ -8,10 +8,12 @@ from pathlib import Path
 import yaml
 
 from ..errors import UsageError
+from ..reading import bounds
 from .parser import fields_of, flag, former_names, read_given
 
 # What belongs to one run alone, and is left in its config.json; no other file may say it.
 _OF_ONE_RUN = ("config", "resume")
+_OF_YAML = 16  # times that its text takes longer to read than JSON
 
 
 def read(path, options, of_run):
@@ -42,13 +44,17 @@ def read(path, options, of_run):
 def _load(path):
     """What a file holds, a dict."""
     try:
+        is_json = path.suffix == ".json"
+        bounds.check_text(path.stat().st_size * (1 if is_json else _OF_YAML))
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{error.strerror}; name a YAML or JSON file of options.") from None
     except UnicodeDecodeError:
         raise UsageError("it is no text in UTF-8; name a YAML or JSON file of options.") from None
+    except ValueError as error:
+        raise UsageError(f"{error}.") from None
     try:
-        if path.suffix == ".json":
+        if is_json:
             values = json.loads(text, object_pairs_hook=_once)
         else:
             values = yaml.load(text, _Loader)  # a SafeLoader
@@ -63,7 +69,12 @@ def _load(path):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain YAML; a name that is given twice is refused, not overwritten."""
+    """Reads plain YAML: no name twice, and no value that stands in several places."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise UsageError("it refers to a value by an alias; write the value out.")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         return _once([self.construct_object(each, True) for each in pair] for pair in node.value)

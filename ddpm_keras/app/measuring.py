@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import time
-import zipfile
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from .. import choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
+from ..reading import npz
 from . import dataset, devices, drawn, models, nearest, progress, references, stored
 from .options import EvaluateOptions
 
@@ -221,9 +221,8 @@ def kept_influences(folder, evaluation, new):
     path = folder / named_by("influences", evaluation.key, ".npz")
     known = {}
     if path.is_file():
-        with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):  # made anew, if damaged
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                known = dict(arrays)
+        with contextlib.suppress(OSError, ValueError):  # made anew, if damaged
+            known = npz.read(path)
     known |= new
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **known)

@@ -2,11 +2,10 @@
 
 import zipfile
 
-import keras
-
 from .. import learning_rate  # noqa: F401 (a saved optimizer may have one of its schedules)
 from ..ddpm import DDPM
 from ..errors import UsageError
+from ..reading import keras_file
 from . import invocation
 
 
@@ -30,7 +29,7 @@ def read_model(path, cure):
     try:
         if not zipfile.is_zipfile(path):  # which Keras calls a file that is not there
             raise ValueError("it is cut short or no .keras file")
-        return keras.saving.load_model(path)
+        return keras_file.load(path)
     except Exception as error:  # damaged files are refused in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"{path} cannot be read as a model ({reason}); {cure}.") from None

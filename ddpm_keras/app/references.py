@@ -5,7 +5,6 @@ from pathlib import Path
 from .. import choices, files, quality
 from ..errors import UsageError
 from . import cache, progress
-from .options import run_name
 
 
 def choose_extractor(name, images):
@@ -16,7 +15,7 @@ def choose_extractor(name, images):
     """
     if name not in ("auto", "classifier"):
         return named_extractor(name)
-    path = cache.folder() / f"classifier-{run_name(images.name)}-{images.fingerprint[:16]}.npz"
+    path = cache.file("classifier", ".npz", dataset=images.name, fingerprint=images.fingerprint)
     try:
         return quality.ClassifierFeatures.load(path)
     except (FileNotFoundError, ValueError) as error:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from .. import files, names
 from ..aliases import PathLike
 from ..ema.groups import tf_variable
+from ..reading import npz
 from ..scalars import count, whole
 from .clock import is_due
 
@@ -119,8 +120,7 @@ class Trajectory(keras.callbacks.Callback):
         """The records of an earlier part of the run."""
         if not os.path.exists(self.path):
             return []
-        with np.load(self.path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files if key != "blocks"}
+        arrays = npz.read(self.path, "blocks".__ne__)
         return [
             {key: array[r] for key, array in arrays.items()} for r in range(len(arrays["step"]))
         ]

@@ -12,12 +12,11 @@ An `.npz` file with a single array may call it anything. Images are uint8, `(N, 
 """
 
 import contextlib
-import math
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 
+from ..reading import npz
 from .decode import fit_all
 from .image_data import ImageData
 from .memory import check_bytes, check_memory
@@ -27,6 +26,7 @@ from .words import few, reason, shown
 
 SUFFIXES = FILES
 
+_SINGLE = "the array"  # of an .npy file
 # Names in lower case, {} being the name of a part.
 _WHOLE = ("images", "image", "x", "data", "samples", "arr_0")
 _WHOLE_LABELS = ("labels", "label", "y", "targets", "target", "arr_1")
@@ -52,31 +52,35 @@ def reads(request):
 def load(request):
     """The images of an `.npz` or `.npy` file, as `ImageData`."""
     path = request.path
-    members = _members(path)
-    pairs = _pairs(path, list(members))
-    left_out = sorted(set(members) - {name for pair in pairs for name in pair})
+    lengths = _lengths(path)
+    pairs = _pairs(path, list(lengths))
+    left_out = sorted(set(lengths) - {name for pair in pairs for name in pair})
     return from_parts(
         request,
         shown(path.stem),
-        [_part(path, members, *pair) for pair in pairs],
+        [_part(path, lengths, *pair) for pair in pairs],
         provenance=f"arrays of the file {shown(path.name)}",
         notes=(f"Left out arrays by the names of {few(left_out)}.",) if left_out else (),
     )
 
 
-def _members(path):
-    """Maps the names of arrays to members of an archive; of a file that is none, to None."""
+def _lengths(path):
+    """The names of the arrays in a file, and how many bytes each has."""
     with _damage_in_one_line(path):
-        with open(path, "rb") as file:
-            if file.read(2) != b"PK":
-                return {"the array": None}
-        with zipfile.ZipFile(path) as archive:
-            return {member.removesuffix(".npy"): member for member in archive.namelist()}
+        return npz.lengths(path) if _is_archive(path) else {_SINGLE: path.stat().st_size}
 
 
-def _part(path, members, images, labels):
+def _is_archive(path):
+    with open(path, "rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _part(path, lengths, images, labels):
     """The `Part` that a pair of names stands for."""
-    arrays = [None if name is None else _read(path, members[name]) for name in (images, labels)]
+    for name in filter(None, (images, labels)):
+        where = f"{shown(name)} in {shown(path)}"
+        check_bytes(where, lengths[name], "save fewer images, as uint8")
+    arrays = [None if name is None else _read(path, name) for name in (images, labels)]
     return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in (images, labels)))
 
 
@@ -141,44 +145,10 @@ def _pairs(path, names):
     return [whole]
 
 
-def _read(path, member):
-    """One array of a file, or of its member in an archive, after a look at its header."""
-    with _damage_in_one_line(path), _opened(path, member) as file:
-        shape, dtype = _header(file)
-    where = f"{shown(member.removesuffix('.npy'))} in {shown(path)}" if member else shown(path)
-    if dtype.hasobject:
-        raise ValueError(
-            f"{where} holds Python objects, which are never unpickled: save an array of numbers."
-        )
-    # Python's integers, since a product of NumPy's could overflow.
-    check_bytes(where, math.prod(shape) * dtype.itemsize, "save fewer images, as uint8")
-    with _damage_in_one_line(path), _opened(path, member) as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        if file.read(1):  # which is also when an archive compares its checksum
-            raise ValueError("it goes on after its array")
-    return array
-
-
-@contextlib.contextmanager
-def _opened(path, member):
-    if member is None:
-        with open(path, "rb") as file:
-            yield file
-    else:
-        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
-            yield file
-
-
-def _header(file):
-    """Shape and dtype of the array that an `.npy` file holds."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    if min(shape, default=0) < 0:
-        raise ValueError("its shape is negative")
-    return shape, dtype
+def _read(path, name):
+    """One array of a file."""
+    with _damage_in_one_line(path):
+        return npz.read(path, name.__eq__)[name] if _is_archive(path) else npz.read_npy(path)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,18 @@
 """Image files and arrays of any kind as uint8, greyscale or RGB, of one size."""
 
 import os
+import threading
 import warnings
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
+from ..reading import bounds
+
 _ORIENTATION = 0x0112  # of Exif
+_PIXEL_BYTES = 16  # that a pixel takes while it is decoded, at four bytes in each state
+_STRIP = 2**20  # pixels that are brought to RGB at a time
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_FORMAT = 256, 257, 258, 262, 339
 
 
@@ -14,7 +20,7 @@ class Header(NamedTuple):
     """What can be known of an image file without decoding its pixels.
 
     Attributes:
-        size: `(height, width)` after orientation.
+        size: `(height, width)` after orientation; no more pixels than `reading.bounds` allow.
         is_grey: whether it has no colour.
         frames: images in the file, of which the first is read.
     """
@@ -38,6 +44,7 @@ def header(path):
         # Pillow only warns of an image between one and two times its size limit.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
+            check_pixels(image, os.path.getsize(path))
             _refuse_unscaled(image)
             is_grey = _is_grey(image)  # first, since to look for the orientation may load a PNG
             return Header(_oriented_size(image), is_grey, getattr(image, "n_frames", 1))
@@ -49,18 +56,72 @@ def decode(path, out):
 
     # By a path, Pillow would map a TIFF into memory, and lose its orientation.
     with open(path, "rb") as file, Image.open(file) as image:
-        rawmode = _rawmode(image)
-        image.load()
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        if _is_sixteen_bit(image):
-            image = _from_sixteen_bits(image)
-        elif rawmode == "RGB;16B" and "transparency" in image.info:
-            image = _with_sixteen_bit_key(image, path)
-        if image.has_transparency_data:
-            image = _over_white(image.convert("RGBA"))
-        image = _upright(image, orientation)
-        out[0] = fit(image, out.shape[1:3], out.shape[3])
+        check_pixels(image, os.path.getsize(path))
+        with _IN_WORK.taken(_PIXEL_BYTES * image.width * image.height):
+            out[0] = fit(_decoded(image, path), out.shape[1:3], out.shape[3])
     return out
+
+
+def _decoded(image, path):
+    """An opened image as L or RGB, upright."""
+    rawmode = _rawmode(image)
+    image.load()
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if _is_sixteen_bit(image):
+        image = _by_strips(_sixteen_bits_to_grey(getattr(image, "tag_v2", {})), image)
+    elif rawmode == "RGB;16B" and "transparency" in image.info:
+        image = _with_sixteen_bit_key(image, path)
+    if image.has_transparency_data:
+        image = _by_strips(lambda strip: _over_white(strip.convert("RGBA")), image)
+    return _upright(image, orientation)
+
+
+def check_pixels(image, length):
+    """Refuses an opened image whose pixels would take far more memory than its file has bytes.
+
+    Raises:
+        ValueError: gives its width and height.
+    """
+    bounds.check(f"{image.width}x{image.height} pixels", 4 * image.width * image.height, length)
+
+
+def _by_strips(change, *images):
+    """What `change` makes of images of one size, a few rows at a time, so that it takes little."""
+    from PIL import Image
+
+    width, height = images[0].size
+    rows = max(1, _STRIP // width)
+    changed = None
+    for top in range(0, height, rows):
+        box = (0, top, width, min(top + rows, height))
+        strip = change(*(image.crop(box) for image in images))
+        changed = changed or Image.new(strip.mode, (width, height))
+        changed.paste(strip, (0, top))
+    return changed
+
+
+class _Budget:
+    """Memory that several threads take from, each when there is enough of it, or all of it."""
+
+    def __init__(self):
+        self._taken, self._changed = 0, threading.Condition()
+
+    @contextmanager
+    def taken(self, nbytes):
+        """Waits until so many bytes can be taken, or nothing else is."""
+        most = 2 * bounds.most()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + nbytes <= most)
+            self._taken += nbytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= nbytes
+                self._changed.notify_all()
+
+
+_IN_WORK = _Budget()
 
 
 def _refuse_unscaled(image):
@@ -95,20 +156,28 @@ def _is_sixteen_bit(image):
     return image.mode.split(";")[0] == "I"
 
 
-def _from_sixteen_bits(image):
-    """A grey image of more than 8 bits as L, or as LA if it has a transparent value."""
+def _sixteen_bits_to_grey(tags):
+    """A function that makes L of grey of more than 8 bits, LA where there is a transparent value.
+
+    Args:
+        tags: of a TIFF file.
+    """
     from PIL import Image
 
-    values = np.asarray(image).astype(np.float64)
-    tags = getattr(image, "tag_v2", {})
     white = 2.0 ** tags.get(_TIFF_BITS, (16,))[0] - 1
-    opaque = values != image.info.get("transparency", -1)
-    if tags.get(_TIFF_PHOTOMETRIC) == 0:  # WhiteIsZero
-        values = white - values
-    grey = Image.fromarray(np.round(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
-    if not opaque.all():
-        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
-    return grey
+    white_is_zero = tags.get(_TIFF_PHOTOMETRIC) == 0
+
+    def change(image):
+        values = np.asarray(image).astype(np.float64)
+        opaque = values != image.info.get("transparency", -1)
+        if white_is_zero:
+            values = white - values
+        grey = Image.fromarray(np.round(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+        if "transparency" in image.info:
+            grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+        return grey
+
+    return change
 
 
 def _rawmode(image):
@@ -126,9 +195,17 @@ def _with_sixteen_bit_key(image, path):
 
     with Image.open(path) as lower:
         lower.tile = [(*tile[:3], "RGB;16L") for tile in lower.tile]
-        values = np.asarray(image).astype(np.int32) * 256 + np.asarray(lower)
-    opaque = (values != image.info["transparency"]).any(-1)
-    keyed = Image.fromarray(np.asarray(image))
+        lower.load()
+        return _by_strips(_keyed, image, lower)
+
+
+def _keyed(upper, lower):
+    """A strip of a 16-bit image as RGBA, of the upper and the lower bytes of its values."""
+    from PIL import Image
+
+    values = np.asarray(upper).astype(np.int32) * 256 + np.asarray(lower)
+    opaque = (values != upper.info["transparency"]).any(-1)
+    keyed = Image.fromarray(np.asarray(upper))
     keyed.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
     return keyed
 

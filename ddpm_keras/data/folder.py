@@ -1,9 +1,11 @@
 """A folder of image files, its sub-folders the classes or the parts."""
 
+import math
 from concurrent import futures
 
 import numpy as np
 
+from ..reading import bounds
 from .decode import decode, header
 from .layout import arrange
 from .listing import SUFFIXES, list_images
@@ -41,6 +43,9 @@ def load(request):
     headers = {path: head for path, head in headers.items() if head is not None}
     channels = request.channels or (1 if all(head.is_grey for head in headers.values()) else 3)
     size = request.size or _common_size(root, headers.values())
+    if not request.size:
+        length = sum(path.stat().st_size for path in headers)
+        bounds.check(f"the images of {shown(root)}", len(headers) * math.prod(size) * 4, length)
     check_memory(shown(root), len(headers), size, channels)
     images, paths = _decode_all(headers, size, channels, unreadable, request.progress)
     if len(paths) < 4:

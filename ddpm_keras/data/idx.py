@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..reading import bounds
 from .arrays import Part, from_parts
 from .listing import is_litter
 from .memory import check_bytes
@@ -87,6 +88,7 @@ def read_idx(path):
         with _opened(path) as file:
             shape = _shape(file)
             check_bytes(shown(path), math.prod(shape), "give fewer images")
+            bounds.check("what it promises", math.prod(shape), os.stat(path).st_size)
             content = file.read(math.prod(shape))
             if len(content) < math.prod(shape) or file.read(1):
                 wrong = "ends before" if len(content) < math.prod(shape) else "goes on after"

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import json
 import pathlib
 import re
 import socket
@@ -11,20 +10,21 @@ import urllib.request
 
 import numpy as np
 
+from ..reading import json_text
 from .builtin import BUILT_IN
 from .decode import fit, to_pil
 from .image_data import ImageData
 from .memory import check_memory
 from .split import check_parts, divide, stratified
+from .tfds_checks import METADATA, bounded_decoder, check_images, check_metadata
 from .words import reason, shown
 
 OPTIONS = ("data_dir",)  # arguments of `data.load` that other sources do not take
-_METADATA = ("dataset_info.json", "features.json")
 
 
 def is_prepared(folder):
     """Whether a folder holds a prepared data set of TensorFlow Datasets."""
-    return any((folder / name).exists() for name in _METADATA)
+    return any((folder / name).exists() for name in METADATA)
 
 
 def reads(request):
@@ -81,6 +81,7 @@ def _splits(name, splits):
 
 def _prepared(tfds, directory):
     """The builder of a directory."""
+    check_metadata(directory)
     try:
         return tfds.builder_from_directory(directory)
     except Exception as error:  # whatever reading broken descriptions throws
@@ -91,11 +92,11 @@ def _prepared(tfds, directory):
         ) from None
 
 
-def _refuse_damaged_metadata(directory, names=_METADATA):
+def _refuse_damaged_metadata(directory, names=METADATA):
     """Refuses a directory in which a description of the data set is missing or damaged."""
     for path in (directory / name for name in names):
         try:
-            if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+            if not isinstance(json_text.read(path), dict):
                 raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
             raise ValueError(
@@ -107,12 +108,13 @@ def _refuse_damaged_metadata(directory, names=_METADATA):
 def _named(tfds, request):
     """A builder whose data lie on this machine, downloaded if need be."""
     name = request.name
+    base = name.split("/")[0].split(":")[0]
+    folder = pathlib.Path(request.data_dir or tfds.core.constants.DATA_DIR).expanduser() / base
+    check_metadata(folder)
     try:
         builder = tfds.builder(name, data_dir=request.data_dir)
     except Exception:  # unknown names, configurations and versions are refused in many ways
-        base = name.split("/")[0].split(":")[0]
-        folder = pathlib.Path(request.data_dir or tfds.core.constants.DATA_DIR).expanduser() / base
-        for parent in {path.parent for file in _METADATA for path in folder.rglob(file)}:
+        for parent in {path.parent for file in METADATA for path in folder.rglob(file)}:
             _refuse_damaged_metadata(parent)
         known = [*BUILT_IN, *tfds.list_builders(with_community_datasets=False)]
         close = difflib.get_close_matches(base, known, n=3)
@@ -122,7 +124,7 @@ def _named(tfds, request):
             "otherwise give a folder of images or a TensorFlow Datasets name such as cifar10."
         ) from None
     if pathlib.Path(builder.data_dir).is_dir():
-        _refuse_damaged_metadata(pathlib.Path(builder.data_dir), _METADATA[:1])
+        _refuse_damaged_metadata(pathlib.Path(builder.data_dir), METADATA[:1])
         return builder
     try:
         _check_reachable(builder.url_infos)
@@ -168,11 +170,14 @@ def _read_split(tfds, request, builder, split, image_key, label_key):
     shape = (*size, request.channels or (1 if kind.shape[2] == 1 else 3))
     num_images = builder.info.splits[split].num_examples
     check_memory(name, num_images, size, shape[2])
+    if not request.size:
+        check_images(name, num_images, shape, builder.info.splits[split].filepaths)
     images = np.empty((num_images, *shape), np.uint8)
     labels = np.empty(num_images, np.int32)
     read = 0
     with _damage_in_one_line(builder, split):
-        for example in tfds.as_numpy(builder.as_dataset(split=split)):
+        decoders = {image_key: bounded_decoder(tfds)}
+        for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)):
             image = example[image_key]
             if image.dtype == np.uint16:
                 image = np.round(image / 257).astype(np.uint8)

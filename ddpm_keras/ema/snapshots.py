@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import os
-import zipfile
 
 import numpy as np
 
 from .. import names
 from ..files import atomic_path
+from ..reading import json_text, npz
 
 FORMAT = "ddpm-keras power-function snapshot, version 1"
 
@@ -90,9 +90,9 @@ def list_snapshots(directory):
 
 def _read_record(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
-            record = json.loads(file["record"].tobytes().decode())
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        text = npz.read(path, "record".__eq__)["record"].tobytes().decode()
+        record = json_text.parse(text)
+    except (OSError, KeyError, ValueError):
         record = {}
     if record.get("format") != FORMAT:
         raise ValueError(f"{path} is not a snapshot of power-function averages: remove it.")
@@ -106,8 +106,8 @@ def initial_values(snapshot):
 
 def read_arrays(snapshot, prefix):
     """The arrays of a snapshot with this prefix, by their place in `network.weights`."""
-    with np.load(snapshot.path, allow_pickle=False) as file:
-        return {int(k[len(prefix) :]): file[k] for k in file.files if k.startswith(prefix)}
+    arrays = npz.read(snapshot.path, lambda name: name.startswith(prefix))
+    return {int(name[len(prefix) :]): array for name, array in arrays.items()}
 
 
 def averages(snapshot, row):

@@ -5,6 +5,7 @@ import warnings
 import tensorflow as tf
 
 from ..keras_internals import Trainer
+from ..reading import keras_file
 from .averages import EMA
 from .groups import fingerprint, is_same_path
 
@@ -123,7 +124,11 @@ class AveragedNetwork(Trainer):
         Where only a part is loaded (`skip_mismatch`, `objects_to_skip`), the averages are kept if
         all weights that they were made of came with them. Otherwise, all start anew from the
         weights as they are then, with a warning, unless no weight has changed.
+
+        Raises:
+            ValueError: The file asks for more than it holds; nothing is loaded.
         """
+        keras_file.check_weights(filepath)
         if self.ema is not None:
             self.ema.begin_loading()
         before = fingerprint(self.network.weights)

@@ -8,12 +8,12 @@ A model comes as one of
 - a folder of a training, checkpoint-N: unet/ and, where averages were kept, unet_ema/.
 """
 
-import json
 import os
 import re
 from pathlib import Path
 
 from ..aliases import PathLike
+from ..reading import json_text
 from .checks import shown
 
 CONFIG, SCHEDULER_CONFIG = "config.json", "scheduler_config.json"
@@ -26,7 +26,6 @@ AVERAGE_FIELDS = frozenset(
     + ("inv_gamma", "power", "cur_decay_value", "collected_params")
 )
 _RAW, _AVERAGES = "unet", "unet_ema"
-_MAX_JSON = 2**24  # bytes; a configuration takes a few thousand
 _SINGLE = re.compile(rf"{WEIGHTS}(?:\.(?P<variant>\w+))?(?P<suffix>\.safetensors|\.bin)")
 _INDEX = re.compile(
     rf"{WEIGHTS}(?P<suffix>\.safetensors|\.bin)\.index(?:\.(?P<variant>\w+))?\.json"
@@ -162,14 +161,12 @@ def read_json(path):
         ValueError: not readable, far too long, not JSON, or no dict.
     """
     try:
-        if os.path.getsize(path) > _MAX_JSON:
-            raise ValueError(f"more than {_MAX_JSON} bytes")
-        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        value = json_text.read(path, "utf-8-sig")
     except FileNotFoundError:
         raise MissingFile(f"There is no {path}; give the folder that holds {CONFIG}.") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); give a JSON file.") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); download it again.") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds a JSON {type(value).__name__}; a configuration is a dict.")

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import files
 from ..aliases import PathLike, Progress
+from ..reading import json_text, npz
 from .matrices import check_features
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -124,16 +125,18 @@ def _extract_to_file(path, key, total, extractor, source, progress):
 def _open(path, shape, mode) -> Any:
     """The memory map of a file of float32, or None if it is damaged or of another shape."""
     try:
-        features = np.load(path, mmap_mode=mode, allow_pickle=False)
+        with open(path, "rb") as file:
+            if npz.read_header(file) != (shape, np.float32):
+                return None  # to map it for writing would make it as long as it says
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return None
-    return features if features.shape == shape and features.dtype == np.float32 else None
 
 
 def _read_record(path):
     """The dict in a file of JSON, empty where there is none."""
     try:
-        record = json.loads(path.read_text())
+        record = json_text.read(path)
     except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -35,15 +35,16 @@ def read(
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if wanted(name):
-                with archive.open(member) as file:
+                with damage_as_value_error(f"{name[:60]!r}: "), archive.open(member) as file:
                     found[name] = read_array(file, member.file_size)
         return found
 
 
-def names(path: PathLike) -> list[str]:
-    """The names of the arrays in an `.npz` file; what it raises is that of `read`."""
+def lengths(path: PathLike) -> dict[str, int]:
+    """The bytes of the arrays in an `.npz` file, by their names; it raises what `read` does."""
     with damage_as_value_error(), opened(path) as archive:
-        return [member.filename.removesuffix(".npy") for member in archive.infolist()]
+        members = archive.infolist()
+    return {each.filename.removesuffix(".npy"): each.file_size for each in members}
 
 
 def read_npy(path: PathLike) -> np.ndarray:
@@ -96,12 +97,19 @@ def check_converted(what: str, arrays: dict[str, np.ndarray], copies: int, path:
 
 
 @contextlib.contextmanager
-def damage_as_value_error() -> Iterator[None]:
+def damage_as_value_error(where: str = "") -> Iterator[None]:
     """NumPy, zipfile and zlib fail on broken files in many ways."""
     try:
         yield
-    except (ValueError, OSError):
-        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise ValueError(f"{where}it is damaged: {_in_one_line(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}{_in_one_line(error)}") from None
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"it is damaged: {words[:200]}") from None
+        raise ValueError(f"{where}it is damaged: {_in_one_line(error)}") from None
+
+
+def _in_one_line(error):
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from ... import files
+from ... import files, keras_internals
 from ...aliases import PathLike
+from ...reading import json_text, npz
 from .base import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
@@ -145,12 +146,14 @@ class ClassifierFeatures(FeatureExtractor):
             ValueError: if it is no such file, or is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                record = json.loads(str(file["record"]))
-                weights = [file[f"weight_{i}"] for i in range(len(file.files) - 1)]
+            arrays = npz.read(path)
+            record = json_text.parse(str(arrays["record"]))
+            weights = [arrays[f"weight_{i}"] for i in range(len(arrays) - 1)]
             if record["format"] != FORMAT:
-                raise ValueError(f"its format is {record['format']!r}, not {FORMAT!r}")
-            extractor = cls(record["config"], weights)
+                raise ValueError("its format is another one")
+            nbytes = 2 * sum(weight.nbytes for weight in weights)
+            with keras_internals.bounded_variables(nbytes, 4 * len(weights)):
+                extractor = cls(record["config"], weights)
             if extractor.fingerprint != record["fingerprint"]:
                 raise ValueError("its checksum does not match")
         except FileNotFoundError:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from ... import files
 from ...aliases import PathLike
 from ...interop import torch_file
+from ...reading import npz
 from .base import FeatureExtractor
 
 # SHA-256 of pt_inception-2015-12-05-6726825d.pth (pytorch-fid), which is the same file as
@@ -215,17 +216,15 @@ def _read(path):
     """dict of name -> array."""
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        except Exception as error:
+            return npz.read(path)
+        except ValueError as error:
             raise ValueError(f"{path} is no npz file of plain arrays: {error}") from None
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except Exception as error:  # besides its own errors, of types that NumPy has not
             raise ValueError(f"{path} is no safetensors file: {error}") from None
     return torch_file.load_state_dict(path)
 

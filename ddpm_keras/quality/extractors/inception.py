@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ... import keras_internals
 from ...aliases import PathLike
+from ...reading import keras_file
 from .base import FeatureExtractor
 
 WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -84,6 +85,7 @@ def _network(size, weights):
     finally:
         keras.config.set_dtype_policy(policy)
     try:
+        keras_file.check_weights(path)
         network.load_weights(path)
     except Exception as error:
         reason = str(error).splitlines()[0]
