@@ -290,6 +290,6 @@ CASES = [
         for name, write in WEIGHTS.items()
     ),
     Case("h5: nothing", _written("m.weights.h5", bytes), _weights),
-    Case("h5: text", _written("m.weights.h5", lambda: b"text" * 100), _weights),
+    Case("h5: no HDF5", _written("m.weights.h5", lambda: b"text" * 100), _weights),
     Case("h5: a signature alone", _written("m.weights.h5", lambda: b"\x89HDF\r\n\x1a\n"), _weights),
 ]
