@@ -27,6 +27,7 @@ BYTES = {"no UTF-8": b'{"a": "\xff\xfe"}', "UTF-16": '{"a": 1}'.encode("utf-16")
 def _diffusers(path):
     from ddpm_keras.interop import load_diffusers
 
+    (path.parent / "diffusion_pytorch_model.bin").touch()  # read after the configuration
     return load_diffusers(path.parent)
 
 
