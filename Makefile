@@ -11,7 +11,7 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test test-other test-lowest test-wheel mutants peers study study-mnist docs lint clean
+.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz peers study study-mnist docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-lowest  run them with the oldest Python and packages that are allowed (LOWEST=python3.10)'
 	@echo 'make test-wheel   build, install into an empty environment, and train outside of the checkout'
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
+	@echo 'make fuzz    read files that a fuzzer makes, by every reader (MINUTES=60)'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
 	@echo 'make docs    write the documentation into site/'
@@ -58,6 +59,10 @@ MINUTES ?= 60
 mutants: $(VENV)/.installed-test
 	@$(PIP) --editable '.[mutants]'
 	$(BIN)/python tests/mutants.py --minutes $(MINUTES)
+
+fuzz: $(VENV)/.installed-test
+	@$(PIP) --editable '.[fuzz]'
+	$(BIN)/python tests/soak/fuzz.py --minutes $(MINUTES)
 
 peers: $(VENV)/.installed-peers
 

@@ -1,4 +1,4 @@
-"""Files are held against their own length before anything is made of them; a caller may say more."""
+"""Files are held against their own length before anything is made of them."""
 
 import io
 import json
