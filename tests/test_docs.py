@@ -125,6 +125,8 @@ PARSE = {
 def check_command(words):
     """Raises if the words are no command that this project or its documents know."""
     match words:
+        case [variable, *command] if re.fullmatch(r"[A-Z_]+=\S+", variable):
+            check_command(command)
         case ["ddpm-keras", job, *arguments] if job in JOBS:
             PARSE[job](arguments)
         case ["python", script, *arguments] if script.removesuffix(".py") in JOBS:
