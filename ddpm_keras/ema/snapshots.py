@@ -92,11 +92,13 @@ def _read_record(path):
     try:
         text = npz.read(path, "record".__eq__)["record"].tobytes().decode()
         record = json_text.parse(text)
-    except (OSError, KeyError, ValueError):
-        record = {}
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a snapshot of power-function averages: remove it.")
-    return Snapshot(path, record["step"], tuple(record["widths"]), record["dtype"])
+        if record["format"] != FORMAT:
+            raise ValueError("it is of another kind")
+        return Snapshot(path, record["step"], tuple(record["widths"]), record["dtype"])
+    except (OSError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"{path} is not a snapshot of power-function averages: remove it."
+        ) from None
 
 
 def initial_values(snapshot):

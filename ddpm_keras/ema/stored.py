@@ -8,6 +8,7 @@ import warnings
 import keras
 import numpy as np
 
+from ..reading import bounds, keras_file
 from .decays import as_decay
 from .groups import is_same_path
 
@@ -61,7 +62,10 @@ class StoredAverages:
         """Reads them from what Keras gives `load_own_variables`; None if there are none."""
         if "record" not in store.keys():
             return None
-        record = json.loads(np.asarray(store["record"], np.uint8).tobytes().decode())
+        text = np.asarray(store["record"], np.uint8).tobytes()
+        bounds.check_text(len(text))
+        record = json.loads(text)
+        keras_file.check_objects(record)
         record["rules"] = [as_decay(rule) for rule in record["rules"]]
         rules, groups = record["rules"], range(len(record["positions"]))
 

@@ -63,13 +63,20 @@ def _checked(archive, length):
         raise ValueError(f"it holds {others[0][:60]!r}, which is no part of a model")
     config = archive.getinfo(_CONFIG)
     bounds.check_text(config.file_size)
-    _check_objects(json.loads(archive.read(config)))
+    check_objects(json.loads(archive.read(config)))
     with archive.open(_WEIGHTS) as file:
         return hdf5.check(file, length)
 
 
-def _check_objects(config):
-    """Refuses what a configuration may not name; nothing in it is imported or made yet."""
+def check_objects(config: Any) -> None:
+    """Refuses what a configuration may not name; nothing in it is imported or made yet.
+
+    Args:
+        config: what `keras.saving.deserialize_keras_object` takes, or parts of it.
+
+    Raises:
+        ValueError: says what it names.
+    """
     left, objects = [config], 0
     while left:
         value = left.pop()
