@@ -64,3 +64,14 @@ def test_the_average_of_an_optimizer_belongs_to_its_variables(model):
 def test_layers_are_the_model_and_all_below_it(model):
     layers = keras_internals.layers_of(model)
     assert layers[0] is model and model.network.layers[-1] in layers
+
+
+def test_variables_are_counted_before_they_take_memory():
+    def build(units, nbytes, count):
+        with keras_internals.bounded_variables(nbytes, count):
+            keras.layers.Dense(units).build((None, 4))
+
+    build(4, 4 * 20, 2)
+    for units, nbytes, count in ((4, 4 * 19, 2), (4, 4 * 20, 1), (2**45, 2**30, 9)):
+        with pytest.raises(ValueError, match="a larger model than the weights"):
+            build(units, nbytes, count)

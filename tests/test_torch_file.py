@@ -271,3 +271,41 @@ def test_files_of_other_kinds(tmp_path):
         assert name in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="absent.bin"):
         torch_file.load_state_dict(tmp_path / "absent.bin")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_what_would_be_far_larger_than_the_file_is_refused(tmp_path, write):
+    laughing = []
+    for _ in range(60):
+        laughing = [laughing, laughing]
+    within_itself = []
+    within_itself.append(within_itself)
+    shared = {str(i): tensor("BFloat16Storage", "0", 4, (4,), (1,)) for i in range(9)}
+    for state, message in (
+        ({"x": laughing}, "repeats its parts"),
+        ({"x": within_itself}, "repeats its parts"),
+        ({"x": tensor("FloatStorage", "0", 2, (10**9,), (0,))}, "larger than its data"),
+        ({"x": tensor("FloatStorage", "0", 2, (10**6, 10**6), (0, 0))}, "larger than its data"),
+        ({(1, 2): 3}, "neither text nor a number"),
+        (shared | {"y": tensor("FloatStorage", "0", 2, (2,), (1,))}, "different things"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            torch_file.load_state_dict(write(tmp_path / "a.bin", state, {"0": np.zeros(2, "<f4")}))
+
+
+def test_members_are_stored_and_whole(tmp_path):
+    state = {"x": tensor("FloatStorage", "0", 2, (2,), (1,))}
+    path = write_zip(tmp_path / "a.bin", state, {"0": np.ones(2, "<f4")})
+    data = path.read_bytes()
+    with (
+        zipfile.ZipFile(path) as archive,
+        zipfile.ZipFile(tmp_path / "b.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in archive.namelist():
+            packed.writestr(name, archive.read(name))
+    with pytest.raises(ValueError, match="data.pkl' is compressed"):
+        torch_file.load_state_dict(tmp_path / "b.bin")
+    values = np.ones(2, "<f4").tobytes()
+    (tmp_path / "c.bin").write_bytes(data.replace(values, values[::-1]))
+    with pytest.raises(ValueError, match="data/0' is damaged"):
+        torch_file.load_state_dict(tmp_path / "c.bin")
