@@ -56,8 +56,10 @@ def test_a_bound_that_is_no_number_is_refused(monkeypatch, value):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": NaN}', "NaN"),
-        ('{"a": 1e999}', "finite"),
+        ('{"a": {"b": NaN}}', "'b' holds NaN"),
+        ('{"a": [1, [-Infinity]]}', "'a' holds NaN or infinity"),
+        ('{"a": 1e999}', "'a' holds NaN or infinity"),
+        ("[NaN]", "it holds NaN"),
         ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' twice"),
         ("[" * 10**5, "deeply"),
         (" " * (2 * MIB + 1), "text are read"),

@@ -8,7 +8,6 @@ import csv
 import json
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 from .. import files, names
@@ -285,12 +284,11 @@ class Run:
         """
         if not self.trajectory.is_file():
             return {}
-        import numpy as np
+        from ..reading import npz  # with NumPy, which --help does without
 
         try:
-            with np.load(self.trajectory, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            return npz.read(self.trajectory)
+        except (OSError, ValueError) as error:
             raise _damaged(self.trajectory, error) from None
 
     def write_history(self, rows):

@@ -1,6 +1,7 @@
 """JSON of a bounded length and depth, with finite numbers, that says each thing once."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -29,29 +30,29 @@ def parse(text: str) -> Any:
     """
     bounds.check_text(len(text))
     try:
-        return json.loads(
-            text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_once
-        )
+        value = json.loads(text, object_pairs_hook=_checked)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _no_number(name):
-    raise ValueError(f"it holds {name}, which is no number")
-
-
-def _finite(text):
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"it holds {text[:40]}, which is no finite number")
+    if not _is_finite(value):
+        raise ValueError("it holds NaN or infinity")
     return value
 
 
-def _once(pairs):
-    """A dict of pairs, none of which has the name of another."""
+def _checked(pairs):
+    """A dict of pairs, none of which has the name of another or a number that is none."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        seen = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"it gives {twice[:40]!r} twice")
+    for name, value in pairs:
+        if not _is_finite(value):
+            raise ValueError(f"its {name[:40]!r} holds NaN or infinity")
     return found
+
+
+def _is_finite(value):
+    """Whether a value is no float, or a finite one; a list, whether all in it are. A dict was."""
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
