@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from refusals import call_command
 from test_evaluating_again import Means
 
 from ddpm_keras import choices, quality, samplers
@@ -191,6 +192,18 @@ def test_a_search_that_is_interrupted_goes_on(search, run, monkeypatch):
     assert not set(drawn[12:]) & set(before) and len(found.trials) == 2 * tuning.WIDTHS
     assert list(found.curves) == [1.0, 2.0] and found.guide == "raw"
     assert found.best.value == max(trial.value for trial in found.trials)
+
+
+def test_a_command_that_is_interrupted_says_how_to_go_on(run, tmp_path, monkeypatch, capfd):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "tune", interrupted)
+    outcome = call_command(
+        "evaluate.py", run.path, "--tune-ema", folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    assert outcome.status == 130 and "Traceback" not in outcome.err
+    assert outcome.out.splitlines()[-1] == f"  python evaluate.py {run.path} --tune-ema"
 
 
 def test_the_best_of_a_number_is_the_lowest_or_the_highest():

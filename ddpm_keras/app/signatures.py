@@ -32,7 +32,7 @@ def _signature(body, name):
             return inspect.Signature([*_parameters(node.args)])
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _of_class(node.body)
-        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return _of_partial(body, node.value)
     raise LookupError(name)
 
