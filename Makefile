@@ -11,7 +11,7 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz peers study study-mnist docs lint clean
+.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz peers bench study study-mnist docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
 	@echo 'make fuzz    read files that a fuzzer makes, by every reader (MINUTES=60)'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
+	@echo 'make bench   measure speed and memory, beside diffusers too, into benchmarks/RESULTS.md (an hour)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
 	@echo 'make docs    write the documentation into site/'
 	@echo 'make lint    check format, style and types'
@@ -65,6 +66,9 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/soak/fuzz.py --minutes $(MINUTES)
 
 peers: $(VENV)/.installed-peers
+
+bench: $(VENV)/.installed-peers
+	$(BIN)/python benchmarks/results.py
 
 study: $(VENV)/.installed
 	$(BIN)/python studies/study.py run

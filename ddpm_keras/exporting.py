@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from . import files, samplers
+from .networks.compiled import plainly
 
 
 def write(drawing, path):
@@ -27,7 +28,8 @@ def write(drawing, path):
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         made = os.path.join(folder, "model")
         signatures = {"serving_default": module.sample, "network": module.network}
-        tf.saved_model.save(module, made, signatures)
+        with plainly():  # whoever loads it may lack XLA
+            tf.saved_model.save(module, made, signatures)
         if path.is_dir():
             path.rmdir()
         os.replace(made, path)

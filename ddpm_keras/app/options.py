@@ -22,6 +22,7 @@ NETWORK_SETTINGS = (
     "attention_resolutions",
     "dropout",
     "groups",
+    "recompute",
 )
 _UNTRAINED = {0: "nothing is trained before the first step; name a step that is stored."}
 WIDEST = 0.2886  # no power-function average is as wide as 12 ** -0.5
@@ -53,6 +54,8 @@ class TrainOptions:
     dropout: float = option(0.0, "dropout rate", at_least=0, below=1)
     groups: int = option(0, "groups of each normalisation; 0: a quarter of its channels, 32 at "
                          "most", at_least=0)
+    recompute: bool = option(False, "keep less for the gradients and compute it again: less "
+                             "memory, more time")
     schedule: str = option("linear", "noise schedule, or linear:zero_terminal_snr=true",
                            named=choices.SCHEDULES, elsewhere={"timesteps": "--timesteps"},
                            section="diffusion")

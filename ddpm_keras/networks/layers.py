@@ -3,10 +3,14 @@
 import math
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+from . import fused, masks
 
 _INITIALIZER = {"mode": "fan_avg", "distribution": "uniform"}
 _MOST_GROUPS, _LEAST_MEMBERS = 32, 4
+_ACTIVATIONS = {"linear": fused.linear, "silu": fused.silu}
 
 
 def _initializer(scale=1.0):
@@ -32,6 +36,11 @@ def dense(units, dtype, name, scale=1.0):
     return keras.layers.Dense(units, kernel_initializer=_initializer(scale), dtype=dtype, name=name)
 
 
+def _kept_or_computed_again(layer, function, training):
+    """The function, of which training keeps nothing but its arguments if the layer says so."""
+    return tf.recompute_grad(function) if layer.recompute and training else function
+
+
 def usual_groups(channels):
     """Number of groups for so many channels, where none is given.
 
@@ -45,23 +54,25 @@ def usual_groups(channels):
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class GroupNorm(keras.layers.Layer):
-    """Group normalisation (Wu & He 2018) from the moments of each channel, in float32.
-
-    Reducing over height and width first and over the channels of a group afterwards leaves the
-    image in its own layout; only the (batch, channels) moments are ever regrouped.
+    """Group normalisation (Wu & He 2018), with swish and dropout after it, computed in float32.
 
     Args:
         groups: number of groups, which must divide the number of channels; None: `usual_groups`.
         epsilon: added to the variance. The published network uses 1e-6 (Keras' default: 1e-3).
+        activation: of what is normalised: "linear" or "silu".
 
     Call arguments:
         x: (batch, height, width, channels).
+        added: (batch, channels), added to every place of `x` first; by default nothing.
+        rate: share of the result that is dropped, in [0, 1).
+        seed: integers (2,), the state of a seed generator that says what is dropped.
     """
 
-    def __init__(self, groups=None, epsilon=1e-6, **kwargs):
+    def __init__(self, groups=None, epsilon=1e-6, activation="linear", **kwargs):
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon
+        self.activation = activation
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -71,33 +82,27 @@ class GroupNorm(keras.layers.Layer):
                 f"out, or use a number that divides {channels}, such as "
                 f"{math.gcd(channels, self.groups)}."
             )
-        self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+        # Kept in float32 whatever the policy: so are the sums that they scale.
+        options = {"shape": (channels,), "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer="ones", **options)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **options)
 
-    def call(self, x):
-        channels = x.shape[-1]
-        groups = self.groups or usual_groups(channels)
-        members = channels // groups
-        values = ops.cast(x, "float32")
-        mean, variance = ops.moments(values, axes=(1, 2))  # (batch, channels)
-        grouped = ops.reshape(mean, (-1, groups, members))
-        group_mean = ops.mean(grouped, axis=2, keepdims=True)
-        # Law of total variance: within the channels plus between their means.
-        group_variance = ops.mean(
-            ops.reshape(variance, (-1, groups, members)) + ops.square(grouped - group_mean),
-            axis=2,
-            keepdims=True,
-        )
-        gamma = ops.reshape(ops.cast(self.gamma, "float32"), (1, groups, members))
-        beta = ops.reshape(ops.cast(self.beta, "float32"), (1, groups, members))
-        scale = gamma * ops.rsqrt(group_variance + self.epsilon)
-        shift = beta - group_mean * scale
-        scale = ops.reshape(scale, (-1, 1, 1, channels))
-        shift = ops.reshape(shift, (-1, 1, 1, channels))
-        return ops.cast(values * scale + shift, self.compute_dtype)
+    def call(self, x, added=None, rate=0.0, seed=None):
+        groups = self.groups or usual_groups(x.shape[-1])
+        norm = fused.Norm(groups, self.epsilon, _ACTIVATIONS[self.activation], rate)
+        gamma, beta = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta))
+        key = None if seed is None else masks.key_of(seed)
+        return norm(ops.cast(x, self.compute_dtype), gamma, beta, added, key)
+
+    def compute_output_spec(self, x, added=None, rate=0.0, seed=None):
+        return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}
+        return super().get_config() | {
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+            "activation": self.activation,
+        }
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -142,20 +147,23 @@ class ResidualBlock(keras.layers.Layer):
         dropout: rate in [0, 1) before the second convolution.
         groups: groups of both normalisations, as in `GroupNorm`.
         epsilon: added to their variances.
+        recompute: whether training computes what is inside again for the gradients, instead of
+            keeping it.
 
     Call arguments:
         x: (batch, height, width, channels_in).
         embedding: (batch, width) time (and class) embedding.
     """
 
-    def __init__(self, channels, dropout=0.0, groups=None, epsilon=1e-6, **kwargs):
+    def __init__(self, channels, dropout=0.0, groups=None, epsilon=1e-6, recompute=False, **kwargs):
         super().__init__(**kwargs)
         self.channels, self.rate, self.groups, self.epsilon = channels, dropout, groups, epsilon
+        self.recompute = recompute
         dtype = self.dtype_policy
-        self.norm1 = GroupNorm(groups, epsilon, dtype=dtype, name="norm1")
+        self.norm1 = GroupNorm(groups, epsilon, "silu", dtype=dtype, name="norm1")
         self.conv1 = conv(channels, dtype, "conv1")
         self.time = dense(channels, dtype, "time")
-        self.norm2 = GroupNorm(groups, epsilon, dtype=dtype, name="norm2")
+        self.norm2 = GroupNorm(groups, epsilon, "silu", dtype=dtype, name="norm2")
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype, name="dropout")
         self.conv2 = conv(channels, dtype, "conv2", scale=1e-10)
         self.shortcut = None
@@ -172,11 +180,23 @@ class ResidualBlock(keras.layers.Layer):
             self.shortcut.build(x_shape)
 
     def call(self, x, embedding, training=None):
-        h = self.conv1(ops.silu(self.norm1(x)))
-        h = h + self.time(ops.silu(embedding))[:, None, None, :]
-        h = self.dropout(ops.silu(self.norm2(h)), training=training)
-        h = self.conv2(h)
-        return h + (x if self.shortcut is None else self.shortcut(x))
+        dropped = self._dropped(training)  # drawn once: computed again, it must be the same
+
+        def result(x, embedding):
+            # The bias waits for the normalisation, where what is added costs no pass over the map.
+            kernel, bias = (ops.cast(v, x.dtype) for v in (self.conv1.kernel, self.conv1.bias))
+            h = self.conv1.convolution_op(self.norm1(x), kernel)
+            added = self.time(ops.silu(embedding)) + bias
+            h = self.conv2(self.norm2(h, added, **dropped))
+            return h + (x if self.shortcut is None else self.shortcut(x))
+
+        return _kept_or_computed_again(self, result, training)(x, embedding)
+
+    def _dropped(self, training):
+        """What the second normalisation has to know of the dropout after it."""
+        if not training or not self.dropout.rate:
+            return {}
+        return {"rate": self.dropout.rate, "seed": self.dropout.seed_generator.next()}
 
     def compute_output_spec(self, x, embedding, training=None):
         return keras.KerasTensor((*x.shape[:-1], self.channels), dtype=self.compute_dtype)
@@ -187,6 +207,7 @@ class ResidualBlock(keras.layers.Layer):
             "dropout": self.rate,
             "groups": self.groups,
             "epsilon": self.epsilon,
+            "recompute": self.recompute,
         }
 
 
@@ -199,14 +220,15 @@ class AttentionBlock(keras.layers.Layer):
     Args:
         groups: groups of the normalisation before the projections, as in `GroupNorm`.
         epsilon: added to its variance.
+        recompute: as of `ResidualBlock`.
 
     Call arguments:
         x: (batch, height, width, channels).
     """
 
-    def __init__(self, groups=None, epsilon=1e-6, **kwargs):
+    def __init__(self, groups=None, epsilon=1e-6, recompute=False, **kwargs):
         super().__init__(**kwargs)
-        self.groups, self.epsilon = groups, epsilon
+        self.groups, self.epsilon, self.recompute = groups, epsilon, recompute
 
     def build(self, input_shape):
         channels, dtype = input_shape[-1], self.dtype_policy
@@ -218,7 +240,10 @@ class AttentionBlock(keras.layers.Layer):
         for layer in (self.norm, self.query, self.key, self.value, self.project):
             layer.build(input_shape)
 
-    def call(self, x):
+    def call(self, x, training=None):
+        return _kept_or_computed_again(self, self._result, training)(x)
+
+    def _result(self, x):
         height, width, channels = x.shape[1:]
         h = ops.reshape(self.norm(x), (-1, height * width, channels))
         scores = ops.matmul(self.query(h), ops.transpose(self.key(h), (0, 2, 1)))
@@ -227,8 +252,12 @@ class AttentionBlock(keras.layers.Layer):
         h = self.project(ops.matmul(weights, self.value(h)))
         return x + ops.reshape(h, (-1, height, width, channels))
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x, training=None):
         return keras.KerasTensor(x.shape, dtype=self.compute_dtype)
 
     def get_config(self):
-        return super().get_config() | {"groups": self.groups, "epsilon": self.epsilon}
+        return super().get_config() | {
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+            "recompute": self.recompute,
+        }

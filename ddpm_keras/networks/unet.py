@@ -11,7 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..scalars import count, number
+from ..scalars import count, flag, number
+from .compiled import plainly
 from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense
 
 
@@ -38,6 +39,8 @@ class UNet(keras.Model):
             below that divides c: 32 throughout where the first level is 128 wide, as published.
         norm_epsilon: added to the variance in every normalisation.
         out_channels: channels of the result; by default those of the image.
+        recompute: whether training computes what is inside a block again for the gradients instead
+            of keeping it: less memory for more time, and the same result.
 
     Raises:
         ValueError: if the sizes do not fit, naming the nearest that do, or Keras is set to
@@ -59,6 +62,7 @@ class UNet(keras.Model):
         groups: int | None = None,
         norm_epsilon: float = 1e-6,
         out_channels: int | None = None,
+        recompute: bool = False,
         name: str = "unet",
         dtype: Any = None,
         trainable: bool = True,
@@ -80,6 +84,7 @@ class UNet(keras.Model):
             "groups": None if groups is None else count(groups, "groups"),
             "norm_epsilon": number(norm_epsilon, "norm_epsilon"),
             "out_channels": None if out_channels is None else count(out_channels, "out_channels"),
+            "recompute": flag(recompute, "recompute"),
         }
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         inputs, outputs = _build_graph(policy=policy, **config)
@@ -92,6 +97,11 @@ class UNet(keras.Model):
     def get_config(self) -> dict[str, Any]:
         policy = keras.dtype_policies.serialize(self._policy)
         return self._config | {"name": self.name, "trainable": self.trainable, "dtype": policy}
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Keras' own export, of a graph in which nothing is compiled: others may lack XLA."""
+        with plainly():
+            return super().export(*args, **kwargs)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> UNet:
@@ -192,6 +202,7 @@ def _build_graph(
     groups,
     norm_epsilon,
     out_channels,
+    recompute,
     policy,
 ):
     """Connects the layers; returns the inputs (a list) and the output of the functional model."""
@@ -202,12 +213,13 @@ def _build_graph(
     widths = [round(base_channels * multiplier) for multiplier in channel_multipliers]
     last = len(widths) - 1
     norm = {"groups": groups, "epsilon": norm_epsilon, "dtype": policy}
+    again = {"recompute": recompute}
 
     def block(x, channels, name):
         """A residual block, and attention where the feature map has one of the given sides."""
-        x = ResidualBlock(channels, dropout, **norm, name=name)(x, embedding)
+        x = ResidualBlock(channels, dropout, **norm, **again, name=name)(x, embedding)
         if max(x.shape[1:3]) in attention_resolutions and not name.startswith("middle"):
-            x = AttentionBlock(**norm, name=f"{name}_attention")(x)
+            x = AttentionBlock(**norm, **again, name=f"{name}_attention")(x)
         return x
 
     x = conv(base_channels, policy, "conv_in")(image)
@@ -221,7 +233,7 @@ def _build_graph(
             skips.append(x)
 
     x = block(x, widths[-1], "middle_block0")
-    x = AttentionBlock(**norm, name="middle_attention")(x)
+    x = AttentionBlock(**norm, **again, name="middle_attention")(x)
     x = block(x, widths[-1], "middle_block1")
 
     for level, channels in reversed(list(enumerate(widths))):
@@ -232,7 +244,7 @@ def _build_graph(
             x = keras.layers.UpSampling2D(2, dtype=policy, name=f"up{level}_nearest")(x)
             x = conv(channels, policy, f"up{level}_upsample")(x)
 
-    x = ops.silu(GroupNorm(**norm, name="norm_out")(x))
+    x = GroupNorm(**norm, activation="silu", name="norm_out")(x)
     outputs = conv(out_channels or image_shape[-1], policy, "conv_out", scale=1e-10)(x)
     inputs = [image, timestep] if label is None else [image, timestep, label]
     return inputs, ops.cast(outputs, "float32")
