@@ -123,8 +123,25 @@ def test_describe_states_windows_and_what_is_left_of_the_start():
     first, second = ema.describe(2000, steps_per_epoch=500)
     assert "1,000 steps (2.0 epochs)" in first and "13.52%" in first
     assert "10 steps" in second and "0.00%" in second
+    for line, alone in zip((first, second), ema.describe(2000), strict=True):
+        assert line.replace(" (2.0 epochs)", "").replace(" (0.0 epochs)", "") == alone
     assert len(ema.warnings(2000)) == 1 and "14%" in ema.warnings(2000)[0]
     assert ema.warnings(10_000) == []
+
+
+def test_other_weights_are_told_by_what_is_new_and_what_is_gone():
+    first, second, third = (keras.Variable([1.0], name=name) for name in ("one", "two", "three"))
+    ema = EMA(0.5)
+    ema.build([first, second])
+    ema.update([first, second])
+    for given, words in (
+        ([first], r"\(gone: two\)"),
+        ([first, second, third], r"\(new: three\)"),
+        ([third, first], r"\(new: three, gone: two\)"),
+        ([second, first], r"\(another order\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ema.build(given)
 
 
 def test_reset_starts_anew_from_the_present_weights():

@@ -7,6 +7,7 @@ from refusals import assert_refused
 
 from ddpm_keras import EMA
 from ddpm_keras.ema import (
+    WSM,
     ConstantDecay,
     EMAModel,
     LinearRampDecay,
@@ -71,6 +72,7 @@ WRONG = {
     "one width": (lambda: EMA(0.9, snapshot_widths=0.05), ["snapshot_widths", "0.05"]),
     "a width twice": (lambda: EMA(0.9, snapshot_widths=(0.05, 0.05)), ["snapshot_widths"]),
     "a wide width": (lambda: EMA(0.9, snapshot_widths=(0.3,)), ["sigma_rel", "0.2887", "0.3"]),
+    "a share of text": (lambda: WSM("half", 10), ["share", "'half'"]),
     "sigma_rel NaN": (lambda: PowerFunctionDecay(float("nan")), ["sigma_rel", "finite"]),
     "inv_gamma NaN": (lambda: PowerWarmupDecay(0.9, inv_gamma=float("nan")), ["inv_gamma"]),
     "inv_gamma 0": (lambda: PowerWarmupDecay(0.9, inv_gamma=0), ["inv_gamma", "positive"]),

@@ -130,6 +130,9 @@ def test_a_step_with_other_values_assigns_nothing_but_metrics():
 def test_a_fresh_network_is_saved_only_as_a_keras_file(tmp_path):
     network = small_network()
     weights = WeightSet("other", [np.array(w) + 1 for w in network.weights])
+    bad = WeightSet("bad", [np.full(w.shape, np.nan) for w in network.weights])
+    with pytest.raises(ValueError, match="The weight set 'bad' holds numbers that are not finite"):
+        fresh_network(network, bad)
     with pytest.raises(ValueError, match=r"\.keras file; got 'net\.h5'"):
         fresh_network(network, weights, "net.h5")
     fresh = fresh_network(network, weights, tmp_path / "net.keras")

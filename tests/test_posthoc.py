@@ -222,7 +222,7 @@ def walk(tmp_path_factory):
     counter = keras.Variable(0, dtype="int32", trainable=False)
     weights.insert(1, counter)
     start = [np.asarray(w) for w in weights]
-    ema = EMA(WALK | {"short": 0.9}, snapshot_widths=(0.05, 0.10))
+    ema = EMA(WALK | {"short": 0.9, "long": 0.999}, snapshot_widths=(0.05, 0.10))
     ema.build(weights)
 
     @tf.function
@@ -290,8 +290,10 @@ def test_snapshots_record_what_they_hold(walk):
 
 def test_averages_need_not_begin_at_the_initial_weights(walk):
     """0.999 still holds 72% of the initial weights after 330 steps."""
-    _, start, directory = walk
+    ema, start, directory = walk
     made = posthoc.synthesize(directory / "float32", decay=0.999)
+    error = distance(made.values[::2], ema.variables("long")[::2])
+    assert error < 0.005 * distance(ema.sources[::2], start[::2])
     stored = posthoc.list_snapshots(directory / "float32")
     with np.load(stored[-1].path) as file:
         nearer = np.linalg.norm(made.values[0] - start[0]) / np.linalg.norm(file["0_0"] - start[0])
@@ -362,6 +364,7 @@ def test_the_distance_from_the_raw_weights_is_that_of_random_walks(decay):
         ({"sigma_rel": 0.3}, "below 0.2887"),
         ({"decay": 1.0}, "below 1"),
         ({"sigma_rel": 0.1, "step": 10}, "no snapshot up to step 10 in"),
+        ({"sigma_rel": 0.1, "step": 0.5}, "^step "),
     ],
 )
 def test_impossible_requests_are_refused(walk, arguments, message):
