@@ -11,7 +11,7 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz peers bench study study-mnist docs lint clean
+.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz soak peers bench study study-mnist docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make test-wheel   build, install into an empty environment, and train outside of the checkout'
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
 	@echo 'make fuzz    read files that a fuzzer makes, by every reader (MINUTES=60)'
+	@echo 'make soak    read hostile files'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make bench   measure speed and memory, beside diffusers too, into benchmarks/RESULTS.md (an hour)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
@@ -64,6 +65,9 @@ mutants: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	@$(PIP) --editable '.[fuzz]'
 	$(BIN)/python tests/soak/fuzz.py --minutes $(MINUTES)
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python tests/soak/hostile.py
 
 peers: $(VENV)/.installed-peers
 
