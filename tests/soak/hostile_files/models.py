@@ -231,7 +231,7 @@ WEIGHTS = {
     "a link within the file": _soft,
     "values that are virtual": _virtual,
     "an array of terabytes": _huge(shape=(2**40,)),
-    "an array beyond 64 bits": _huge(shape=(2**31, 2**31)),
+    "an array of exabytes": _huge(shape=(2**30, 2**30)),
     "an array of gigabytes that is not there": _huge(shape=(2**29,), chunks=(2**20,)),
     "a chunk of gigabytes": _huge(shape=(4,), maxshape=(None,), chunks=(2**29,)),
     "400 MB of zeros": _bomb,
