@@ -16,7 +16,7 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app import cache, consistency, console, invocation  # noqa: E402
+from ddpm_keras.app import alone, cache, consistency, console, interrupt, invocation  # noqa: E402
 from ddpm_keras.app.options import evaluate_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
@@ -28,21 +28,26 @@ def main(argv):
     if runs:
         files.check_writable(cache.folder())
 
-    console.load_tensorflow()
-    if options.images:
-        return compare_folders(options)
+    with alone.alone(*(run.path for run in runs)):
+        console.load_tensorflow()
+        return compare_folders(options) if options.images else evaluate(runs, options, argv)
+
+
+def evaluate(runs, options, argv):
+    """Measures the weight sets of each run, and writes what was found."""
     from ddpm_keras import report
     from ddpm_keras.app import measuring, table, tuning
 
-    evaluate = tuning.tune if options.tune_ema else measuring.evaluate_run
+    measure = tuning.tune if options.tune_ema else measuring.evaluate_run
     again = invocation.command_again(argv)
     for run in runs:
+        alone.tidy(run)
         try:
             with console.input_errors():
-                evaluations = evaluate(run, options, again)
+                evaluations = measure(run, options, again)
         except KeyboardInterrupt:
             print(f"\nInterrupted; what is drawn and measured is kept. To go on:\n  {again}")
-            return console.INTERRUPTED
+            return interrupt.status()
         print(f"\n{run.path}\n{table.text(evaluations)}")
         if options.tune_ema:
             print(table.tuned(evaluations.tunings[-1], run))

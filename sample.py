@@ -23,7 +23,7 @@ from pathlib import Path
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import interop  # noqa: E402
-from ddpm_keras.app import consistency, console, invocation, stored_names  # noqa: E402
+from ddpm_keras.app import consistency, console, interrupt, invocation, stored_names  # noqa: E402
 from ddpm_keras.app.options import TrainOptions, export_format, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
@@ -56,7 +56,7 @@ def main(argv):
         done = modes.write(options, model, settings, what)
     if done < options.num:
         print(f"\nInterrupted; the {done} images that are done are in {options.out}.")
-        return console.INTERRUPTED
+        return interrupt.status()
     print(f"{options.num} images: {options.out}")
     return 0
 

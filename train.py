@@ -14,7 +14,7 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app import cache, console, invocation  # noqa: E402
+from ddpm_keras.app import alone, cache, console, interrupt, invocation  # noqa: E402
 from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -22,8 +22,12 @@ from ddpm_keras.errors import UsageError  # noqa: E402
 def main(argv):
     options, given = train_options(argv)
     chief = options.strategy != "multiworker" or console.is_chief()
-    run, options = choose_run(options, given, chief)
+    run = choose_run(options)
+    with alone.alone(*([run.path] if chief else [])):
+        return train(run, continued(run, options, given, chief), given, chief, argv)
 
+
+def train(run, options, given, chief, argv):
     console.load_tensorflow()
     from ddpm_keras.app import devices, training
     from ddpm_keras.callbacks import Diverged
@@ -31,11 +35,13 @@ def main(argv):
     devices.set_precision(options.precision)
     with console.input_errors():
         strategy = devices.strategy(options.strategy)
-        training.check_averages(options, run)
+        training.check_devices(run, options, strategy)
+        begun = training.as_begun(options, run)
+        training.averages(begun)  # refuses rules that cannot be, before images are read
         data = training.load_data(options, run)
         training.check(options, given, data)
         with strategy.scope():
-            model = training.build_model(options, data)
+            model = training.build_model(begun, data)
         observers = training.observers(run, options, data)
     if not chief:
         try:
@@ -46,15 +52,14 @@ def main(argv):
 
     done = training.begin(run, options, data, model, invocation.command_again(argv))
     training.announce(run, options, data, model, done)
+    again = invocation.command("train", "--resume", "--run-dir", run.path)
     try:
-        training.fit(options, data, model, done, observers)
-    except KeyboardInterrupt:
-        run.save_checkpoint(model, model.steps_made, options.keep)
-        print(
-            f"\nInterrupted at step {training.step(model)}; everything is saved. To go on:\n"
-            f"  {invocation.command('train', '--resume', '--run-dir', run.path)}"
-        )
-        return console.INTERRUPTED
+        with console.disk_errors(again):
+            training.fit(options, data, model, done, observers)
+            training.save(run, model)
+    except KeyboardInterrupt as interrupted:
+        print(f"\n{training.interrupted(run, model, interrupted)} To go on:\n  {again}")
+        return interrupt.status()
     except Diverged as error:
         print(
             f"Training diverged: {error}. The last good state is in {run.checkpoints}; "
@@ -62,47 +67,52 @@ def main(argv):
             file=sys.stderr,
         )
         return console.DIVERGED
-    training.save(run, model)
-
-    if options.evaluate:
-        from ddpm_keras import report
-        from ddpm_keras.app import measuring, table
-
-        try:
-            again = invocation.command_again(argv)
-            evaluations = measuring.evaluate_run(run, None, again, model, data)
-        except KeyboardInterrupt:
-            print(
-                "\nInterrupted; the model is saved. To go on:\n  "
-                + invocation.command("evaluate", run.path)
-            )
-            return console.INTERRUPTED
-        print(table.text(evaluations))
-        report.write(run)
+    if options.evaluate and not evaluate(run, model, data, argv):
+        return interrupt.status()
     print(training.next_steps(run))
     return 0
 
 
-def choose_run(options, given, chief):
-    """The run directory, and the options that hold in it: its own ones when it is continued."""
+def evaluate(run, model, data, argv):
+    """Measures every weight set and writes the report; whether that was not interrupted."""
+    from ddpm_keras import report
+    from ddpm_keras.app import measuring, table
+
+    again = invocation.command("evaluate", run.path)
+    try:
+        with console.disk_errors(again):
+            told = invocation.command_again(argv)
+            print(table.text(measuring.evaluate_run(run, None, told, model, data)))
+            report.write(run)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; the model is saved. To go on:\n  {again}")
+        return False
+    return True
+
+
+def choose_run(options):
+    """The run directory: a new one, or that of the run which is continued."""
     from ddpm_keras.app.run_directory import Run, fresh_path, newest
 
     if options.resume:
-        run = Run.open(options.run_dir or newest("runs"))
+        return Run.open(options.run_dir or newest("runs"))
+    return Run(options.run_dir or fresh_path("runs", run_name(options.dataset)))
+
+
+def continued(run, options, given, chief):
+    """The options that hold in a run: its own ones when it is continued."""
+    if options.resume:
         run.check_records()
         options = resumed_options(run.options, given)
         if options.steps < run.last_step:
             raise UsageError(
                 f"{run.path} has made {run.last_step} steps already; give at least as many --steps."
             )
-    else:
-        run = Run(options.run_dir or fresh_path("runs", run_name(options.dataset)))
-        if chief:
-            run.check_new()
+    elif chief:
+        run.check_new()
     if chief:
-        files.check_writable(run.path)
         files.check_writable(cache.folder())
-    return run, options
+    return options
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pathlib import Path
 
 # Bytes that file systems allow for one name; and for a path, with room for what lies below it.
 LONGEST_NAME, LONGEST_PATH = 255, 3800
+PARTIAL = ".partial-"  # how the name of a file begins that is not complete
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a disk says that has no room
 
 
 @contextlib.contextmanager
@@ -20,6 +22,9 @@ def atomic_path(path):
     and only the end of its name, which might be as long as a name can be.
     Where the block raises, it is removed and what was at `path` stays as it was.
 
+    Raises:
+        OSError: it cannot be written; of a full disk with the name of `path`.
+
     Example:
 
     >>> with atomic_path("model.keras") as temporary:
@@ -27,9 +32,7 @@ def atomic_path(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=".partial-", suffix=f"-{path.name[-40:]}", dir=path.parent
-    )
+    handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=f"-{path.name[-40:]}", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -38,6 +41,10 @@ def atomic_path(path):
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in FULL:  # whose name may be that of the temporary file, or none
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ by an `ImportError` and not by a training that goes wrong. `Trainer` gives what 
 """
 
 import contextlib
+import io
 import math
 
 import keras
@@ -41,6 +42,9 @@ maybe_merge_call = _find(tf, "__internal__.distribute.interim.maybe_merge_call")
 INCEPTION_V3_WEIGHTS = _find(keras, "src.applications.inception_v3.WEIGHTS_PATH_NO_TOP")
 _KerasSaveable = _find(keras, "src.saving.keras_saveable.KerasSaveable")
 _Trackable = _find(tf, "__internal__.tracking.Trackable")
+
+_H5IOStore = _find(keras, "src.saving.saving_lib.H5IOStore")
+_save_state = _find(keras, "src.saving.saving_lib._save_state")
 
 # Overridden or called below: if Keras dropped one, what overrides it would just not be called.
 for _name in (
@@ -220,6 +224,17 @@ def strategy_of(variable):
 def test_function_of(model, test_step):
     """The function of an iterator that `evaluate` calls, of a test step of one's own."""
     return model._make_function(test_step)
+
+
+def weights_file(model):
+    """What `save_weights` writes, as bytes: HDF5 ends the process where it finds a disk full."""
+    file = io.BytesIO()
+    store = _H5IOStore(file, mode="w")
+    _save_state(
+        model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set()
+    )
+    store.close()
+    return file.getbuffer()
 
 
 def layers_of(model):

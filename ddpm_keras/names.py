@@ -140,6 +140,12 @@ def parse_checkpoint(name):
     return match and int(match[1])
 
 
+def parse_weights(name):
+    """The step of the weights of a checkpoint, or None for any other file."""
+    match = re.fullmatch(r"step-(\d+)\.weights\.h5", name)
+    return match and int(match[1])
+
+
 def nearest(weight_set):
     """The file of the samples of a weight set that are nearest to training images."""
     return f"nearest-{weight_set}.png"

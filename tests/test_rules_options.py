@@ -313,19 +313,12 @@ def test_a_resumed_run_of_a_falling_rate_is_the_uninterrupted_one(run, capfd):
             np.testing.assert_array_equal(a, b)
 
 
-def test_averages_of_a_share_of_the_run_keep_its_length(run):
-    stored = dataclasses.replace(run.options, lr_schedule="constant")
-    config = run.config | {"options": dataclasses.asdict(stored)}
-    (run.path.parent / "other").mkdir(exist_ok=True)
-    other = Run(run.path.parent / "other")
-    other.write_config(config)
-    for rule in ("wsm:0.5", "mine=ramp:0:0.9"):
-        steps = dataclasses.replace(stored, steps=9, resume=True, ema_rules=(rule,))
-        other.write_config(config | {"options": dataclasses.asdict(stored) | {"ema_rules": [rule]}})
-        words = ["--steps was 6", "depends", "steps=6"]
-        assert_refused(lambda s=steps: training.check_averages(s, other), words, UsageError)
-    free = ("power:0.1", "wsm:0.5:6")
-    other.write_config(config | {"options": dataclasses.asdict(stored) | {"ema_rules": list(free)}})
-    training.check_averages(
-        dataclasses.replace(stored, steps=9, resume=True, ema_rules=free), other
-    )
+def test_averages_of_a_share_of_the_run_keep_the_length_it_began_with(run, tmp_path):
+    stored = dataclasses.replace(run.options, ema_rules=("wsm:0.5", "mine=ramp:0:0.9"))
+    begun = training.averages(stored).decays
+    other = Run(tmp_path)
+    for first in ({"first_steps": 6}, {}):  # runs of before have no record of it
+        other.write_config({"options": dataclasses.asdict(stored)} | first)
+        longer = dataclasses.replace(stored, steps=9, resume=True)
+        assert training.averages(longer).decays != begun
+        assert training.averages(training.as_begun(longer, other)).decays == begun

@@ -85,8 +85,8 @@ def test_options_of_the_callbacks(digits, monkeypatch):
     )
     assert (found["HistoryLog"].every_steps, found["HistoryLog"].batch_size) == (7, 16)
     assert found["Trajectory"].every_steps == 7 and found["Checkpoints"].keep == 3
-    assert found["PowerFunctionSnapshots"].every_steps == 25
-    assert found["PowerFunctionSnapshots"].sigma_rels == (0.05, 0.10)
+    assert found["Snapshots"].every_steps == 25
+    assert found["Snapshots"].sigma_rels == (0.05, 0.10)
     monitor = found["QualityMonitor"]
     assert (monitor.num_images, monitor.every_epochs, len(monitor.real)) == (50, 2, 1437)
     assert isinstance(monitor.extractor, Means)
@@ -99,7 +99,7 @@ def test_options_of_the_callbacks(digits, monkeypatch):
 
 def test_callbacks_come_in_an_order_that_serves_the_next(digits, monkeypatch):
     order = list(callbacks_of("", digits, monkeypatch))
-    assert order[0] == "StopOnDivergence" and order[-1] == "Checkpoints"
+    assert order[:2] == ["StillThere", "StopOnDivergence"] and order[-1] == "Checkpoints"
     for numbers in ("QualityMonitor", "Trajectory", "ValidationLoss"):
         for writer in ("HistoryLog", "TensorBoardScalars"):
             assert order.index(numbers) < order.index(writer)
@@ -107,7 +107,7 @@ def test_callbacks_come_in_an_order_that_serves_the_next(digits, monkeypatch):
 
 def test_callbacks_that_are_not_wanted(digits, monkeypatch):
     found = callbacks_of("--snapshots 0 --quality-every-epochs 0", digits, monkeypatch)
-    assert not {"PowerFunctionSnapshots", "QualityMonitor"} & set(found)
+    assert not {"Snapshots", "QualityMonitor"} & set(found)
     assert found["ValidationLoss"].labels is None and len(found["ValidationLoss"].images) == 128
     assert found["SampleGrid"].sampler == samplers.DDIM(20)
 

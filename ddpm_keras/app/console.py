@@ -9,11 +9,11 @@ import sys
 import tempfile
 import traceback
 
-from .. import backend
+from .. import backend, files
 from ..errors import UsageError
 from . import interrupt, invocation, output
 
-UNFORESEEN, WRONG_USE, DIVERGED, INTERRUPTED = 1, 2, 3, 130
+UNFORESEEN, WRONG_USE, DIVERGED = 1, 2, 3
 
 
 def run(main):
@@ -21,7 +21,8 @@ def run(main):
 
     Returns:
         0 done; 1 nobody foresaw what went wrong, and the line names a file with the traceback; 2
-        the command line or the input is wrong; 3 training diverged; 130 interrupted.
+        the command line or the input is wrong; 3 training diverged; 128 + the number of the signal
+        that has interrupted it: 130 of Ctrl-C, 143 of kill, 129 of a closed terminal.
     """
     interrupt.install()
     with output.guarded() as standard_output:
@@ -45,7 +46,7 @@ def _status(main):
         return WRONG_USE
     except KeyboardInterrupt:
         print(f"\n{invocation.called()}: interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        return interrupt.status()
     except Exception as error:
         cause = _foreseen(error)
         _complain(cause or _unforeseen(error))
@@ -70,7 +71,8 @@ def _file_error(error):
     reason = error.strerror or type(error).__name__
     name = str(error.filename or "")
     place = name if len(name) < 300 else f"{name[:100]} ... {name[-100:]}"
-    return f"{place}{': ' if place else ''}{reason}; give a place that can be written to."
+    cure = "make room there" if error.errno in files.FULL else "give a place that can be written to"
+    return f"{place}{': ' if place else ''}{reason}; {cure}."
 
 
 def _unforeseen(error):
@@ -97,6 +99,17 @@ def input_errors():
         raise UsageError(output.one_line(error)) from error
     except OSError as error:
         raise UsageError(_foreseen(error) or output.one_line(error)) from error
+
+
+@contextlib.contextmanager
+def disk_errors(again):
+    """Reports an `OSError` of the block in one line that ends with the command to go on by."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise UsageError(f"{_file_error(error)} Then go on with {again}") from error
 
 
 def load_tensorflow():

@@ -1,31 +1,95 @@
-"""Ctrl-C that is not lost.
+"""Signals that ask a command to end: none is lost, and none destroys what is being saved.
 
 Python raises `KeyboardInterrupt` wherever the program happens to be. In a finalizer or the callback
-of a weak reference, of which TensorFlow runs many while it traces, the exception is dropped. So an
-interrupt is remembered, and raised again at the next turn of a loop that is slow enough to have a
-progress bar.
+of a weak reference, of which TensorFlow runs many while it traces, the exception is dropped. So a
+signal is remembered, and raised again at the next turn of a loop that is slow enough to have a
+progress bar. Where something would be left half done, it is only remembered, until a safe place.
 """
 
+import contextlib
+import math
+import os
 import signal
 
-_pending = False
+# Ctrl-C, a polite kill, and a terminal that is closed.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+PATIENCE = 2  # signals that wait for a safe place; the next does not
+_NOTE = b"\nStopping at the end of this step, or of its epoch; twice more stops at once.\n"
+
+_waiting = 0  # signals that have come and were not raised
+_patience = 0  # how many may wait
+_last = signal.SIGINT
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt at a safe place, where all that was done so far can be kept."""
 
 
 def install():
-    """Takes over Ctrl-C, and a polite kill (SIGTERM), which then saves as Ctrl-C does."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _remember_and_raise)
+    """Takes over the signals that end a program, but for a terminal's end under nohup."""
+    global _waiting, _patience, _last
+    _waiting, _patience, _last = 0, 0, signal.SIGINT
+    for number in SIGNALS:
+        if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _receive)
 
 
-def _remember_and_raise(number, frame):
-    global _pending
-    _pending = True
-    raise KeyboardInterrupt
+def status():
+    """The exit status of a command that a signal has ended, as the shell expects it: 130 ..."""
+    return 128 + _last
 
 
 def check():
-    """Raises an interrupt that came since the last check."""
-    global _pending
-    if _pending:
-        _pending = False
+    """Raises an interrupt that came since the last check, unless it may wait."""
+    global _waiting
+    if _waiting > _patience:
+        _waiting = 0
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def held():
+    """Signals in the block wait for its end, however many, and then for `check`."""
+    global _patience
+    before, _patience = _patience, math.inf
+    try:
+        yield
+    finally:
+        _patience = before
+
+
+@contextlib.contextmanager
+def safe_places():
+    """Within the block, from the first `stop_here` on, signals wait for the next one."""
+    global _patience
+    before = _patience
+    try:
+        yield
+    finally:
+        _patience = before
+    check()
+
+
+def stop_here():
+    """Says that this is a safe place.
+
+    Raises:
+        Interrupted: a signal has come. All that come until the end of the block will wait.
+    """
+    global _waiting, _patience
+    if _waiting:
+        _waiting, _patience = 0, math.inf
+        raise Interrupted
+    _patience = PATIENCE
+
+
+def _receive(number, frame):
+    global _waiting, _last
+    _waiting, _last = _waiting + 1, number
+    if _waiting == 1 and _patience == PATIENCE and number == signal.SIGINT:
+        with contextlib.suppress(OSError):
+            os.write(2, _NOTE)  # print might have been interrupted itself
+    if _waiting > _patience:
         raise KeyboardInterrupt

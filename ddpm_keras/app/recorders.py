@@ -5,14 +5,66 @@ import time
 import keras
 import numpy as np
 
-from .. import names
+from .. import callbacks, names
 from ..callbacks.clock import is_due
 from ..ema.steps import batches_per_step
-from . import progress
+from ..errors import UsageError
+from . import interrupt, progress
+from .run_directory import metric_values, set_metrics
+
+
+class StillThere(keras.callbacks.Callback):
+    """Ends a training whose run directory was removed, before others make it anew.
+
+    Args:
+        run: a `Run`.
+    """
+
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+
+    def on_train_begin(self, logs=None):
+        known = self.run.config_file.exists()
+        self.sign = self.run.config_file if known else self.run.path
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check()
+
+    def _check(self):
+        if not self.sign.exists():
+            raise UsageError(
+                f"{self.sign} was removed while it was needed; begin a new run, or put it back."
+            )
+
+
+class Snapshots(callbacks.PowerFunctionSnapshots):
+    """Snapshots of a run that may be several calls of `fit`: only at the end of all is it over.
+
+    Args:
+        run: a `Run`.
+        widths: relative widths of the averages.
+        every_steps: optimizer steps from one snapshot to the next.
+        steps: optimizer steps of the whole run.
+    """
+
+    def __init__(self, run, widths, every_steps, steps):
+        super().__init__(run.snapshots, widths, every_steps)
+        self.steps = steps
+
+    def on_train_end(self, logs=None):
+        if steps_done(self.model) >= self.steps:
+            super().on_train_end(logs)
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a checkpoint of the run at the end of each epoch.
+    """Saves a checkpoint of the run at its beginning and at the end of each epoch.
+
+    Between these, the end of each step is a place where an interrupt may end the training: put this
+    after the callbacks that note what the step was.
 
     Args:
         run: a `Run`.
@@ -24,12 +76,22 @@ class Checkpoints(keras.callbacks.Callback):
         self.run = run
         self.keep = keep
 
-    def on_epoch_end(self, epoch, logs=None):
-        self.save()
+    def on_train_begin(self, logs=None):
+        if not steps_done(self.model):
+            self.flush()
 
-    def save(self):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 < self.params["steps"]:  # the last one belongs to the end of the epoch
+            interrupt.stop_here()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.flush()
+        interrupt.stop_here()
+
+    def flush(self):
         """Saves now; used when training is interrupted, too."""
-        self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
+        with interrupt.held():
+            self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
 
 
 class Progress(keras.callbacks.Callback):
@@ -47,9 +109,8 @@ class Progress(keras.callbacks.Callback):
         self.bar = None
 
     def on_train_begin(self, logs=None):
-        self.batches = batches_per_step(self.model.optimizer)
         if self.bar is None:  # one bar for several calls of fit
-            scale = self.batch_size * self.batches
+            scale = self.batch_size * batches_per_step(self.model.optimizer)
             self.bar = progress.bar("training", self.steps, scale=scale, initial=self._done())
 
     def on_train_batch_end(self, batch, logs=None):
@@ -61,8 +122,12 @@ class Progress(keras.callbacks.Callback):
             self.bar.close()
 
     def _done(self):
-        """Steps that the batches so far were for; those that were not made count, too."""
-        return int(self.model.train_counter.numpy()) // self.batches
+        return steps_done(self.model)
+
+
+def steps_done(model):
+    """Steps that the batches so far were for; those that were not made count, too."""
+    return int(model.train_counter.numpy()) // batches_per_step(model.optimizer)
 
 
 class HistoryLog(keras.callbacks.Callback):
@@ -70,7 +135,7 @@ class HistoryLog(keras.callbacks.Callback):
 
     The training metrics in a row are means over the interval: they are reset after each row. A row
     is written when training has reached or passed a multiple of `every_steps`; an interval in
-    which no step was made has none.
+    which no step was made has none. What metrics hold when training begins is gone on from.
     Callbacks before this one in the list add their numbers to an epoch's last row through `logs`.
 
     Args:
@@ -94,10 +159,13 @@ class HistoryLog(keras.callbacks.Callback):
             self.run.write_history(kept)
         self.seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
         self.epoch = 0
+        self.unfinished = metric_values(self.model)  # which Keras is about to reset
         self._start_clock()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch + 1
+        set_metrics(self.model, self.unfinished)
+        self.unfinished = {}
         self._start_clock()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -115,6 +183,7 @@ class HistoryLog(keras.callbacks.Callback):
             known = {metric.name for metric in self.model.metrics}
             self.pending |= {k: v for k, v in logs.items() if k not in known}
         self.flush()
+        self.model.reset_metrics()  # of an interval without a step
 
     def on_train_end(self, logs=None):
         self.flush()

@@ -12,6 +12,7 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # no TensorFlow is needed
 
 from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app.alone import alone  # noqa: E402
 from ddpm_keras.app.options import report_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
@@ -20,7 +21,7 @@ def main(argv):
     runs = [Run.open(path) for path in report_options(argv).runs]
     from ddpm_keras import report
 
-    with console.input_errors():
+    with alone(*(run.path for run in runs)), console.input_errors():
         for run in runs:
             print(f"Report: {report.write(run)}")
         if len(runs) > 1:

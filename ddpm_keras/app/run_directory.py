@@ -136,15 +136,20 @@ class Run:
     def save_checkpoint(self, model, step, keep=2):
         """Saves weights, averages, optimizer and counters, then removes all but the last `keep`.
 
+        The record holds what the metrics have summed up since they were reset, too.
+
         Args:
             model: a built `keras.Model`.
             step: optimizer steps made so far.
             keep: number of checkpoints to keep, at least 1.
         """
+        from ..keras_internals import weights_file  # with TensorFlow, which a model has loaded
+
         target = self.checkpoints / names.checkpoint(step)
         with files.atomic_path(target) as temporary:
-            model.save_weights(temporary, overwrite=True)
+            temporary.write_bytes(weights_file(model))
         record = {"step": step, "sha256": files.sha256(target), "time": time.time()}
+        record["metrics"] = metric_values(model)
         files.write_json(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
             path.unlink()
@@ -170,7 +175,9 @@ class Run:
         for path in records[records.index(whole[-1]) + 1 :]:
             warnings.warn(f"{path.stem} is damaged; going back to the one before.", stacklevel=2)
         model.load_weights(_weights_of(whole[-1]))
-        return _read_record(whole[-1])["step"]
+        record = _read_record(whole[-1])
+        set_metrics(model, record.get("metrics", {}))
+        return record["step"]
 
     def restore_step(self, model, step):
         """Loads the checkpoint of a step into `model`.
@@ -185,8 +192,8 @@ class Run:
 
     @property
     def checkpoint_steps(self):
-        """The steps of the checkpoints, by their names, ascending."""
-        return [names.parse_checkpoint(path.name) for path in self._records()]
+        """The steps of the checkpoints of trained weights, by their names, ascending."""
+        return list(filter(None, (names.parse_checkpoint(path.name) for path in self._records())))
 
     @property
     def last_step(self):
@@ -317,6 +324,18 @@ class Run:
         pictures = [names.parse_picture(path.name) for path in self.samples.glob("*")]
         whole = [epoch for epoch, weights in filter(None, pictures) if weights is None]
         return max(whole, default=0)
+
+
+def metric_values(model):
+    """What the metrics of a model have summed up, a dict name -> list of floats."""
+    return {each.name: [float(v.numpy()) for v in each.variables] for each in model.metrics}
+
+
+def set_metrics(model, values):
+    """Makes the metrics of a model go on from what `metric_values` gave."""
+    for each in model.metrics:
+        for variable, value in zip(each.variables, values.get(each.name, ()), strict=False):
+            variable.assign(value)
 
 
 def _number(text):

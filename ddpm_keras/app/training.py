@@ -1,21 +1,22 @@
 """The steps of `train.py`: data, model, the loop, and what a run leaves behind."""
 
+import contextlib
 import platform
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import callbacks, data, ema, names, samplers
+from .. import callbacks, data, ema, samplers
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..version import __version__
-from . import console, dataset, invocation, named, network, optimization, rules
-from .recorders import Checkpoints, HistoryLog, Progress
+from . import alone, console, dataset, interrupt, invocation, named, network, optimization, rules
+from .recorders import Checkpoints, HistoryLog, Progress, Snapshots, StillThere
 from .run_directory import Run
 
 PICTURE_IMAGES, PICTURE_STEPS = 36, 20
@@ -25,6 +26,13 @@ SNAPSHOT_WIDTHS = (0.05, 0.10)
 def load_data(options, run):
     """The images that the options name, or those of a run that is continued."""
     return dataset.of_run(run, options) if options.resume else dataset.load(options)
+
+
+def as_begun(options, run):
+    """The options that the model of a run is made by: rules keep to the `--steps` it began with."""
+    if not options.resume:
+        return options
+    return replace(options, steps=run.config.get("first_steps", run.options.steps))
 
 
 def averages(options):
@@ -51,21 +59,27 @@ def build_model(options, images):
     return model
 
 
-def check_averages(options, run):
-    """Refuses rules of averages that cannot be, or that another number of steps would change.
+def check_devices(run, options, strategy):
+    """Refuses to continue a run on other devices, which would round otherwise.
 
     Raises:
-        UsageError: in one line that names the rule, or what it was in the run that is continued.
+        UsageError: in one line that names how many there were.
     """
-    now = averages(options).decays
-    if not options.resume:
-        return
-    for name, decay in averages(run.options).decays.items():
-        if now[name] != decay:
+    now, begun = _devices(strategy), run.config if options.resume else {}
+    for what, number in now.items():
+        if begun.get(what, number) != number:
             raise UsageError(
-                f"--steps was {run.options.steps} in this run, on which {names.average(name)} "
-                f"depends, {decay!r}; leave it out, or begin a new run."
+                f"{run.path} was begun on {begun[what]} {what}, and here are {number}: continue it "
+                f"on {begun[what]}, or begin a new run."
             )
+
+
+def _devices(strategy):
+    """How many replicas and processes train together, by their names in config.json."""
+    resolver = strategy.cluster_resolver
+    cluster = resolver.cluster_spec().as_dict() if resolver else {}
+    workers = sum(map(len, cluster.values())) or 1
+    return {"replicas": strategy.num_replicas_in_sync, "workers": workers}
 
 
 def check(options, given, images):
@@ -101,24 +115,30 @@ def step(model):
 
 
 def begin(run, options, images, model, command):
-    """Writes the configuration of a new run, or loads the state of one that is continued.
+    """Loads the state of a run that is continued, and writes the configuration that holds now.
 
     Returns:
         The batches trained on so far.
     """
-    if not options.resume:
-        run.write_config(
-            {
-                "command": command,
-                "options": asdict(options) | {"run_dir": str(run.path)},
-                "data": dataset.record(images, options),
-                "parameters": model.network.count_params(),
-                "weight_sets": list(model.weight_sets),
-                "versions": _versions(),
-            }
-        )
-        return 0
-    run.restore(model)
+    told = {"options": asdict(options) | {"run_dir": str(run.path), "resume": False}}
+    if options.resume:
+        alone.tidy(run)
+        run.restore(model)
+        if options.data_dir != run.options.data_dir:
+            told["data"] = dataset.record(images, options)
+        config = run.config | told
+    else:
+        config = {
+            "command": command,
+            **told,
+            "data": dataset.record(images, options),
+            "first_steps": options.steps,
+            **_devices(model.distribute_strategy),
+            "parameters": model.network.count_params(),
+            "weight_sets": list(model.weight_sets),
+            "versions": _versions(),
+        }
+    run.write_config(config)
     return step(model)
 
 
@@ -176,6 +196,7 @@ def too_short(options):
 def observers(run, options, images):
     """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more."""
     return [
+        StillThere(run),
         callbacks.StopOnDivergence(),
         Progress(options.steps, options.batch_size),
         callbacks.SampleGrid(
@@ -192,8 +213,13 @@ def observers(run, options, images):
 
 
 def fit(options, images, model, done, observers):
-    """Trains from step `done` to the end, in the sight of these callbacks."""
-    try:
+    """Trains from step `done` to the end, in the sight of these callbacks.
+
+    Raises:
+        interrupt.Interrupted: a signal has ended it early; all is saved.
+        KeyboardInterrupt: the same, at once, so that nothing was saved since the last checkpoint.
+    """
+    with interrupt.safe_places(), _flushed(observers):
         with console.log_kept_back("ddpm_keras"):  # `announce` has said it
             for first, last, length in segments(done, options.steps, options.epoch_steps):
                 model.fit(
@@ -212,9 +238,16 @@ def fit(options, images, model, done, observers):
                     shuffle=False,  # the stream is in its own order
                     verbose=0,
                 )
-    except KeyboardInterrupt:
+
+
+@contextlib.contextmanager
+def _flushed(observers):
+    """Writes down what observers hold back, the state last, if the block is interrupted safely."""
+    try:
+        yield
+    except interrupt.Interrupted:
         for each in observers:
-            if hasattr(each, "flush"):  # it holds rows back
+            if hasattr(each, "flush"):
                 each.flush()
         raise
 
@@ -233,7 +266,7 @@ def recorders(run, options, images):
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
         HistoryLog(run, options.log_every_steps, options.batch_size),
-        callbacks.TensorBoardScalars(run.tensorboard, asdict(options)),
+        callbacks.TensorBoardScalars(run.tensorboard, asdict(options) | {"resume": False}),
     ]
 
 
@@ -260,7 +293,7 @@ def _snapshots(run, options):
     if not options.snapshots:
         return []
     every = max(1, options.steps // options.snapshots)
-    return [callbacks.PowerFunctionSnapshots(run.snapshots, SNAPSHOT_WIDTHS, every)]
+    return [Snapshots(run, SNAPSHOT_WIDTHS, every, options.steps)]
 
 
 def segments(done, steps, epoch_steps):
@@ -281,6 +314,13 @@ def segments(done, steps, epoch_steps):
         first, last, length = result[-1]
         done += (last - first) * length
     return result
+
+
+def interrupted(run, model, error):
+    """Says what is kept of a training that this `KeyboardInterrupt` has ended."""
+    if isinstance(error, interrupt.Interrupted):
+        return f"Interrupted at step {step(model)}; everything is saved."
+    return f"Interrupted at once; the last checkpoint is of step {run.last_step}."
 
 
 def picture_sampler(options):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 from .. import images, names, samplers
 from ..aliases import PathLike
 from ..scalars import count, whole
+from . import events
 from .clock import is_due
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -29,7 +29,8 @@ class SampleGrid(keras.callbacks.Callback):
         sampler: a sampler or its name; DDIM with 50 steps by default.
         every_epochs: epochs between pictures, at least 1.
         seed: of the noise, the same at every epoch.
-        log_dir: where TensorBoard finds the pictures as well, or None.
+        log_dir: where TensorBoard finds the pictures as well, or None. Those of later steps than
+            the one that training starts from are replaced.
     """
 
     def __init__(
@@ -49,6 +50,10 @@ class SampleGrid(keras.callbacks.Callback):
         self.every_epochs = count(every_epochs, "every_epochs")
         self.seed = whole(seed, "seed")
         self.log_dir = log_dir
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        for name in self.model.weight_sets if self.log_dir else ():
+            events.cut(Path(self.log_dir) / name, self.model.steps_made)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):
@@ -71,11 +76,6 @@ class SampleGrid(keras.callbacks.Callback):
         return path
 
     def _to_tensorboard(self, grids):
-        import tensorflow as tf
-
-        step = self.model.steps_made
         for name, picture in grids.items():
-            writer = tf.summary.create_file_writer(str(Path(self.log_dir) / name))
-            with writer.as_default(step=step):
-                tf.summary.image("samples", np.asarray(picture)[None])
-            writer.close()
+            summaries = [events.image("samples", picture)]
+            events.append(Path(self.log_dir) / name, self.model.steps_made, summaries)

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.hparams.api import hparams_pb
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
 
 from .. import names
 from ..aliases import PathLike
 from ..quality import metrics
+from . import events
+
+_TRAIN = "train"  # the run of what belongs to no weight set
 
 
 class TensorBoardScalars(keras.callbacks.Callback):
@@ -19,7 +23,8 @@ class TensorBoardScalars(keras.callbacks.Callback):
     `val_loss_raw` and `val_loss_ema_0.999` become the tag `val_loss` of the runs `raw` and
     `ema_0.999`, so that TensorBoard overlays them; what belongs to no weight set goes to `train`.
     The configuration goes to the directory itself, as a text card and as HParams, whose page then
-    lists the numbers of every weight set below it.
+    lists the numbers of every weight set below it. Training that starts again at an earlier step
+    replaces what was written after it; files that other programs have written are left alone.
 
     Args:
         log_dir: the directory to give to `tensorboard --logdir`.
@@ -30,39 +35,30 @@ class TensorBoardScalars(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = Path(log_dir)
         self.config = {name: _plain(value) for name, value in (config or {}).items()}
-        self.writers = {}
-        self._described = not self.config
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._described:  # `fit` may be called several times in one run
-            return
+        for run in (_TRAIN, *self.model.weight_sets):
+            events.cut(self.log_dir / run, self.model.steps_made)
+        if self.config:
+            events.cut(self.log_dir, step=-1)
+            events.append(self.log_dir, 0, [hparams_pb(self.config), self._card()])
+
+    def _card(self):
         rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
-        with tf.summary.create_file_writer(str(self.log_dir)).as_default(step=0) as writer:
-            hparams.hparams(self.config)
-            tf.summary.text("configuration", f"| option | value |\n| --- | --- |\n{rows}")
-            writer.close()
-        self._described = True
+        return text_pb("configuration", f"| option | value |\n| --- | --- |\n{rows}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self.model.steps_made
+        scalars = {}  # run -> its summaries
         for key, value in (logs or {}).items():
             run, tag = self._place(key)
-            if run not in self.writers:
-                self.writers[run] = tf.summary.create_file_writer(str(self.log_dir / run))
-            with self.writers[run].as_default(step=step):
-                tf.summary.scalar(tag, value, description=_description(tag))
-        for writer in self.writers.values():
-            writer.flush()
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        for writer in self.writers.values():
-            writer.close()
-        self.writers = {}
+            scalars.setdefault(run, []).append(scalar_pb(tag, value, _description(tag)))
+        for run, summaries in scalars.items():
+            events.append(self.log_dir / run, self.model.steps_made, summaries)
 
     def _place(self, key):
         """(run, tag) of a log entry."""
         what, weights = names.parse_column(key) or (key, None)
-        return (weights, what) if weights in self.model.weight_sets else ("train", key)
+        return (weights, what) if weights in self.model.weight_sets else (_TRAIN, key)
 
 
 def _description(tag):

@@ -1,0 +1,251 @@
+"""What a run survives: a second process, signals, what killed ones leave, changes on resume."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from refusals import call_command
+
+from ddpm_keras.app import interrupt, training
+from ddpm_keras.app.alone import LOCK, alone, tidy
+from ddpm_keras.app.recorders import StillThere
+from ddpm_keras.app.run_directory import Run
+from ddpm_keras.errors import UsageError
+
+SOAK = Path(__file__).parent / "soak"
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of the tiny run, of six steps."""
+    return Run(shutil.copytree(tiny_run, tmp_path / "run"))
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+# One process a run directory
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train.py --resume --run-dir run", "train.py --run-dir run", "evaluate.py run"],
+)
+def test_a_second_process_is_refused_in_one_line(command, run, tmp_path, monkeypatch, capfd):
+    with alone(run.path):
+        before = files(tmp_path)
+        script, *arguments = command.split()
+        outcome = call_command(
+            script, *arguments, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+        )
+        (line,) = outcome.err.splitlines()
+        assert outcome.status == 2 and "run is in use by another process" in line
+        assert files(tmp_path) == before
+
+
+def test_a_directory_made_for_a_lock_goes_with_it_unless_something_was_written(tmp_path):
+    path = tmp_path / "new" / "run"
+    with alone(path, path):
+        assert (path / LOCK).exists()
+        with pytest.raises(UsageError, match="in use"), alone(path / ".." / "run"):
+            pass
+    assert files(tmp_path) == set()
+    with alone(path):
+        (path / "config.json").touch()
+    assert files(path) == {"config.json"}
+
+
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
+    code = f"""
+import os, signal
+from ddpm_keras.app.alone import alone
+with alone({str(tmp_path)!r}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"DDPM_KERAS_LAZY": "1"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -9
+    assert files(tmp_path) == {LOCK}
+    with alone(tmp_path):
+        pass
+    assert files(tmp_path) == set()
+
+
+def test_where_there_are_no_locks_a_run_is_used_with_a_warning(tmp_path, monkeypatch):
+    def acquire(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.warns(UserWarning, match="cannot be locked .No locks available.*once at a time"):
+        with alone(tmp_path):
+            pass
+
+
+def test_what_a_killed_process_left_half_done_is_removed(run):
+    before = files(run.path)
+    (run.samples / ".partial-abc-epoch-0003.png").touch()
+    (run.path / ".partial-abc-config.json").touch()
+    (run.checkpoints / "step-00000009.weights.h5").touch()
+    tidy(run)
+    assert files(run.path) == before
+
+
+# Signals
+
+
+@pytest.fixture
+def signals():
+    """Takes over the signals as commands do."""
+    kept = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
+    interrupt.install()
+    yield
+    interrupt.install()  # which forgets what has come
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def send(number=signal.SIGINT, times=1):
+    for _ in range(times):
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_signals_end_a_command_with_the_status_that_a_shell_expects(signals, number, status):
+    with pytest.raises(KeyboardInterrupt):
+        send(number)
+    assert interrupt.status() == status
+
+
+def test_signals_wait_for_the_end_of_what_is_held(signals):
+    with interrupt.held():
+        send(times=5)
+        interrupt.check()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt.check()
+    interrupt.check()
+
+
+def test_signals_wait_for_a_safe_place_but_not_many(signals):
+    with pytest.raises(KeyboardInterrupt) as at_once, interrupt.safe_places():
+        send()  # there was no such place yet
+    assert at_once.type is KeyboardInterrupt
+    interrupt.install()
+    with pytest.raises(interrupt.Interrupted), interrupt.safe_places():
+        interrupt.stop_here()
+        send(times=interrupt.PATIENCE)
+        interrupt.check()  # as a bar does
+        try:
+            interrupt.stop_here()
+        finally:
+            send(times=5)  # while all is saved
+    interrupt.install()
+    with pytest.raises(KeyboardInterrupt) as impatient, interrupt.safe_places():
+        interrupt.stop_here()
+        send(times=interrupt.PATIENCE + 1)
+    assert impatient.type is KeyboardInterrupt
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(signals):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt.install()
+    send(signal.SIGHUP)
+
+
+# Going on
+
+
+def resumed(arguments, monkeypatch, capfd, run, error=interrupt.Interrupted):
+    """The outcome of going on with a run that is interrupted at once."""
+
+    def fit(*_):
+        raise error
+
+    monkeypatch.setattr(training, "fit", fit)
+    command = ["train.py", "--resume", "--run-dir", "run", *arguments.split()]
+    return call_command(*command, folder=run.path.parent, monkeypatch=monkeypatch, capfd=capfd)
+
+
+def test_what_changes_on_resume_is_stored(run, monkeypatch, capfd):
+    before = run.config
+    outcome = resumed("--steps 9 --keep 3", monkeypatch, capfd, run)
+    assert outcome.status == 130, outcome
+    assert "everything is saved. To go on:\n  python train.py --resume --run-dir run" in outcome.out
+    assert (run.options.steps, run.options.keep, run.options.resume) == (9, 3, False)
+    assert run.config["first_steps"] == before["first_steps"] == 6
+    options = before["options"] | {"steps": 9, "keep": 3}
+    assert run.config == before | {"options": options}
+
+
+def test_a_run_goes_on_with_as_many_replicas_as_it_began_with(run, monkeypatch, capfd):
+    run.write_config(run.config | {"replicas": 2})
+    outcome = resumed("", monkeypatch, capfd, run)
+    assert outcome.status == 2 and len(outcome.err.splitlines()) == 1
+    assert "run was begun on 2 replicas, and here are 1" in outcome.err
+
+
+def test_a_disk_that_fails_is_told_in_one_line_with_the_way_on(run, monkeypatch, capfd):
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/samples/epoch-0003.png")
+    outcome = resumed("", monkeypatch, capfd, run, error)
+    (line,) = outcome.err.splitlines()
+    assert outcome.status == 2 and "run/samples/epoch-0003.png: No space left" in line
+    assert "make room" in line and "python train.py --resume --run-dir run" in line
+
+
+def test_a_folder_that_tensorboard_cannot_have_is_told_in_one_line(run, monkeypatch, capfd):
+    shutil.rmtree(run.tensorboard)
+    run.tensorboard.touch()
+    outcome = call_command(
+        *"train.py --resume --run-dir run --steps 7".split(),
+        folder=run.path.parent, monkeypatch=monkeypatch, capfd=capfd,
+    )  # fmt: skip
+    lines = [line for line in outcome.err.splitlines() if line.startswith("train.py: ")]
+    assert outcome.status == 2 and len(lines) == 1 and "tensorboard" in lines[0], outcome
+    assert "Traceback" not in outcome.err
+
+
+def test_a_run_that_is_removed_while_it_trains_is_not_made_again(tmp_path):
+    run = Run(tmp_path / "run")
+    run.write_config({})
+    callback = StillThere(run)
+    callback.on_train_begin()
+    callback.on_epoch_end(0)
+    shutil.rmtree(run.path)
+    run.samples.mkdir(parents=True)  # made by what came in between
+    with pytest.raises(UsageError, match="config.json was removed while it was needed"):
+        callback.on_train_batch_end(0)
+
+
+def test_an_interval_of_the_history_that_was_interrupted_is_gone_on_with(tmp_path):
+    from ddpm_keras.app.run_directory import metric_values, set_metrics
+
+    variables = [types.SimpleNamespace(value=0.0) for _ in range(2)]
+    for each in variables:
+        each.numpy = lambda each=each: each.value
+        each.assign = lambda value, each=each: setattr(each, "value", value)
+    metric = types.SimpleNamespace(name="loss", variables=variables)
+    model = types.SimpleNamespace(metrics=[metric])
+    set_metrics(model, {"loss": [1.5, 3.0], "other": [1.0]})
+    assert metric_values(model) == {"loss": [1.5, 3.0]}
+    set_metrics(model, {})  # of a checkpoint before there were any
+    assert metric_values(model) == {"loss": [1.5, 3.0]}
+
+
+# The soak in small
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that are forked")
+@pytest.mark.parametrize("command", ["kills.py --kills 4", "full_disk.py --limits 1"])
+def test_soak(command):
+    script, *arguments = command.split()
+    done = subprocess.run(
+        [sys.executable, str(SOAK / script), *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
