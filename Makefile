@@ -21,7 +21,7 @@ help:
 	@echo 'make test-wheel   build, install into an empty environment, and train outside of the checkout'
 	@echo 'make mutants put small faults into the code and count those that the tests find (MINUTES=60)'
 	@echo 'make fuzz    read files that a fuzzer makes, by every reader (MINUTES=60)'
-	@echo 'make soak    read hostile files'
+	@echo 'make soak    kill trainings, fill their disks, read hostile files; is anything lost?'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make bench   measure speed and memory, beside diffusers too, into benchmarks/RESULTS.md (an hour)'
 	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
@@ -67,6 +67,9 @@ fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/soak/fuzz.py --minutes $(MINUTES)
 
 soak: $(VENV)/.installed-test
+	$(BIN)/python tests/soak/kills.py --kills 40
+	$(BIN)/python tests/soak/kills.py --kills 14 --replicas 2
+	$(BIN)/python tests/soak/full_disk.py --disks 30
 	$(BIN)/python tests/soak/hostile.py
 
 peers: $(VENV)/.installed-peers
