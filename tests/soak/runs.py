@@ -7,6 +7,7 @@ seconds; what it runs is `train.py` as its user starts it.
 import io
 import json
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -153,7 +154,9 @@ def _weights(file):
 def _keras(path):
     with zipfile.ZipFile(path) as file:
         weights = _weights(io.BytesIO(file.read("model.weights.h5")))
-        return json.loads(file.read("config.json")), weights
+        # An object that several layers share is called by its place in memory.
+        config = re.sub(rb'"shared_object_id": \d+', b"", file.read("config.json"))
+        return config, weights
 
 
 _READERS = {".json": _json, ".csv": _history, ".npz": _arrays, ".h5": _weights, ".keras": _keras}
