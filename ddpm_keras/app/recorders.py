@@ -81,7 +81,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.flush()
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 < self.params["steps"]:  # the last one belongs to the end of the epoch
+        if batch + 1 != self.params["steps"]:  # the last one belongs to the end of the epoch
             interrupt.stop_here()
 
     def on_epoch_end(self, epoch, logs=None):
