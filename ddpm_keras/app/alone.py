@@ -1,6 +1,7 @@
 """A run directory that one process has to itself, and what a process that was killed left in it."""
 
 import contextlib
+import os
 import warnings
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def alone(*paths):
         OSError: one cannot be written to.
     """
     with contextlib.ExitStack() as held:
-        for path in {Path(each).resolve(): Path(each) for each in paths}.values():
+        for path in {os.path.realpath(each): Path(each) for each in paths}.values():
             held.enter_context(_one(path))
         yield
 
