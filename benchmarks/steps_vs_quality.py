@@ -202,7 +202,8 @@ def lines(record):
     for weights in distinct(record, "weights"):
         yield from ("", f"## {weights}", "")
         yield from table(record, weights)
-        yield from ("", *steps_of_default(record, weights))
+        changes = list(steps_of_default(record, weights))
+        yield from ["", *changes] if changes else []
     yield ""
     yield f"The default is `{DEFAULT}`: {what_is(record, DEFAULT)}."
 
@@ -261,13 +262,18 @@ def draw(record):
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(weight_sets), squeeze=False)[0]
     for axis, weights in zip(axes, weight_sets, strict=True):
+        lowest = np.inf
         for sampler in sorted(distinct(record, "sampler")):
             found = {n: values(record, weights, sampler, n) for n in EVALUATIONS}
             points = {n: interval(each) for n, each in found.items() if len(each)}
             whiskers = [point.mean - (point.low or point.mean) for point in points.values()]
             means = [point.mean for point in points.values()]
+            lowest = min([lowest, *means])
             axis.errorbar(list(points), means, whiskers, fmt="o-", ms=3, capsize=3, label=sampler)
         axis.set(xscale="log", yscale="log", xlabel="evaluations of the network", title=weights)
+        axis.set_xticks(EVALUATIONS, list(map(str, EVALUATIONS)))
+        axis.minorticks_off()
+        axis.set_ylim(bottom=lowest / 2)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("distance (lower is better)")
     axes[0].legend(frameon=False, fontsize="small")
