@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
+from ..reading import json_text
 from .checks import shown, within
 from .folders import MissingFile, read_json
 from .torch_file import load_state_dict
@@ -44,8 +45,10 @@ def read(path, most):
 
 def _read_safetensors(path):
     try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except safetensors.SafetensorError as error:
+        data = path.read_bytes()
+        entries = safetensors.deserialize(data)
+        json_text.parse(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())  # no name twice
+    except (safetensors.SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path} is not a safetensors file ({error}); download it again."
         ) from None
