@@ -70,6 +70,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python tests/soak/kills.py --kills 40
 	$(BIN)/python tests/soak/kills.py --kills 14 --replicas 2
 	$(BIN)/python tests/soak/full_disk.py --disks 30
+	$(BIN)/python tests/soak/damage.py --places 300
 	$(BIN)/python tests/soak/hostile.py
 
 peers: $(VENV)/.installed-peers

@@ -102,8 +102,8 @@ def choose_run(options):
 def continued(run, options, given, chief):
     """The options that hold in a run: its own ones when it is continued."""
     if options.resume:
-        run.check_records()
         options = resumed_options(run.options, given)
+        run.check_checkpoints()
         if options.steps < run.last_step:
             raise UsageError(
                 f"{run.path} has made {run.last_step} steps already; give at least as many --steps."
@@ -112,6 +112,8 @@ def continued(run, options, given, chief):
         run.check_new()
     if chief:
         files.check_writable(cache.folder())
+        if options.resume:
+            run.step_around_damage()
     return options
 
 

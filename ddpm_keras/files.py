@@ -2,11 +2,15 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import tempfile
+import warnings
+import zipfile
 from pathlib import Path
+
+from . import checksums
+from .checksums import sha256 as sha256
 
 # Bytes that file systems allow for one name; and for a path, with room for what lies below it.
 LONGEST_NAME, LONGEST_PATH = 255, 3800
@@ -19,8 +23,8 @@ def atomic_path(path):
     """Yields a temporary path beside `path`, which takes its name if the block succeeds.
 
     The temporary file keeps the suffixes of the final one, since writers choose the format by it,
-    and only the end of its name, which might be as long as a name can be.
-    Where the block raises, it is removed and what was at `path` stays as it was.
+    and only the end of its name, which might be as long as a name can be. An archive is sealed, see
+    `checksums`. Where the block raises, it is removed and what was at `path` stays as it was.
 
     Raises:
         OSError: it cannot be written; of a full disk with the name of `path`.
@@ -37,6 +41,8 @@ def atomic_path(path):
     temporary = Path(name)
     try:
         yield temporary
+        if path.suffix in checksums.ARCHIVES and zipfile.is_zipfile(temporary):
+            checksums.seal_archive(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -100,10 +106,27 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def sha256(path):
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def write_record(path, value):
+    """Writes a dict as JSON that names its checksum, whole or not at all."""
+    write_text(path, checksums.sealed_text(value))
+
+
+def read_record(path, **arguments):
+    """What `write_record` wrote, or what any other file of JSON holds.
+
+    Args:
+        path: the file.
+        **arguments: of `json.loads`.
+
+    Raises:
+        ValueError: it is damaged, or no JSON.
+        OSError: it cannot be read.
+    """
+    return checksums.parse_record(Path(path).read_text(encoding="utf-8"), **arguments)
+
+
+def set_aside(path, reason):
+    """Renames a file that cannot be read, so that another is begun in its place, with a warning."""
+    path = Path(path)
+    kept = path.replace(path.with_name(f"{path.name}.damaged"))
+    warnings.warn(f"{path} is damaged ({reason}); it is kept as {kept}.", stacklevel=2)

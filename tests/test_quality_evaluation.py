@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -117,9 +118,31 @@ def test_a_stale_file_is_never_used(images, tmp_path, change):
     else:
         text = {"record": "{", "list": "[]"}[change]
         path.with_name("features.npy.json").write_text(text)
-    features = extract_features(extractor, images, number, path=path, identity={"split": split})
+    identity = {"split": split}
+    others = change in ("extractor", "identity", "number")
+    with nullcontext() if others else pytest.warns(UserWarning, match="features.npy is damaged"):
+        features = extract_features(extractor, images, number, path=path, identity=identity)
     assert extractor.seen == number
     np.testing.assert_array_equal(features, extract_features(Means(), images[:number]))
+
+
+def test_half_made_features_that_were_damaged_are_begun_anew(images, tmp_path):
+    path = tmp_path / "features.npy"
+
+    def interrupted(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(Means(), images, path=path, progress=interrupted)
+    partial = path.with_name("features.npy.partial")
+    data = bytearray(partial.read_bytes())
+    data[200] ^= 1
+    partial.write_bytes(data)
+    extractor = Means()
+    with pytest.warns(UserWarning, match="features.npy.partial is damaged"):
+        features = extract_features(extractor, images, path=path)
+    assert extractor.seen == 700
+    np.testing.assert_array_equal(features, extract_features(Means(), images))
 
 
 def test_half_made_features_of_something_else_are_never_continued(images, tmp_path):

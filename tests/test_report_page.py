@@ -112,7 +112,7 @@ def test_raw_that_wins_early_is_explained_by_the_progress_of_training(tmp_path):
         cells = line.split(",")
         cells[column] = next(values) if cells[column] else ""
         history[i] = ",".join(cells)
-    (path / "history.csv").write_text("\n".join(history))
+    (path / "history.csv").write_text("\n".join(history) + "\n")
     assert "fell by 20% in the last quarter" in summary(path)["reason"]
 
 

@@ -13,7 +13,7 @@ sys.path.append(str(ROOT / "studies"))
 
 import study  # noqa: E402
 
-from ddpm_keras import names  # noqa: E402
+from ddpm_keras import files, names  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.report import analysis  # noqa: E402
 
@@ -39,13 +39,13 @@ def results(folder, seeds=(0, 1, 2), dataset="digits", **options):
 
 def complete(path):
     """Adds what `make_run` leaves out; weight sets without made-up numbers get those of raw."""
-    config = json.loads((path / "config.json").read_text())
+    config = files.read_record(path / "config.json")
     config["parameters"] = 701345
     config["versions"] |= {"python": "3.12", "machine": "Linux x86_64", "devices": ["CPU"]}
     config["versions"]["ddpm-keras"] = "0.1"
     config["data"] |= {"provenance": "made up", "image_shape": [8, 8, 1]}
     (path / "config.json").write_text(json.dumps(config))
-    evaluation = json.loads((path / "evaluation.json").read_text())
+    evaluation = files.read_record(path / "evaluation.json")
     for name in ("ema_warmup_0.9999", "ema_constant_0.999"):
         evaluation["weights"][name] = evaluation["weights"]["raw"]
     (path / "evaluation.json").write_text(json.dumps(evaluation))
@@ -54,7 +54,7 @@ def complete(path):
 def rewrite(folder, change):
     """Applies `change(seed, weights)` to the evaluated weight sets of every run."""
     for path in folder.glob("*/evaluation.json"):
-        evaluation = json.loads(path.read_text())
+        evaluation = files.read_record(path)
         change(int(path.parent.name.rsplit("-", 1)[1]), evaluation["weights"])
         path.write_text(json.dumps(evaluation))
 

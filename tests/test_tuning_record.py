@@ -7,6 +7,7 @@ import pytest
 from refusals import assert_refused
 from report_runs import make_run
 
+from ddpm_keras import files
 from ddpm_keras.app import table
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
@@ -59,7 +60,7 @@ def test_searches_that_cannot_be_right_are_refused(case, tmp_path):
     changes, words = WRONG[case]
     path = tmp_path / "evaluation.json"
     Evaluations(MEASURED).with_tuning(FOUND).write(path)
-    values = json.loads(path.read_text())
+    values = files.read_record(path)
     (values if "tunings" in changes else values["tunings"][0]).update(changes)
     path.write_text(json.dumps(values))
     assert_refused(lambda: Evaluations.read(path), words, UsageError)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from .. import checksums
 from ..errors import UsageError
 from ..reading import bounds
 from .parser import fields_of, flag, former_names, read_given
@@ -34,11 +35,18 @@ def read(path, options, of_run):
     try:
         values = _load(Path(path))
         if isinstance(values.get("options"), dict) and "versions" in values:
+            _check_damage(path)
             stored = dataclasses.asdict(of_run(values["options"]))
             return {k: v for k, v in stored.items() if k not in (*_OF_ONE_RUN, "run_dir")}, True
         return read_given(options, _with_known_names(values, options)), False
     except UsageError as error:
         raise UsageError(f"{flag('config')} {path}: {error}") from None
+
+
+def _check_damage(path):
+    reason = checksums.damage(path)
+    if reason:
+        raise UsageError(f"it is damaged ({reason}).")
 
 
 def _load(path):

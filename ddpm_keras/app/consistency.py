@@ -320,7 +320,6 @@ def check_evaluation(options, runs):
         if sum(run.path.resolve() == other.path.resolve() for other in runs) > 1:
             raise UsageError(f"{run.path} is named twice; name each run once.")
         run.check_finished()
-        run.check_records()
         check_drawing(options, run)
         stored_names.check_evaluated(options, run)
         files.check_writable(run.path)

@@ -1,6 +1,5 @@
 """Evaluation of a run: every weight set, drawn from the same noise, against the real images."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -8,7 +7,7 @@ import time
 
 import numpy as np
 
-from .. import choices, files, likelihood, names, quality
+from .. import checksums, choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
@@ -220,9 +219,8 @@ def kept_influences(folder, evaluation, new):
     """
     path = folder / named_by("influences", evaluation.key, ".npz")
     known = {}
-    if path.is_file():
-        with contextlib.suppress(OSError, ValueError):  # made anew, if damaged
-            known = npz.read(path)
+    if path.is_file() and checksums.is_whole(path):
+        known = npz.read(path)
     known |= new
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **known)

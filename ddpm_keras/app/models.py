@@ -2,7 +2,10 @@
 
 import zipfile
 
-from .. import learning_rate  # noqa: F401 (a saved optimizer may have one of its schedules)
+from .. import (
+    checksums,
+    learning_rate,  # noqa: F401 (a saved optimizer may have one of its schedules)
+)
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..reading import keras_file
@@ -12,6 +15,7 @@ from . import invocation
 def load_model(run):
     """The model of a finished or interrupted run."""
     run.check_finished()
+    run.note_age()
     again = invocation.command("train", "--resume", "--run-dir", run.path)
     cure = f"make it again with {again}"
     model = read_model(run.model, cure)
@@ -29,6 +33,7 @@ def read_model(path, cure):
     try:
         if not zipfile.is_zipfile(path):  # which Keras calls a file that is not there
             raise ValueError("it is cut short or no .keras file")
+        checksums.check(path)
         return keras_file.load(path)
     except Exception as error:  # damaged files are refused in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__

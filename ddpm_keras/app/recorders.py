@@ -152,11 +152,8 @@ class HistoryLog(keras.callbacks.Callback):
         self.pending = None
 
     def on_train_begin(self, logs=None):
-        rows = self.run.read_history()
         self.step = self.noted = self.model.steps_made
-        kept = [row for row in rows if row["step"] <= self.step]
-        if len(kept) < len(rows):  # rows after the checkpoint that is being continued
-            self.run.write_history(kept)
+        kept = self.run.cut_history(self.step)  # rows after the checkpoint will be made again
         self.seconds = kept[-1].get("seconds", 0.0) if kept else 0.0
         self.epoch = 0
         self.unfinished = metric_values(self.model)  # which Keras is about to reset

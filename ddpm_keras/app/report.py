@@ -19,6 +19,9 @@ from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 def main(argv):
     runs = [Run.open(path) for path in report_options(argv).runs]
+    for run in runs:
+        run.check_options()
+        run.note_age()
     from ddpm_keras import report
 
     with alone(*(run.path for run in runs)), console.input_errors():

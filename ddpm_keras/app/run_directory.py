@@ -4,15 +4,14 @@ Every file appears under its final name only when it is complete. A checkpoint c
 record, a JSON file that is written after it and holds its SHA-256.
 """
 
-import csv
-import json
 import time
 import warnings
 from pathlib import Path
 
-from .. import files, names
+from .. import checksums, files, names
+from ..checked import build
 from ..errors import UsageError
-from . import invocation
+from . import history, invocation, run_record
 from .options import stored_options
 
 
@@ -79,7 +78,7 @@ class Run:
         """A run that exists.
 
         Raises:
-            UsageError: `path` is not a run directory.
+            UsageError: `path` is not a run directory, or its config.json is damaged.
         """
         run = cls(path)
         if not run.config_file.is_file():
@@ -87,7 +86,13 @@ class Run:
                 f"{path} is not a run directory (it has no config.json); "
                 f"give one that {invocation.program('train')} made, such as runs/digits."
             )
+        _ = run.config
         return run
+
+    def note_age(self):
+        """Says so where the run is older than checksums."""
+        if not checksums.is_sealed(self.config_file):
+            print(f"Note: {self.path} is older than checksums: not all damage to it is found.")
 
     @property
     def config(self):
@@ -97,11 +102,10 @@ class Run:
             UsageError: config.json is damaged.
         """
         try:
-            config = json.loads(self.config_file.read_text(encoding="utf-8"))
+            config = files.read_record(self.config_file)
+            build(run_record.Config, config)
         except ValueError as error:
             raise _damaged(self.config_file, error) from None
-        if not isinstance(config, dict):
-            raise _damaged(self.config_file, "it holds no options")
         return config
 
     @property
@@ -119,6 +123,10 @@ class Run:
         except UsageError as error:
             raise _damaged(self.config_file, str(error).rstrip(".")) from None
 
+    def check_options(self):
+        """Refuses a run whose `options` cannot be read."""
+        _ = self.options
+
     @property
     def data(self):
         """What config.json says of the images: a dict with "fingerprint", "num_classes" ..."""
@@ -129,7 +137,7 @@ class Run:
 
     def write_config(self, config):
         """Writes config.json."""
-        files.write_json(self.config_file, config)
+        files.write_record(self.config_file, config)
 
     # Checkpoints
 
@@ -150,34 +158,54 @@ class Run:
             temporary.write_bytes(weights_file(model))
         record = {"step": step, "sha256": files.sha256(target), "time": time.time()}
         record["metrics"] = metric_values(model)
-        files.write_json(self.checkpoints / names.checkpoint_record(step), record)
+        files.write_record(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
             path.unlink()
             _weights_of(path).unlink(missing_ok=True)
+
+    def check_checkpoints(self):
+        """Refuses to go on with a run that has lost its state.
+
+        Raises:
+            UsageError: there is no checkpoint that is whole, though there was one.
+        """
+        records = self._records()
+        if any(map(_is_whole, records)):
+            return
+        # Older versions made no checkpoint before the end of the first epoch.
+        without = 0 if "first_steps" in self.config else self.options.epoch_steps
+        if records or self.model.is_file() or self._last_logged() > without:
+            raise UsageError(
+                f"no checkpoint in {self.checkpoints} is whole; restore one, or begin a new run."
+            )
+
+    def _last_logged(self):
+        """The last step of history.csv, 0 without one."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whoever goes on with the run will hear of damage
+            return max((row["step"] for row in self.read_history()), default=0)
 
     def restore(self, model):
         """Loads the newest checkpoint that is whole into `model`.
 
         Returns:
-            The optimizer steps it stands at; 0, with nothing loaded, where there is no checkpoint.
+            The optimizer steps it stands at; 0, with nothing loaded, where there was none yet.
 
         Raises:
-            UsageError: there are checkpoints, and none is whole.
+            UsageError: as of `check_checkpoints`.
         """
+        self.check_checkpoints()
         records = self._records()
         whole = [path for path in records if _is_whole(path)]
-        if records and not whole:
-            raise UsageError(
-                f"no checkpoint in {self.checkpoints} is whole; restore one, or begin a new run."
-            )
         if not whole:
             return 0
-        for path in records[records.index(whole[-1]) + 1 :]:
-            warnings.warn(f"{path.stem} is damaged; going back to the one before.", stacklevel=2)
+        step = names.parse_checkpoint(whole[-1].name)
+        for path in records:
+            if path not in whole:
+                warnings.warn(f"{path.stem} is damaged; going on from step {step}.", stacklevel=2)
         model.load_weights(_weights_of(whole[-1]))
-        record = _read_record(whole[-1])
-        set_metrics(model, record.get("metrics", {}))
-        return record["step"]
+        set_metrics(model, files.read_record(whole[-1]).get("metrics", {}))
+        return step
 
     def restore_step(self, model, step):
         """Loads the checkpoint of a step into `model`.
@@ -223,14 +251,23 @@ class Run:
                 + invocation.command("train", "--resume", "--run-dir", self.path)
             )
 
-    def check_records(self):
-        """Refuses damaged records of the training, which would be missed only at its end.
+    def step_around_damage(self):
+        """Warns of each damaged file that training goes on without; `restore` of checkpoints.
 
-        Raises:
-            UsageError: in one line that names the file.
+        Records that training adds to, or that it ends with, are set aside.
         """
-        self.read_history()
-        self.read_trajectory()
+        self.note_age()
+        history.mend(self.history)
+        reason = checksums.damage(self.trajectory) if self.trajectory.is_file() else None
+        if reason:
+            files.set_aside(self.trajectory, reason)
+        try:
+            self.read_evaluations()
+        except UsageError as error:
+            files.set_aside(self.evaluation, error.__cause__)
+        for path in filter(Path.is_file, sorted(self.path.rglob("*"))):
+            if path.parent != self.checkpoints:
+                checksums.is_whole(path)
 
     def check_new(self):
         """Refuses a directory that something of a run lies in already.
@@ -271,53 +308,31 @@ class Run:
     # History
 
     def read_history(self):
-        """The rows of history.csv as dicts of numbers, without cells that were not measured."""
-        if not self.history.is_file():
-            return []
-        try:
-            with open(self.history, newline="", encoding="utf-8") as file:
-                rows = [
-                    {k: _number(v) for k, v in row.items() if v} for row in csv.DictReader(file)
-                ]
-        except (ValueError, csv.Error) as error:
-            raise _damaged(self.history, error) from None
-        return [row for row in rows if None not in row.values() and "step" in row]
-
-    def read_trajectory(self):
-        """The arrays of trajectory.npz, see `callbacks.Trajectory`; {} where there is none.
-
-        Raises:
-            UsageError: it is damaged.
-        """
-        if not self.trajectory.is_file():
-            return {}
-        from ..reading import npz  # with NumPy, which --help does without
-
-        try:
-            return npz.read(self.trajectory)
-        except (OSError, ValueError) as error:
-            raise _damaged(self.trajectory, error) from None
+        """The rows of history.csv that are whole, see `history.read`."""
+        return history.read(self.history)
 
     def write_history(self, rows):
         """Writes history.csv anew; columns in the order of their first appearance."""
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        with files.atomic_path(self.history) as temporary:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, columns, restval="")
-                writer.writeheader()
-                writer.writerows(rows)
+        history.write(self.history, rows)
+
+    def cut_history(self, step):
+        """Leaves the rows up to a step in history.csv, and returns them; see `history.cut`."""
+        return history.cut(self.history, step)
 
     def append_history(self, row):
         """Adds one row to history.csv, which is rewritten only when the row brings new columns."""
-        columns = []
-        if self.history.is_file():
-            with open(self.history, newline="", encoding="utf-8") as file:
-                columns = next(csv.reader(file), [])
-        if set(row) <= set(columns):
-            with open(self.history, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, columns, restval="").writerow(row)
-        else:
-            self.write_history([*self.read_history(), row])
+        history.append(self.history, row)
+
+    def read_trajectory(self):
+        """The arrays of trajectory.npz, see `callbacks.Trajectory`.
+
+        {} where there is none, or, with a warning, where it is damaged.
+        """
+        from ..reading import npz  # with NumPy, which --help does without
+
+        if not self.trajectory.is_file() or not checksums.is_whole(self.trajectory):
+            return {}
+        return npz.read(self.trajectory)
 
     def last_epoch(self):
         """The number of the newest sample picture, or 0."""
@@ -338,29 +353,17 @@ def set_metrics(model, values):
             variable.assign(value)
 
 
-def _number(text):
-    """A cell as a number, or None where a crash cut it short."""
-    try:
-        return int(text) if text.isdigit() else float(text)
-    except (AttributeError, ValueError):
-        return None
-
-
 def _weights_of(record):
     """The file of the weights that the record of a checkpoint is of."""
     return record.with_name(names.checkpoint(names.parse_checkpoint(record.name)))
 
 
-def _read_record(path):
-    """The record of a checkpoint, a dict; {} where it is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else {}
-
-
 def _is_whole(path):
     """Whether the checkpoint of a record is there, as it was written."""
-    weights, checksum = _weights_of(path), _read_record(path).get("sha256")
-    return checksum is not None and weights.is_file() and files.sha256(weights) == checksum
+    weights = _weights_of(path)
+    try:
+        record = build(run_record.Checkpoint, files.read_record(path))
+    except ValueError:
+        return False
+    same = record.step == names.parse_checkpoint(path.name) and weights.is_file()
+    return same and files.sha256(weights) == record.sha256

@@ -4,6 +4,7 @@ import numpy as np
 
 from .. import names
 from ..ema import WeightSet, posthoc
+from ..errors import UsageError
 from . import console, models
 
 
@@ -41,7 +42,9 @@ class StoredWeights:
         if step in (None, self.model.steps_made) or step in self.run.checkpoint_steps:
             return self.model.weight_sets
         snapshots = posthoc.list_snapshots(self.run.path)
-        widths = next(each.widths for each in snapshots if each.step == step)
+        widths = next((each.widths for each in snapshots if each.step == step), None)
+        if widths is None:
+            raise UsageError(f"The snapshot of step {step} is damaged; name another --step.")
         return tuple(map(names.of_width, widths))
 
     def chosen(self, options):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import files, names
+from .. import checksums, files, names
 from ..aliases import PathLike
 from ..ema.groups import tf_variable
 from ..reading import npz
@@ -117,8 +117,12 @@ class Trajectory(keras.callbacks.Callback):
         return sketches, tf.stack(squares, axis=1), tf.stack(distances, axis=1)
 
     def _read(self):
-        """The records of an earlier part of the run."""
+        """The records of an earlier part of the run; a damaged file of them is set aside."""
         if not os.path.exists(self.path):
+            return []
+        reason = checksums.damage(self.path)
+        if reason:
+            files.set_aside(self.path, reason)
             return []
         arrays = npz.read(self.path, "blocks".__ne__)
         return [

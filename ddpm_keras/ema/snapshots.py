@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from .. import names
+from .. import checksums, names
 from ..files import atomic_path
 from ..reading import json_text, npz
 
@@ -76,7 +76,10 @@ def list_snapshots(directory):
         directory: A run directory, or the directory with the snapshots itself.
 
     Returns:
-        A list of `Snapshot`.
+        A list of `Snapshot`, without those that are damaged, of which a warning tells.
+
+    Raises:
+        ValueError: If there is no such directory, or a file in it is something else.
     """
     directory = os.fspath(directory)
     inner = os.path.join(directory, "snapshots")
@@ -84,8 +87,8 @@ def list_snapshots(directory):
     if not os.path.isdir(directory):
         raise ValueError(f"There is no directory {directory}: give a run or its snapshots.")
     found = sorted(n for n in os.listdir(directory) if names.parse_snapshot(n) is not None)
-    snapshots = [_read_record(os.path.join(directory, name)) for name in found]
-    return sorted(snapshots, key=lambda snapshot: snapshot.step)
+    whole = filter(checksums.is_whole, [os.path.join(directory, name) for name in found])
+    return sorted(map(_read_record, whole), key=lambda snapshot: snapshot.step)
 
 
 def _read_record(path):

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pathlib
+import warnings
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from .. import files
 from ..aliases import PathLike, Progress
-from ..reading import json_text, npz
+from ..reading import npz
 from .matrices import check_features
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -98,28 +100,43 @@ def _fill(features, start, extractor, source, progress, after_batch=lambda done:
 def _extract_to_file(path, key, total, extractor, source, progress):
     partial, record = path.with_name(path.name + ".partial"), path.with_name(path.name + ".json")
     shape = (total, extractor.dim)
-    if path.exists() and _read_record(record) == {"key": key, "sha256": files.sha256(path)}:
+    known = _read_record(record)
+    if path.exists():
         features = _open(path, shape, "r")
-        if features is not None:
+        of_these = known.get("key") == key and known.get("sha256") == files.sha256(path)
+        if of_these and features is not None:
             return features
+        if known.get("key", key) == key:
+            warnings.warn(f"{path} is damaged; it is computed again.", stacklevel=4)
     path.unlink(missing_ok=True)
-    done, features = 0, None
-    if partial.exists() and _read_record(record).get("key") == key:
-        features = _open(partial, shape, "r+")
-        done = 0 if features is None else _read_record(record)["done"]
+    done, crc, features = 0, 0, None
+    if partial.exists() and known.get("key") == key:
+        features, done, crc = _begun(partial, shape, known)
     if features is None:
-        files.write_json(record, {"key": key, "done": 0})
+        files.write_record(record, {"key": key, "done": 0})
         features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
 
-    def after_batch(done):
+    def after_batch(stop):
+        nonlocal done, crc
         features.flush()  # first the rows, then the claim that they are there
-        files.write_json(record, {"key": key, "done": done})
+        done, crc = stop, zlib.crc32(features[done:stop], crc)
+        files.write_record(record, {"key": key, "done": done, "crc32": crc})
 
     _fill(features, done, extractor, source, progress, after_batch)
     features.flush()
     os.replace(partial, path)
-    files.write_json(record, {"key": key, "sha256": files.sha256(path)})
+    files.write_record(record, {"key": key, "sha256": files.sha256(path)})
     return _open(path, shape, "r")
+
+
+def _begun(partial, shape, record):
+    """(memory map, rows done, their CRC-32) of a file begun before; None for one to begin anew."""
+    features, done, crc = _open(partial, shape, "r+"), record.get("done", 0), record.get("crc32")
+    if done == 0 or features is None or zlib.crc32(features[:done]) != crc:
+        if done:
+            warnings.warn(f"{partial} is damaged; it is begun anew.", stacklevel=5)
+        return None, 0, 0
+    return features, done, crc
 
 
 def _open(path, shape, mode) -> Any:
@@ -136,7 +153,7 @@ def _open(path, shape, mode) -> Any:
 def _read_record(path):
     """The dict in a file of JSON, empty where there is none."""
     try:
-        record = json_text.read(path)
+        record = files.read_record(path)
     except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -8,15 +8,14 @@ made. What cannot be right is refused in one line that names the place.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import files, names
+from ..checked import Checked, bounded, build, check, made, no_number
 from ..errors import UsageError
 from . import metrics
-from .checked import Checked, bounded, build, check, made, no_number
 from .tuning import Tuning
 
 
@@ -280,13 +279,13 @@ class Evaluations:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
+            values = files.read_record(path, parse_constant=no_number)
             if not isinstance(values, dict):
                 raise ValueError("it is no dictionary")
             each = made(tuple[Evaluation, ...], values.pop("evaluations", []), "evaluations")
             tunings = made(tuple[Tuning, ...], values.pop("tunings", []), "tunings")
             return cls(build(Evaluation, values), each, tunings)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UsageError(
                 f"{path} is no evaluation of this version ({error}): remove it, and evaluate the "
                 "run again."
@@ -297,7 +296,7 @@ class Evaluations:
         values = _plain(self.current) | {"evaluations": [_plain(each) for each in self.made]}
         if self.tunings:
             values["tunings"] = [dataclasses.asdict(each) for each in self.tunings]
-        files.write_json(path, values)
+        files.write_record(path, values)
 
     def with_new(self, new: Evaluation) -> Evaluations:
         """These evaluations and a newer one."""

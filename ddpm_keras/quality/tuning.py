@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..checked import Checked, bounded
 from . import metrics
-from .checked import Checked, bounded
 from .metric import Number
 
 

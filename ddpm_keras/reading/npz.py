@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from .. import checksums
 from ..aliases import PathLike
 from . import bounds
 from .zips import opened
@@ -31,6 +32,7 @@ def read(
             bytes.
     """
     with damage_as_value_error(), opened(path) as archive:
+        _check_seal(path)
         found = {}
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
@@ -38,6 +40,13 @@ def read(
                 with damage_as_value_error(f"{name[:60]!r}: "), archive.open(member) as file:
                     found[name] = read_array(file, member.file_size)
         return found
+
+
+def _check_seal(path):
+    """Refuses a file whose own checksum is another, see `checksums`."""
+    reason = checksums.damage_of_seal(path)
+    if reason:
+        raise ValueError(f"it is damaged: {reason}")
 
 
 def lengths(path: PathLike) -> dict[str, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .. import names
+from .. import checksums, names
 from ..quality import Difference, verdict
 from . import stability
 
@@ -186,7 +186,7 @@ class RunRecord:
         epochs = {}
         for path in self.run.samples.glob("*.png"):
             epoch, name = names.parse_picture(path.name) or (None, None)
-            if name in self.weight_sets:
+            if name in self.weight_sets and checksums.is_whole(path):
                 epochs.setdefault(epoch, {})[name] = path
         always = set.intersection(*map(set, epochs.values())) if epochs else set()
         keep = sorted(epochs)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from .. import files, names
+from .. import checksums, files, names
 from ..version import __version__
 from . import analysis, figures, figures_compared, tables, words
 
@@ -138,7 +138,7 @@ def _nearest(record):
     return [
         (name, words.copying(name, record.evaluation.weights[name]), _base64(path))
         for name, path in paths.items()
-        if path.is_file()
+        if path.is_file() and checksums.is_whole(path)
     ]
 
 

@@ -121,7 +121,7 @@ def _events(path):
 
 def _json(path):
     value = json.loads(path.read_text())
-    return {k: v for k, v in value.items() if k not in ("time", "sha256")}
+    return {k: v for k, v in value.items() if k not in ("time", "sha256", "checksum")}
 
 
 def _history(path):

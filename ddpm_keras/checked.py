@@ -72,7 +72,7 @@ def _kinds(hint):
 def check(name, value, hint, bounds):
     """Refuses a value that is not of its hint's type, not finite or out of bounds."""
     kinds = _kinds(hint)
-    if value is None and type(None) in kinds:
+    if hint is object or (value is None and type(None) in kinds):
         return
     kind = typing.get_origin(kinds[0]) or kinds[0]
     abstract = {float: numbers.Real, int: numbers.Integral}.get(kind, kind)
@@ -80,7 +80,10 @@ def check(name, value, hint, bounds):
         raise ValueError(f"{name} is {value!r:.60}, not {_CALLED.get(kind, kind.__name__)}")
     if kind is dict:
         for key, each in value.items():
-            check(f"{name}.{key}", each, typing.get_args(hint)[1], {})
+            check(f"{name}.{key}", each, typing.get_args(kinds[0])[1], {})
+    if kind is tuple:
+        for i, each in enumerate(value):
+            check(f"{name}[{i}]", each, typing.get_args(kinds[0])[0], {})
     if kind in (float, int):
         low, high = bounds.get("at_least", -math.inf), bounds.get("at_most", math.inf)
         if not (abs(value) <= sys.float_info.max and low <= value <= high):

@@ -1,0 +1,72 @@
+"""What config.json and the records of checkpoints hold: the types, the ranges, and nothing else.
+
+The options within config.json are checked as a command line is, see `options.stored_options`.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from ..checked import Checked, bounded
+
+
+@dataclass(frozen=True)
+class Images(Checked):
+    """The images of a run; see `dataset.record`. Older versions say less."""
+
+    name: str = ""
+    path: str | None = None
+    data_dir: str | None = None
+    fingerprint: str | None = None
+    num_train: int | None = bounded(1, default=None)
+    num_held_out: int | None = bounded(0, default=None)
+    image_shape: tuple[int, ...] = ()
+    num_classes: int | None = bounded(1, default=None)
+    provenance: str = ""
+
+
+@dataclass(frozen=True)
+class Config(Checked):
+    """config.json; see `training.begin`.
+
+    Attributes:
+        command: the command line that began the run.
+        options: of that training, by name.
+        data: the images.
+        parameters: of the network.
+        weight_sets: the names of all that are trained or tracked.
+        first_steps: of the training as it was begun; `--resume --steps` may have changed them.
+        replicas, workers: that train together, and the processes they are in.
+        versions: of what it was made with, by name.
+    """
+
+    command: str = ""
+    options: dict[str, object] = field(default_factory=dict)
+    data: Images = field(default_factory=Images)
+    parameters: int | None = bounded(1, default=None)
+    weight_sets: tuple[str, ...] = ()
+    first_steps: int | None = bounded(1, default=None)
+    replicas: int | None = bounded(1, default=None)
+    workers: int | None = bounded(1, default=None)
+    versions: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint(Checked):
+    """The record of a checkpoint.
+
+    Attributes:
+        step: optimizer steps made.
+        sha256: of the file of weights.
+        time: when it was written, in seconds since 1970.
+        metrics: what the metrics have summed up since they were reset, by name.
+    """
+
+    step: int = bounded(0)
+    sha256: str
+    time: float = bounded(0)
+    metrics: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256 is {self.sha256!r:.80}, not 64 hexadecimal digits")
