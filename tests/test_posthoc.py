@@ -378,5 +378,9 @@ def test_directories_without_snapshots_are_refused(tmp_path):
     with pytest.raises(ValueError, match="PowerFunctionSnapshots"):
         posthoc.synthesize(tmp_path, sigma_rel=0.1)
     (tmp_path / "snapshot-00000001.npz").write_bytes(b"not a snapshot")
-    with pytest.raises(ValueError, match="not a snapshot"):
+    np.savez(tmp_path / "snapshot-00000002.npz", a=np.zeros(3))
+    with (
+        pytest.warns(UserWarning, match="snapshot-00000001.npz is damaged"),
+        pytest.raises(ValueError, match="snapshot-00000002.npz is not a snapshot"),
+    ):
         posthoc.list_snapshots(tmp_path)
