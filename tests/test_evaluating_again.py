@@ -115,6 +115,7 @@ def test_a_damaged_file_of_influences_is_made_anew(measure, tmp_path):
     measure("run", "raw")
     (path,) = (tmp_path / "run" / "evaluation").glob("influences-*.npz")
     path.write_bytes(path.read_bytes()[:50])
-    found = measure("run", "ema_0.5")
+    with pytest.warns(UserWarning, match="influences-.* is damaged"):
+        found = measure("run", "ema_0.5")
     assert found.current.differences == {} and verdict.of_run(found)[0].outcome == "undecided"
     assert measure("run", "raw").current.differences.keys() == {"ema_0.5"}
