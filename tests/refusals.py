@@ -71,6 +71,8 @@ def assert_refused_in_one_line(outcome, script, words, folder, before=()):
     assert not missing, f"{missing} not in: {lines[0]}"
     assert "Traceback" not in outcome.err
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - set(before)
+    # Images that were prepared before the mistake was found are as good the next time.
+    left = {name for name in left if name != ".cache" and not name.startswith(".cache/images")}
     assert not left, left
 
 

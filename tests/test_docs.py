@@ -53,7 +53,7 @@ for i in range(16):
 """
 GIVEN = {
     "README.md": COLOUR + TABLE,
-    "docs/data.md": OTHERS,
+    "docs/data.md": OTHERS + PHOTOS,
     "docs/diffusers.md": OTHERS,
     "docs/ema.md": COLOUR + TABLE,
     "docs/how-to/own-images.md": PHOTOS,

@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import data
 from ..data.words import few, shown
 from ..errors import UsageError
-from . import console, progress
+from . import cache, console, progress
 
 MOST_CLASSES = 12  # whose counts are printed
 # What the library's messages call the options of the commands.
@@ -14,15 +14,16 @@ _FLAGS = {
     "on_unreadable='skip'": "--unreadable skip",
     "image_size": "--image-size",
     "data_dir": "--data-dir",
+    "cache=DIR": "--data-cache DIR",
 }
 
 
-def load(options, name=None, data_dir=None):
+def load(options, name=None, data_dir=None, data_cache=None):
     """The images that the options name, as `data.ImageData`.
 
     Args:
         options: a `TrainOptions`.
-        name, data_dir: in place of those of the options.
+        name, data_dir, data_cache: in place of those of the options.
 
     Raises:
         UsageError: they cannot be had.
@@ -36,12 +37,18 @@ def load(options, name=None, data_dir=None):
                 on_unreadable=options.unreadable,
                 data_dir=data_dir or options.data_dir or None,
                 progress=report,
+                cache=data_cache or options.data_cache or _usual_cache(options),
             )
     except ValueError as error:
         text = str(error)
         for word, flag in _FLAGS.items():
             text = text.replace(word, flag)
         raise UsageError(text) from None
+
+
+def _usual_cache(options):
+    """Where images are prepared if no place is named; None for those that need no decoding."""
+    return None if options.dataset in data.BUILT_IN else cache.folder() / "images"
 
 
 def record(images, options):
@@ -59,12 +66,13 @@ def record(images, options):
     }
 
 
-def of_run(run, options):
+def of_run(run, options, data_cache=""):
     """The images that a run was begun with, whatever the working directory is.
 
     Args:
         run: a `Run`.
-        options: its `TrainOptions`, of which `data_dir` may have been changed.
+        options: its `TrainOptions`, of which `data_dir` and `data_cache` may have been changed.
+        data_cache: in place of that of the options.
 
     Raises:
         UsageError: they are no longer where they were, or are not the same.
@@ -72,7 +80,7 @@ def of_run(run, options):
     known, data_dir = run.data, None
     if options.data_dir == run.config["options"].get("data_dir"):
         data_dir = known.get("data_dir")
-    images = load(options, _place(run, options, known.get("path")), data_dir)
+    images = load(options, _place(run, options, known.get("path")), data_dir, data_cache)
     if images.fingerprint != known["fingerprint"]:
         raise UsageError(
             f"The images of {shown(images.path or images.name)} have changed since {run.path} was "

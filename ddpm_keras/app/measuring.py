@@ -59,7 +59,7 @@ class Measuring:
             self.model = model or models.load_model(run)
         if options.precision:
             devices.compute_in(options.precision, self.model.network)
-        self.images = images or dataset.of_run(run, self.trained)
+        self.images = images or dataset.of_run(run, self.trained, options.data_cache)
         self.step = options.step or self.model.steps_made
         self.stored = stored.StoredWeights(run, self.model)
         self.folder = run.features

@@ -3,6 +3,7 @@
 Imports neither Keras nor TensorFlow, so that `--help` and errors in the options come at once.
 """
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ class TrainOptions:
     image_size: int = option(0, "side in pixels to resize and crop to; 0: as it is", at_least=0)
     data_dir: str = option("", "where TensorFlow Datasets keeps prepared data (default: its own)",
                            path=True)
+    data_cache: str = option("", "where decoded images are kept for the next time (default: "
+                             "images in the cache folder)", path=True)
     unreadable: str = option("refuse", "what to do with an unreadable image file",
                              choices=choices.UNREADABLE)
     flip: bool = option(False, "mirror training images at random")
@@ -214,6 +217,7 @@ class EvaluateOptions:
     guidance_interval: tuple[int, ...] = option((), "timesteps LOW HIGH to guide in (default: all)",
                                                 at_least=0)
     batch_size: int = option(256, "images at a time; does not change them", at_least=1)
+    data_cache: str = option("", "where decoded images are kept (default: the run's)", path=True)
     precision: str = option("", "of the computation (default: the run's)",
                             choices=choices.PRECISIONS)
     strategy: str = option("none", "devices; images are the same on any",
@@ -255,6 +259,8 @@ def train_options(argv):
     chosen = file | given
     if "ema_rules" in chosen:
         chosen["ema_rules"] = rules.split(chosen["ema_rules"])
+    if chosen.get("data_cache"):  # which a run finds again from any working directory
+        chosen["data_cache"] = os.path.abspath(os.path.expanduser(chosen["data_cache"]))
     given = {name: chosen[name] for name in (given if names_all else chosen)}
     dataset = chosen.get("dataset", "digits")
     preset = chosen.get("preset", preset_of(dataset, chosen.get("image_size", 0)))
@@ -399,7 +405,7 @@ def run_name(dataset):
 
 # What may differ when a run is continued: nothing that the weights depend on.
 _FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every_steps", "keep", "evaluate", "data_dir"}
-_FREE_ON_RESUME |= {"validation_images"}
+_FREE_ON_RESUME |= {"validation_images", "data_cache"}
 
 
 def resumed_options(stored, given):

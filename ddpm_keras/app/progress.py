@@ -57,12 +57,16 @@ def counted(description, total=None):
 
     Args:
         description: what is being done.
-        total: of what; None for a bar that begins with the first report.
+        total: of what; None for a bar that begins with the first report, and another one whenever
+            it begins again.
     """
     shown = None if total is None else bar(description, total)
 
     def report(done, total):
         nonlocal shown
+        if shown is not None and (done < shown.n or total != shown.total):
+            shown.close()
+            shown = None
         shown = bar(description, total) if shown is None else shown
         shown.update(done - shown.n)
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .. import choices, names, samplers
 from ..aliases import PathLike
+from ..data.rows import is_mapped
 from ..inputs import Inputs, as_numpy
 from ..quality import FeatureSets, FeatureStatistics, extract_features, get_extractor
 from ..quality.frechet import GaussianReference
@@ -112,6 +113,8 @@ class QualityMonitor(keras.callbacks.Callback):
         """The real images, checked: uint8, or float in [-1, 1]."""
         inputs = Inputs(image_range=self.model.image_range)  # their size is the extractor's matter
         inputs.check_arrays(self.real)
+        if is_mapped(self.real) and self.real.dtype == np.uint8:
+            return self.real  # which is read batch by batch
         real = as_numpy(self.real)
         return real if real.dtype == np.uint8 else np.clip(np.array(inputs.scaled(real)), -1, 1)
 

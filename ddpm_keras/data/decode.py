@@ -233,7 +233,7 @@ def _upright(image, orientation):
 
 
 def fit_all(images, size, channels):
-    """Brings an array of images (N, H, W, C) to the size and the number of channels asked for.
+    """Brings images (N, H, W, C) to the size and the number of channels asked for, or keeps them.
 
     A fourth channel is opacity: such images become RGB.
     """
@@ -241,10 +241,14 @@ def fit_all(images, size, channels):
     channels = channels or min(images.shape[-1], 3)
     if images.shape[1:] == (*size, channels):
         return images
-    fitted = np.empty((len(images), *size, channels), np.uint8)
-    for row, image in zip(fitted, images, strict=True):
-        row[:] = fit(to_pil(image), size, channels)
-    return fitted
+    return np.stack(list(each_fitted(images, size, channels)))
+
+
+def each_fitted(images, size, channels):
+    """The images of an array (N, H, W, C) one by one, as of `fit_all`."""
+    shape = (*size, channels)
+    for image in images:
+        yield image if image.shape == shape else fit(to_pil(image), size, channels)
 
 
 def to_pil(image):

@@ -9,16 +9,21 @@ from ..reading import bounds
 from .decode import decode, header
 from .layout import arrange
 from .listing import SUFFIXES, list_images
-from .memory import check_memory
 from .split import divide, hashed
 from .words import by_suffix, few, reason, shown
 
 OPTIONS = ("on_unreadable",)  # arguments of `data.load` that other sources do not take
+_AT_ONCE = 256  # images that are decoded before the first of them is taken
 
 
 def reads(request):
     """Whether this is a folder; asked after those that know what is in it."""
     return request.path.is_dir()
+
+
+def signature(request):
+    """What changes when an image comes, goes or is written."""
+    return list_images(request.path).signature()
 
 
 def load(request):
@@ -31,7 +36,7 @@ def load(request):
             f"The folder {shown(root)} holds no images{others}: put {', '.join(SUFFIXES)} files "
             "into it or its sub-folders."
         )
-    layout = arrange(root, _names(root, listing.images))
+    layout = arrange(root, listing.names)
     if layout.held_out:
         request.refuse_share(shown(root), "in a folder of their own")
     unreadable = _Unreadable(root, request.on_unreadable)
@@ -46,8 +51,10 @@ def load(request):
     if not request.size:
         length = sum(path.stat().st_size for path in headers)
         bounds.check(f"the images of {shown(root)}", len(headers) * math.prod(size) * 4, length)
-    check_memory(shown(root), len(headers), size, channels)
-    images, paths = _decode_all(headers, size, channels, unreadable, request.progress)
+    decoding = _Decoding(list(headers), (*size, channels), unreadable)
+    shape = (len(headers), *size, channels)
+    images, is_read = request.fill(shown(root), shape, decoding.images)
+    paths = decoding.read(is_read)
     if len(paths) < 4:
         raise ValueError(
             f"The folder {shown(root)} holds {len(paths)} readable images, and at least 4 are "
@@ -82,23 +89,32 @@ def _common_size(root, headers):
     return sizes[0] if sizes else (1, 1)
 
 
-def _decode_all(headers, size, channels, unreadable, progress):
-    """The images that can be read, (N, H, W, C), and their paths."""
-    images = np.empty((len(headers), *size, channels), np.uint8)
-    is_read = np.zeros(len(headers), bool)
-    with futures.ThreadPoolExecutor() as pool:
-        jobs = [
-            pool.submit(decode, path, images[row : row + 1]) for row, path in enumerate(headers)
-        ]
+class _Decoding:
+    """Files decoded by all processors, in their order."""
+
+    def __init__(self, paths, shape, unreadable):
+        self.paths, self.shape, self.unreadable = paths, shape, unreadable
+
+    def images(self, start):
+        """The images from number `start` on, None for one that cannot be read."""
+        pool = futures.ThreadPoolExecutor()
         try:
-            for row, (path, job) in enumerate(zip(headers, jobs, strict=True)):
-                is_read[row] = unreadable.guard(path, job.result) is not None
-                if progress is not None:
-                    progress(row + 1, len(headers))
+            for first in range(start, len(self.paths), _AT_ONCE):
+                paths = self.paths[first : first + _AT_ONCE]
+                jobs = [pool.submit(self._decode, path) for path in paths]
+                for path, job in zip(paths, jobs, strict=True):
+                    yield self.unreadable.guard(path, job.result)
         finally:
             pool.shutdown(cancel_futures=True)
-    paths = [path for path, read in zip(headers, is_read, strict=True) if read]
-    return images if is_read.all() else images[is_read], paths
+
+    def _decode(self, path):
+        return decode(path, np.empty((1, *self.shape), np.uint8))[0]
+
+    def read(self, is_read):
+        """The paths that could be read by the mask, the others being known as unreadable."""
+        left_out = [path for path, read in zip(self.paths, is_read, strict=True) if not read]
+        self.unreadable.leave_out(left_out)
+        return [path for path, read in zip(self.paths, is_read, strict=True) if read]
 
 
 def _numbered(classes):
@@ -133,7 +149,7 @@ class _Unreadable:
     def __init__(self, root, policy):
         self.root = root
         self.policy = policy
-        self.names = []
+        self.names = {}  # in order, each once
 
     def guard(self, path, read, *arguments):
         """What `read` returns, or None if `path` is to be left out."""
@@ -146,8 +162,12 @@ class _Unreadable:
                     f"{shown(name)} in {shown(self.root)} cannot be read as an image "
                     f"({reason(error)}): remove it, or skip such files with on_unreadable='skip'."
                 ) from None
-            self.names.append(str(name))
+            self.leave_out([path])
             return None
+
+    def leave_out(self, paths):
+        """Notes files as unreadable."""
+        self.names.update((str(path.relative_to(self.root)), None) for path in paths)
 
     def notes(self):
         """One line that names the files left out."""

@@ -58,6 +58,14 @@ def reads(request):
     return request.path.is_dir() and bool(find(request.path))
 
 
+def signature(request):
+    """What changes when one of the files is written, or another comes."""
+    folder = find(request.path)[0].path.parent
+    for path in sorted(folder.iterdir()):
+        status = path.stat()
+        yield f"{path.name} {status.st_size} {status.st_mtime_ns}"
+
+
 def load(request):
     """The images of a folder of IDX files, as `ImageData`."""
     files = find(request.path)

@@ -1,4 +1,4 @@
-"""Images in memory, in a part to train on and a held-out part."""
+"""Images in memory or in a prepared file, in a part to train on and a held-out part."""
 
 import dataclasses
 import functools
@@ -6,14 +6,16 @@ import hashlib
 
 import numpy as np
 
+from .rows import chunks
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageData:
-    """Images in memory, split into a part to train on and a held-out part.
+    """Images in memory or in a prepared file, split into a part to train on and a held-out part.
 
     Attributes:
         name: the name the images were loaded by, or the last part of their path.
-        train: uint8 array `(N, H, W, C)`.
+        train: uint8 array `(N, H, W, C)`; of a prepared file a read-only memory map.
         held_out: uint8 array `(M, H, W, C)`, never trained on.
         train_labels: int32 array `(N,)` in `0..num_classes - 1`, or None.
         held_out_labels: int32 array `(M,)`, or None.
@@ -21,6 +23,7 @@ class ImageData:
         provenance: one sentence telling where the images come from and how they were converted.
         path: absolute path of the file or folder they were read from, or None.
         notes: what the user should know of how they were read, a line each.
+        checksum: the `fingerprint` where it is known beforehand, or None.
     """
 
     name: str
@@ -32,6 +35,7 @@ class ImageData:
     provenance: str = ""
     path: str | None = None
     notes: tuple[str, ...] = ()
+    checksum: str | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -62,11 +66,14 @@ class ImageData:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of shapes, pixels and labels of both parts, as 64 hexadecimal digits."""
+        if self.checksum is not None:
+            return self.checksum
         digest = hashlib.sha256()
         for array in (self.train, self.held_out, self.train_labels, self.held_out_labels):
             if array is None:
                 digest.update(b"none;")
-            else:
-                digest.update(f"{array.dtype.str}{array.shape};".encode())
-                digest.update(np.ascontiguousarray(array))
+                continue
+            digest.update(f"{array.dtype.str}{array.shape};".encode())
+            for chunk in chunks(array):
+                digest.update(chunk)
         return digest.hexdigest()

@@ -20,17 +20,34 @@ class Listing:
 
     Attributes:
         root: the folder, a path.
-        images: paths of the images, below `root`, by the order of their names.
+        names: of the images, their paths below `root` with "/" between parts, in order.
         others: names of the files that are no images, without hidden ones.
         empty: names of the folders at the top that hold no image.
         links: names of links to folders that are reached in another way too.
     """
 
     root: pathlib.Path
-    images: list[pathlib.Path] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
+
+    @property
+    def images(self):
+        """The paths of the images."""
+        return [self.root / name for name in self.names]
+
+    def signature(self):
+        """Lines that change when a file comes, goes or is written: its size and time, not itself.
+
+        Raises:
+            OSError: a file has gone since.
+        """
+        for name in self.names:
+            status = os.stat(os.path.join(self.root, name))
+            yield f"{name} {status.st_size} {status.st_mtime_ns}"
+        for others in (self.others, self.empty, self.links):  # which its notes speak of
+            yield repr(sorted(others))
 
     def notes(self):
         """One line for each kind of thing that is left out."""
@@ -54,9 +71,9 @@ def list_images(root):
         OSError: a folder cannot be read.
     """
     listing = Listing(pathlib.Path(root))
-    _walk(listing, listing.root, {_identity(listing.root)})
-    listing.images.sort(key=lambda path: path.relative_to(listing.root).as_posix())
-    tops = {path.relative_to(listing.root).parts[0] for path in listing.images}
+    _walk(listing, "", {_identity(listing.root)})
+    listing.names.sort()
+    tops = {name.split("/")[0] for name in listing.names}
     listing.empty = sorted(set(listing.empty) - tops)
     return listing
 
@@ -67,31 +84,37 @@ def is_litter(name):
 
 
 def _walk(listing, folder, visited):
-    with os.scandir(folder) as entries:
+    """Adds what is in a folder, named by its path below the root, "" or ending in "/"."""
+    with os.scandir(os.path.join(listing.root, folder)) as entries:
         # Links come last, so that a folder is known by its own name where it has one.
         entries = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
     for entry in entries:
-        path = folder / entry.name
+        name = folder + entry.name
         if is_litter(entry.name):
             continue
-        if os.path.isdir(path):  # which is false, and no error, of links in circles
-            _enter(listing, path, entry.is_symlink(), visited)
+        if _is_folder(entry):
+            _enter(listing, name, entry.is_symlink(), visited)
         elif entry.name.lower().endswith(SUFFIXES):
-            listing.images.append(path)
+            listing.names.append(name)
         else:
             listing.others.append(entry.name)
 
 
-def _enter(listing, folder, is_link, visited):
-    name = folder.relative_to(listing.root).as_posix()
+def _is_folder(entry):
+    """Whether an entry is a folder or leads to one; of links in circles False, and no error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _enter(listing, name, is_link, visited):
+    folder = listing.root / name
     identity = _identity(folder)
     if identity in visited or (is_link and _leads_here(folder, listing.root)):
         listing.links.append(name)
         return
     visited.add(identity)
-    if folder.parent == listing.root:
+    if "/" not in name:
         listing.empty.append(name)
-    _walk(listing, folder, visited)
+    _walk(listing, f"{name}/", visited)
 
 
 def _leads_here(link, root):

@@ -7,10 +7,12 @@ import os
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .. import choices
+from . import memory
 from .builtin import BUILT_IN
 from .words import shown
 
@@ -26,6 +28,8 @@ class Request:
         name: as it was given, a string.
         is_path: whether it was given as a path object, which is never the name of a set.
         size: `(height, width)`, or None.
+        cache: the folder for prepared images, or None.
+        store: what decodes images: the module `memory`, or a `Scratch`.
     """
 
     name: str
@@ -37,9 +41,13 @@ class Request:
     data_dir: str | None
     seed: int
     progress: Callable | None
+    cache: pathlib.Path | None
+    store: Any = memory
 
     @classmethod
-    def checked(cls, name, image_size, channels, held_out, on_unreadable, data_dir, seed, progress):
+    def checked(
+        cls, name, image_size, channels, held_out, on_unreadable, data_dir, seed, progress, cache
+    ):
         """The request that the arguments of `load` make.
 
         Raises:
@@ -62,6 +70,7 @@ class Request:
             data_dir=None if data_dir is None else _checked_name(data_dir, "data_dir"),
             seed=int(seed),
             progress=progress,
+            cache=None if cache is None else _expanded(_checked_name(cache, "cache")),
         )
 
     @property
@@ -76,13 +85,11 @@ class Request:
         Raises:
             ValueError: it begins with ~ and the name of nobody.
         """
-        try:
-            return pathlib.Path(os.path.abspath(pathlib.Path(self.name).expanduser()))
-        except RuntimeError:
-            raise ValueError(
-                f"There is no user whose folder {shown(self.name)} could be: give the whole path, "
-                "or ./ before a name that begins with ~."
-            ) from None
+        return _expanded(self.name)
+
+    def fill(self, source, shape, read):
+        """Decodes images, as `memory.fill` says."""
+        return self.store.fill(source, shape, read, self.progress)
 
     @property
     def looks_like_a_path(self):
@@ -103,6 +110,16 @@ class Request:
                 f"{source} has held-out images of its own, {own}: leave held_out={self.held_out} "
                 "out."
             )
+
+
+def _expanded(name):
+    try:
+        return pathlib.Path(os.path.abspath(pathlib.Path(name).expanduser()))
+    except RuntimeError:
+        raise ValueError(
+            f"There is no user whose folder {shown(name)} could be: give the whole path, or ./ "
+            "before a name that begins with ~."
+        ) from None
 
 
 def _checked_name(name, what):

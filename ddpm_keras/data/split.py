@@ -42,8 +42,8 @@ def divide(name, images, labels, is_held_out, **fields):
     labels = None if labels is None else np.asarray(labels, np.int32)
     return ImageData(
         name=name,
-        train=np.ascontiguousarray(images[~is_held_out]),
-        held_out=np.ascontiguousarray(images[is_held_out]),
+        train=images[~is_held_out],
+        held_out=images[is_held_out],
         train_labels=None if labels is None else labels[~is_held_out],
         held_out_labels=None if labels is None else labels[is_held_out],
         **fields,

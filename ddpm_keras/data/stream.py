@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..scalars import count, flag, whole
+from .rows import is_mapped
 
 
 def training_stream(
@@ -24,7 +25,8 @@ def training_stream(
     be saved, and a stream started at `start_step` continues exactly where another was left.
 
     Args:
-        images: array `(N, H, W, C)`, any dtype; kept in memory once.
+        images: array `(N, H, W, C)`, any dtype; kept in memory once, or, of a memory map, read
+            batch by batch.
         labels: int array `(N,)`, or None.
         batch_size: images in a batch.
         seed: int; another seed is another order and other flips.
@@ -54,10 +56,10 @@ def training_stream(
         )
     if labels is not None and len(labels) != num_images:
         raise ValueError(f"{num_images} images but {len(labels)} labels: give one label an image.")
-    # Eager tensors are captured by reference: nothing is copied into the graph, whatever the size.
+    take = reader(images)
     with tf.device("CPU:0"):
-        images = tf.convert_to_tensor(images)
         labels = None if labels is None else tf.convert_to_tensor(labels, tf.int32)
+    first_epoch, position = divmod(start_step * batch_size, num_images)
 
     def epoch_order(epoch):
         # A sort of random keys. (tf.random.experimental.index_shuffle would need no memory, but the
@@ -67,18 +69,40 @@ def training_stream(
         shuffle = tf.random.experimental.stateless_shuffle  # pyright: ignore
         order = shuffle(tf.range(num_images), order_key)
         coins = tf.random.stateless_uniform([num_images], coin_key, 0, 2, tf.int32)
-        return tf.data.Dataset.from_tensor_slices((order, coins))
+        first = tf.where(epoch == first_epoch, position, 0)
+        return tf.data.Dataset.from_tensor_slices((order[first:], coins[first:]))
 
     def batch(index, coin):
-        x = tf.gather(images, index)
+        x = take(index)
         if flip:
             both = tf.concat([x, tf.reverse(x, axis=[2])], axis=0)
             x = tf.gather(both, tf.range(batch_size) + coin * batch_size)
         return x if labels is None else (x, tf.gather(labels, index))
 
-    first_epoch, position = divmod(start_step * batch_size, num_images)
-    stream = tf.data.Dataset.counter(first_epoch).flat_map(epoch_order).skip(position)
+    stream = tf.data.Dataset.counter(first_epoch).flat_map(epoch_order)
     stream = stream.batch(batch_size, drop_remainder=True)
     length = tf.data.INFINITE_CARDINALITY if steps is None else steps
     stream = stream.take(length).apply(tf.data.experimental.assert_cardinality(length))
     return stream.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def reader(images: Any) -> Any:
+    """A function from the numbers of images, (batch,), to these images, for a graph.
+
+    Args:
+        images: an array `(N, ...)`, which is kept in memory as a tensor; a memory map is not, its
+            images are read when they are asked for.
+    """
+    import tensorflow as tf
+
+    if not is_mapped(images):
+        # Eager tensors are captured by reference: nothing is copied into the graph, of any size.
+        with tf.device("CPU:0"):
+            tensor = tf.convert_to_tensor(images)
+        return lambda index: tf.gather(tensor, index)
+
+    def read(index):
+        taken = tf.numpy_function(lambda rows: images[rows], [index], images.dtype, stateful=False)
+        return tf.ensure_shape(taken, (*index.shape, *images.shape[1:]))
+
+    return read

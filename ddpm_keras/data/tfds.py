@@ -14,7 +14,6 @@ from ..reading import json_text
 from .builtin import BUILT_IN
 from .decode import fit, to_pil
 from .image_data import ImageData
-from .memory import check_memory
 from .split import check_parts, divide, stratified
 from .tfds_checks import METADATA, bounded_decoder, check_images, check_metadata
 from .words import reason, shown
@@ -34,13 +33,30 @@ def reads(request):
     return not request.path.exists() and not request.looks_like_a_path
 
 
+def signature(request):
+    """What changes when the data set is prepared again: the sizes and times of its files."""
+    folder = pathlib.Path(_builder(request).data_dir)
+    for path in sorted(folder.iterdir()):
+        status = path.stat()
+        yield f"{path.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def _builder(request):
+    """The builder of what is asked for, whose data lie on this machine."""
+    import tensorflow_datasets as tfds
+
+    if request.path.is_dir():
+        return _prepared(tfds, request.path)
+    return _named(tfds, request)
+
+
 def load(request):
     """A data set of TensorFlow Datasets, as `ImageData`."""
     import tensorflow_datasets as tfds
 
     directory = request.path if request.path.is_dir() else None
     name = shown(directory or request.name)
-    builder = _prepared(tfds, directory) if directory else _named(tfds, request)
+    builder = _builder(request)
     image_key, label_key = _keys(tfds, name, builder.info.features)
     train, held_out = _splits(name, builder.info.splits)
     if held_out:
@@ -167,26 +183,48 @@ def _read_split(tfds, request, builder, split, image_key, label_key):
     if request.size is None and None in kind.shape[:2]:
         raise ValueError(f"The images of {name} differ in size: set image_size, such as 32.")
     size = request.size or kind.shape[:2]
-    shape = (*size, request.channels or (1 if kind.shape[2] == 1 else 3))
     num_images = builder.info.splits[split].num_examples
-    check_memory(name, num_images, size, shape[2])
+    shape = (num_images, *size, request.channels or (1 if kind.shape[2] == 1 else 3))
+
     if not request.size:
-        check_images(name, num_images, shape, builder.info.splits[split].filepaths)
-    images = np.empty((num_images, *shape), np.uint8)
-    labels = np.empty(num_images, np.int32)
-    read = 0
+        check_images(name, num_images, shape[1:], builder.info.splits[split].filepaths)
+    decoders = {image_key: bounded_decoder(tfds)}
+
+    def read(start):
+        with _damage_in_one_line(builder, split):
+            examples = builder.as_dataset(split=split, decoders=decoders).skip(start)
+            examples = tfds.as_numpy(examples)
+            number = start
+            for number, example in enumerate(examples, start + 1):
+                if number <= num_images:
+                    yield _converted(example[image_key], shape[1:])
+            _check_number(number, num_images)
+
+    images, _ = request.fill(name, shape, read)
+    return images, _labels(tfds, builder, split, image_key, label_key) if label_key else None
+
+
+def _converted(image, shape):
+    """An image of 8 or 16 bits as uint8 of the shape asked for."""
+    if image.dtype == np.uint16:
+        image = np.round(image / 257).astype(np.uint8)
+    return image if image.shape == shape else fit(to_pil(image), shape[:2], shape[2])
+
+
+def _labels(tfds, builder, split, image_key, label_key):
+    """The labels of a split, int32 (N,), in the order in which its images come."""
+    undecoded = {image_key: tfds.decode.SkipDecoding()}
     with _damage_in_one_line(builder, split):
-        decoders = {image_key: bounded_decoder(tfds)}
-        for example in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)):
-            image = example[image_key]
-            if image.dtype == np.uint16:
-                image = np.round(image / 257).astype(np.uint8)
-            images[read] = image if image.shape == shape else fit(to_pil(image), size, shape[2])
-            labels[read] = example[label_key] if label_key else 0
-            read += 1
-        if read < num_images:
-            raise ValueError(f"{num_images} images are promised, and {read} are there")
-    return images, labels if label_key else None
+        examples = builder.as_dataset(split=split, decoders=undecoded)
+        batches = examples.map(lambda example: example[label_key]).batch(4096)
+        labels = np.concatenate([batch.astype(np.int32) for batch in tfds.as_numpy(batches)])
+        _check_number(len(labels), builder.info.splits[split].num_examples)
+    return labels
+
+
+def _check_number(found, promised):
+    if found != promised:
+        raise ValueError(f"{promised} images are promised, and {found} are there")
 
 
 @contextlib.contextmanager

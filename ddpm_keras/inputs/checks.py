@@ -19,7 +19,8 @@ _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "ui
 _COMMON_RANGES = ((0, 1), (-1, 1), (0, 255))  # the narrowest first
 _TOLERANCE = 0.0005  # of the width of a range: rounding when images are scaled
 _MARK = "ddpm_keras.inputs"
-_RAISED = re.compile(r"InputError: (.*)")  # by what a data set reads while a graph runs
+# By what a data set reads while a graph runs.
+_RAISED = re.compile(r"(?:InputError|DamagedImages): (.*)")
 _ASSERTED = re.compile(rf"\[{_MARK} (\w+)\] \[([^\]]*)\] \[([^\]]*)\]")
 _EACH = "give one for each image"
 

@@ -68,18 +68,34 @@ def read_array(file: IO[bytes], length: int) -> np.ndarray:
     Raises:
         ValueError: it is damaged, holds Python objects, or ends before or after its array.
     """
-    shape, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpickled")
-    if not dtype.itemsize:
-        raise ValueError("its values have no bytes")
-    if math.prod(shape) * dtype.itemsize > length:  # Python's integers do not overflow
-        raise ValueError("its array is longer than the file")
+    _check_header(file, length)
     file.seek(0)
     array = np.lib.format.read_array(file, allow_pickle=False, max_header_size=_LONGEST_HEADER)
     if file.read(1):  # which is also when an archive compares its checksum
         raise ValueError("it goes on after its array")
     return array
+
+
+def map_npy(path: PathLike) -> np.ndarray:
+    """As `read_npy`, but the array stays in its file, a read-only memory map."""
+    with damage_as_value_error(), open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
+        if _check_header(file, length) < length - file.tell():
+            raise ValueError("it goes on after its array")
+        return np.load(path, "r", allow_pickle=False, max_header_size=_LONGEST_HEADER)
+
+
+def _check_header(file, length):
+    """The bytes of the array in a file in the format of `.npy`, which has as many or more."""
+    shape, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    if not dtype.itemsize:
+        raise ValueError("its values have no bytes")
+    needed = math.prod(shape) * dtype.itemsize  # Python's integers do not overflow
+    if needed > length:
+        raise ValueError("its array is longer than the file")
+    return needed
 
 
 def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any]:

@@ -262,7 +262,7 @@ def differing_options(records):
 
 
 # Options that name places or say how a run was started; runs that differ only by them are alike.
-_NOT_SETTINGS = ("run_dir", "resume", "data_dir", "keep", "preset")
+_NOT_SETTINGS = ("run_dir", "resume", "data_dir", "data_cache", "keep", "preset")
 
 
 def groups(records):

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...data.rows import taken
+
 
 class FeatureExtractor:
     """Turns images into feature vectors.
@@ -46,10 +48,11 @@ class FeatureExtractor:
         """
         if isinstance(images, list):
             return self._of_each_size(images)
-        images = self._check(to_uint8(images))
+        images = to_uint8(images)
+        self._check(images[:0])
         features = np.empty((len(images), self.dim), np.float32)
         for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
+            batch = self._check(taken(images, start, start + self.batch_size))
             features[start : start + len(batch)] = self._features(batch)
         return features
 
@@ -81,10 +84,12 @@ class FeatureExtractor:
 def to_uint8(images: ArrayLike) -> np.ndarray:
     """Returns images as uint8 `(N, H, W, C)`; float in -1..1 is rounded as for a saved picture.
 
+    A memory map of uint8 stays one.
+
     Raises:
         ValueError: if they are no batch of images, or floats beyond -1..1.
     """
-    images = np.asarray(images)
+    images = np.asanyarray(images)
     if images.ndim != 4:
         raise ValueError(
             f"Images must be a batch (N, height, width, channels); got shape {images.shape}."

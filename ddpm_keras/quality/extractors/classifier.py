@@ -95,8 +95,9 @@ class ClassifierFeatures(FeatureExtractor):
                 f"A classifier needs at least 2 images to learn from; got {len(images)}."
             )
         target = "rotation" if labels is None else "labels"
+        turns = (0,)
         if labels is None:
-            images, classes = _rotations(images)
+            turns, classes = _rotations(images)
         else:
             classes = _class_numbers(labels, len(images))
         config = {
@@ -109,10 +110,9 @@ class ClassifierFeatures(FeatureExtractor):
             "scale": 1.0,
         }
         network = _build(images.shape[1:], dim, config["num_outputs"], seed)
-        _fit(network, images, classes, steps, batch_size, seed)
+        _fit(network, _Turned(images, turns), classes, steps, batch_size, seed)
         extractor = cls(config, network.get_weights())
-        upright = images[: len(images) // config["num_outputs"]] if labels is None else images
-        total_variance = extractor(upright).var(axis=0, dtype=np.float64).sum()
+        total_variance = extractor(images).var(axis=0, dtype=np.float64).sum()
         config["scale"] = float(np.sqrt(dim / max(total_variance, 1e-12)))
         return cls(config, network.get_weights())
 
@@ -246,10 +246,27 @@ def _shift(images, random):
 
 
 def _rotations(images):
-    """All images turned in every way that keeps their shape, and by how much."""
+    """The turns that keep the shape of images, and of all images in each the number of its turn."""
     turns = (0, 1, 2, 3) if images.shape[1] == images.shape[2] else (0, 2)
-    turned = np.concatenate([np.rot90(images, turn, axes=(1, 2)) for turn in turns])
-    return turned, np.repeat(np.arange(len(turns)), len(images))
+    return turns, np.repeat(np.arange(len(turns)), len(images))
+
+
+class _Turned:
+    """Images in each of several turns, one turn after the other, made when they are asked for."""
+
+    def __init__(self, images, turns):
+        self.images, self.turns = images, turns
+
+    def __len__(self):
+        return len(self.images) * len(self.turns)
+
+    def __getitem__(self, rows):
+        turns, rows = np.divmod(rows, len(self.images))
+        images = self.images[rows]
+        turned = [
+            np.rot90(image, self.turns[turn]) for image, turn in zip(images, turns, strict=True)
+        ]
+        return np.stack(turned)
 
 
 def _class_numbers(labels, num_images):
