@@ -13,7 +13,6 @@ import os
 import re
 import sys
 
-import filelock
 from tqdm import tqdm
 
 from . import prepared
@@ -81,6 +80,8 @@ def _remove_others(path, pattern):
 @contextlib.contextmanager
 def _lock(path):
     """Lets one process at a time into the block."""
+    import filelock
+
     lock = filelock.FileLock(path)
     with cache_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,7 @@ def _lock(path):
     try:
         yield
     finally:
+        path.unlink(missing_ok=True)  # while it is held: who opened it by now tries again
         lock.release()
 
 
