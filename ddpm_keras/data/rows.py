@@ -5,6 +5,7 @@ import math
 import os
 import weakref
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ class PreparedImages(np.memmap):
     """
 
     def __new__(cls, rows):
-        self = super().__new__(cls, rows.file.path, np.uint8, "r", rows.offset, rows.shape)
+        self: Any = super().__new__(cls, rows.file.path, np.uint8, "r", rows.offset, rows.shape)
         self._rows = rows
         return self
 
@@ -110,7 +111,7 @@ class PreparedImages(np.memmap):
         if self._rows is None:
             return self.view(np.memmap)[key]
         if isinstance(key, slice):
-            view = super().__getitem__(key)
+            view: Any = super().__getitem__(key)
             view._rows = self._rows[key]
             return view
         if isinstance(key, (int, np.integer)):
