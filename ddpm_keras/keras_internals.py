@@ -40,6 +40,7 @@ print_message = _find(keras, "src.utils.io_utils.print_msg")
 input_signature_of = _find(keras, "src.export.export_utils.get_input_signature")
 maybe_merge_call = _find(tf, "__internal__.distribute.interim.maybe_merge_call")
 INCEPTION_V3_WEIGHTS = _find(keras, "src.applications.inception_v3.WEIGHTS_PATH_NO_TOP")
+ArrayDataAdapter = _find(keras, "src.trainers.data_adapters.array_data_adapter.ArrayDataAdapter")
 _KerasSaveable = _find(keras, "src.saving.keras_saveable.KerasSaveable")
 _Trackable = _find(tf, "__internal__.tracking.Trackable")
 

@@ -17,7 +17,7 @@ from ..ema.arguments import by_name
 from ..errors import UsageError
 from ..networks.unet import check_channels_last
 from ..scalars import number, whole
-from . import containers
+from . import containers, mapped
 from .checks import Inputs, check_image_range, unpacked
 
 # A step that is inlined begins before what it shall wait for is done.
@@ -110,6 +110,7 @@ class ImageModel(EMAModel):
             data = dict(zip(_PARTS, unpacked(given["validation_data"]), strict=True))
             self._prepare(data)
             given["validation_data"] = tuple(data.values())
+        mapped.stream_fit(given)
         with self._one_line():
             return super().fit(**given)
 
@@ -126,6 +127,7 @@ class ImageModel(EMAModel):
         _check_numbers(given)
         if not self.is_validation_of_fit(given):  # then `fit` has prepared it
             self._prepare(given)
+            mapped.stream_evaluate(given)
         with self._one_line():
             return super().evaluate(**given)
 
