@@ -72,6 +72,7 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python tests/soak/full_disk.py --disks 30
 	$(BIN)/python tests/soak/damage.py --places 300
 	$(BIN)/python tests/soak/hostile.py
+	$(BIN)/python tests/soak/workers.py --kills 12
 
 peers: $(VENV)/.installed-peers
 

@@ -16,7 +16,15 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app import alone, cache, consistency, console, interrupt, invocation  # noqa: E402
+from ddpm_keras.app import (  # noqa: E402
+    alone,
+    cache,
+    cluster,
+    consistency,
+    console,
+    interrupt,
+    invocation,
+)
 from ddpm_keras.app.options import evaluate_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
@@ -25,16 +33,22 @@ def main(argv):
     options = evaluate_options(argv)
     runs = [Run.open(path) for path in options.runs]
     consistency.check_evaluation(options, runs)
-    if runs:
+    place = cluster.place(options.strategy)
+    if runs and place.is_chief:
         files.check_writable(cache.folder())
 
-    with alone.alone(*(run.path for run in runs)):
-        console.load_tensorflow()
-        return compare_folders(options) if options.images else evaluate(runs, options, argv)
+    with alone.alone(*(run.path for run in runs if place.is_chief)):
+        console.load_tensorflow(several=place.count > 1)
+        from ddpm_keras.app import workers
+
+        with workers.missed(place, lambda: invocation.command_again(argv)):
+            if not place.is_chief:
+                return help_evaluate(runs, options)
+            return evaluate(runs, options, argv) if runs else compare_folders(options)
 
 
 def evaluate(runs, options, argv):
-    """Measures the weight sets of each run, and writes what was found."""
+    """Measures the weight sets of each run, and writes what was found; the exit status."""
     from ddpm_keras import report
     from ddpm_keras.app import measuring, table, tuning
 
@@ -54,6 +68,17 @@ def evaluate(runs, options, argv):
         print(f"Report: {report.write(run)}")
     if len(runs) > 1:
         print(f"Comparison: {report.write_comparison(runs)}")
+    return 0
+
+
+def help_evaluate(runs, options):
+    """What a worker does that is not the chief: it draws images for it; the exit status."""
+    from ddpm_keras.app import measuring, models, stored
+
+    for run in runs:
+        with console.input_errors():
+            model = models.load_to_draw(run, options)
+            measuring.help(stored.StoredWeights(run, model), run.options, options)
     return 0
 
 

@@ -23,7 +23,14 @@ from pathlib import Path
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import interop  # noqa: E402
-from ddpm_keras.app import consistency, console, interrupt, invocation, stored_names  # noqa: E402
+from ddpm_keras.app import (  # noqa: E402
+    cluster,
+    consistency,
+    console,
+    interrupt,
+    invocation,
+    stored_names,
+)
 from ddpm_keras.app.options import TrainOptions, export_format, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
@@ -31,18 +38,32 @@ from ddpm_keras.errors import UsageError  # noqa: E402
 
 def main(argv):
     options = sample_options(argv)
-    check(options)
+    place = cluster.place(options.strategy)
+    check(options, place.is_chief)
 
-    console.load_tensorflow()
-    from ddpm_keras.app import devices, modes, stored
+    console.load_tensorflow(several=place.count > 1)
+    from ddpm_keras.app import workers
+
+    with workers.missed(place, lambda: invocation.command_again(argv)):
+        return draw(options)
+
+
+def draw(options):
+    """Draws or exports what the options ask for; the exit status."""
+    from ddpm_keras.app import devices, drawn, modes, stored, workers
 
     devices.set_precision(options.precision or "float32")  # of what is not stored in the model
     with console.input_errors():
-        with devices.strategy(options.strategy).scope():
+        strategy = devices.strategy(options.strategy)
+        with strategy.scope():
             model = load(options)
         if options.precision:
             devices.compute_in(options.precision, model.network)
         weights, guide = weight_sets(options, model)
+        crew = workers.Crew(strategy)
+        drawn.agree(crew, options, model)
+        if options.export and not crew.is_chief:
+            return 0
         if options.export:
             return export(options, model, weights, guide)
         what = options.from_diffusers or stored.called(weights)
@@ -53,7 +74,10 @@ def main(argv):
             "batch_size": options.batch_size,
             **guidance(options, guide),
         }
-        done = modes.write(options, model, settings, what)
+        if not crew.is_chief:
+            return modes.help(options, model, settings, crew)
+        with crew.led():
+            done = modes.write(options, model, settings, what, crew)
     if done < options.num:
         print(f"\nInterrupted; the {done} images that are done are in {options.out}.")
         return interrupt.status()
@@ -61,15 +85,20 @@ def main(argv):
     return 0
 
 
-def check(options):
-    """Refuses a source or a target that cannot be, before TensorFlow is loaded."""
+def check(options, writes=True):
+    """Refuses a source or a target that cannot be, before TensorFlow is loaded.
+
+    Args:
+        options: a `SampleOptions`.
+        writes: whether this process writes the target.
+    """
     from ddpm_keras import images
 
     consistency.check_files(options)
     with console.input_errors():
-        if options.export:
+        if options.export and writes:
             export_format(options).check(options.export)
-        else:
+        elif writes:
             images.check_target(options.out, **consistency.targets(options))
         if options.from_diffusers:
             consistency.check_without_run(options)

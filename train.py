@@ -14,22 +14,27 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app import alone, cache, console, interrupt, invocation  # noqa: E402
+from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation  # noqa: E402
 from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
 
 def main(argv):
     options, given = train_options(argv)
-    chief = options.strategy != "multiworker" or console.is_chief()
     run = choose_run(options)
-    with alone.alone(*([run.path] if chief else [])):
-        return train(run, continued(run, options, given, chief), given, chief, argv)
+    place = cluster.place(run.options.strategy if options.resume else options.strategy)
+    with alone.alone(*([run.path] if place.is_chief else [])):
+        options = continued(run, options, given, place.is_chief)
+        console.load_tensorflow(several=place.count > 1)
+        from ddpm_keras.app import workers
+
+        with workers.missed(place, lambda: invocation.command("train", *how_to_go_on(run, argv))):
+            return train(run, options, given, argv)
 
 
-def train(run, options, given, chief, argv):
-    console.load_tensorflow()
-    from ddpm_keras.app import devices, training
+def train(run, options, given, argv):
+    """Trains, evaluates and reports; the exit status."""
+    from ddpm_keras.app import devices, training, workers
     from ddpm_keras.callbacks import Diverged
 
     devices.set_precision(options.precision)
@@ -42,15 +47,14 @@ def train(run, options, given, chief, argv):
         training.check(options, given, data)
         with strategy.scope():
             model = training.build_model(begun, data)
-        observers = training.observers(run, options, data)
-    if not chief:
-        try:
-            training.follow(run, options, data, model)
-        except Diverged:  # the chief says so
-            return console.DIVERGED
-        return 0
+        crew = workers.Crew(strategy)
+        observers = training.observers(run, options, data, crew.any)
+        training.agree(crew, options, data)
+    if not crew.is_chief:
+        return follow(run, options, data, model, crew)
 
     done = training.begin(run, options, data, model, invocation.command_again(argv))
+    crew.agree({"the step to go on at": done})
     training.announce(run, options, data, model, done)
     again = invocation.command("train", "--resume", "--run-dir", run.path)
     try:
@@ -88,6 +92,25 @@ def evaluate(run, model, data, argv):
         print(f"\nInterrupted; the model is saved. To go on:\n  {again}")
         return False
     return True
+
+
+def follow(run, options, data, model, crew):
+    """What a worker does that is not the chief, which says how it ends; the exit status."""
+    from ddpm_keras.app import training
+    from ddpm_keras.callbacks import Diverged
+
+    try:
+        training.follow(run, options, data, model, crew)
+    except KeyboardInterrupt:
+        return interrupt.status()
+    except Diverged:
+        return console.DIVERGED
+    return 0
+
+
+def how_to_go_on(run, argv):
+    """The arguments by which a run goes on, from its beginning where nothing of it is there."""
+    return ("--resume", "--run-dir", run.path) if run.config_file.is_file() else argv
 
 
 def choose_run(options):

@@ -222,6 +222,12 @@ def strategy_of(variable):
     return getattr(variable, "_distribute_strategy", None) or tf.distribute.get_strategy()
 
 
+def local_parts(variable):
+    """What a Keras variable is in each replica of this process."""
+    value = variable.value
+    return strategy_of(value).experimental_local_results(value)
+
+
 def test_function_of(model, test_step):
     """The function of an iterator that `evaluate` calls, of a test step of one's own."""
     return model._make_function(test_step)

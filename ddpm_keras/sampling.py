@@ -9,7 +9,6 @@ import tensorflow as tf
 from . import noise, samplers
 from .ema import WeightSet
 from .guidance import Guidance
-from .keras_internals import in_multi_worker_mode
 from .samplers import Chain
 from .scalars import number, whole
 
@@ -267,14 +266,17 @@ def _on_replicas(strategy, function, *batch):
         function: of what is in `batch`, which gives tensors with a row for each row it got.
         batch: tensors; those without axes are the same for all rows.
     """
-    if strategy.num_replicas_in_sync == 1 or in_multi_worker_mode(strategy):
-        return function(*batch)  # a worker draws alone, such as the chief its pictures
-    replicas = strategy.num_replicas_in_sync
+    if strategy.num_replicas_in_sync == 1:
+        return function(*batch)
+    replicas = len(strategy.extended.worker_devices)  # of this machine: a worker draws alone
+    if replicas == 1:
+        return function(*batch)
     count = tf.shape(batch[0])[0]
     places = tf.range(count + (-count) % replicas) % count  # as many for each, so some twice
 
     def share():
-        own = places[tf.distribute.get_replica_context().replica_id_in_sync_group :: replicas]
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        own = places[number % replicas :: replicas]
         return function(*(tf.gather(rows, own) if rows.shape.rank else rows for rows in batch))
 
     def joined(shares):

@@ -178,4 +178,5 @@ def test_divergence_stops_before_a_checkpoint_is_replaced(network, digits, tmp_p
     options["callbacks"] = [callbacks.StopOnDivergence(), Checkpoints(run)]
     with pytest.raises(callbacks.Diverged, match="step"):
         model.fit(digits.train[:160], **options)
+    options["callbacks"][-1].wait()
     assert [path.name for path in run.checkpoints.glob("*.json")] == ["step-00000000.json"]

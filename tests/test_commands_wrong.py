@@ -125,7 +125,6 @@ WRONG = [
     ("sample.py", "", "--from-diffusers|run directory"),
     ("sample.py", "run --from-diffusers folder", "one source"),
     ("sample.py", "run --labels 1 2 3 --num 2", "--labels|3 classes for 2 images"),
-    ("sample.py", "run --strategy multiworker", "--strategy multiworker|--strategy mirrored"),
     ("sample.py", "run --progress --inpaint a.png --mask b.png", "--progress and --inpaint"),
     ("sample.py", "run --from-image a.png --interpolate 1 2", "--interpolate and --from-image"),
     ("sample.py", "run --strength 0.5", "--strength|--from-image"),
@@ -170,7 +169,6 @@ WRONG = [
     ("evaluate.py", "run --tune-ema --tune-metric fid", "--tune-metric fid|frechet|kid"),
     ("evaluate.py", "run --tune-ema --tune-metric kid_std", "--tune-metric kid_std|recall"),
     ("evaluate.py", "run --sigma-rel 0.1 0.1", "--sigma-rel|0.1 twice"),
-    ("evaluate.py", "run --strategy multiworker", "--strategy multiworker|one machine"),
     *(
         ("evaluate.py", f"--images a --against b {option}", f"{option.split()[0]}|--images")
         for option in (

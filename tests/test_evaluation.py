@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from networks import conditional_model
 
 from ddpm_keras import quality, samplers
-from ddpm_keras.app import drawn, measuring, references, stored, table
+from ddpm_keras.app import drawn, measuring, references, stored, table, workers
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.quality import bootstrap
+
+ALONE = workers.Crew(tf.distribute.get_strategy())
 
 
 class Means(quality.FeatureExtractor):
@@ -29,7 +32,7 @@ def test_images_are_drawn_as_the_options_say(model, tmp_path):
     options = EvaluateOptions(
         num_images=5, sampler="ddpm", steps=3, seed=4, guidance=(2.0,), batch_size=2
     )
-    draw = drawn.Drawing(model, TrainOptions(), options)
+    draw = drawn.Drawing(model, TrainOptions(), options, None, ALONE)
     found = draw.features(Means(), "ema_0.5", tmp_path / "features")
     arguments = {"sampler": samplers.DDPM(steps=3), "seed": 4, "guidance_scale": 2.0}
     arguments["weights"] = "ema_0.5"
@@ -43,9 +46,10 @@ def test_images_are_drawn_as_the_options_say(model, tmp_path):
 
 def test_what_the_options_leave_open_is_that_of_the_training(model):
     trained = TrainOptions(num_images=7, sampler="dpm", sampling_steps=9)
-    draw = drawn.Drawing(model, trained, EvaluateOptions())
+    draw = drawn.Drawing(model, trained, EvaluateOptions(), None, ALONE)
     assert (draw.num_images, draw.sampler) == (7, samplers.DPMSolver(steps=9))
-    longest = drawn.Drawing(model, TrainOptions(sampling_steps=1000), EvaluateOptions())
+    trained = TrainOptions(sampling_steps=1000)
+    longest = drawn.Drawing(model, trained, EvaluateOptions(), None, ALONE)
     assert longest.sampler == samplers.DDIM(steps=60)
 
 

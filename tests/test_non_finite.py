@@ -291,6 +291,7 @@ def test_stop_on_divergence_keeps_the_last_good_state(digits, tmp_path):
     with pytest.raises(callbacks.Diverged, match="not finite") as error:
         model.fit(digits.train[:32], epochs=3, **options)
     assert "\n" not in str(error.value)
+    watch[-1].wait()
     records = map(pathlib.Path.read_text, sorted(run.checkpoints.glob("*.json")))
     assert [json.loads(record)["step"] for record in records] == [0, 2]
     assert run.restore(model) == 2

@@ -13,7 +13,7 @@ from PIL import Image
 from refusals import call_command
 
 from ddpm_keras import DDPM, drawing, samplers
-from ddpm_keras.app import modes
+from ddpm_keras.app import modes, workers
 from ddpm_keras.app.options import SampleOptions
 
 
@@ -144,10 +144,11 @@ def test_memory_does_not_grow_with_the_number_of_images(out, tmp_path):
     x, t = keras.Input((96, 96, 3)), keras.Input((), dtype="int32")
     model = DDPM(keras.Model([x, t], keras.layers.Conv2D(3, 1)(x)), ema=None)
     settings = {"sampler": samplers.DDIM(1), "batch_size": 5}
+    alone = workers.Crew(model.distribute_strategy)
     for number in (5, 200):  # the first traces
         options = SampleOptions(num=number, batch_size=5, out=str(tmp_path / f"{number}{out}"))
         tracemalloc.start()
-        assert modes.write(options, model, settings, "noise") == number
+        assert modes.write(options, model, settings, "noise", alone) == number
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 3e6 < 200 * 96 * 96 * 3

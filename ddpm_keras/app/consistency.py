@@ -108,15 +108,6 @@ def check_steps(name, steps, timesteps):
         )
 
 
-def check_one_machine(strategy):
-    """Refuses a strategy of several machines where images are drawn, which one does."""
-    if strategy == "multiworker":
-        raise UsageError(
-            "--strategy multiworker is for training: images are drawn by one machine; use "
-            "--strategy mirrored for all of its GPUs."
-        )
-
-
 def check_one_weight_set(given):
     """Refuses several weight sets for one drawing.
 

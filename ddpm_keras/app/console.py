@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import json
 import logging
 import os
 import sys
@@ -12,8 +11,10 @@ import traceback
 from .. import backend, files
 from ..errors import UsageError
 from . import interrupt, invocation, output
+from .cluster import WorkerLost
 
 UNFORESEEN, WRONG_USE, DIVERGED = 1, 2, 3
+WORKER_LOST = 75  # what sysexits.h calls EX_TEMPFAIL: it may be tried again
 
 
 def run(main):
@@ -21,8 +22,9 @@ def run(main):
 
     Returns:
         0 done; 1 nobody foresaw what went wrong, and the line names a file with the traceback; 2
-        the command line or the input is wrong; 3 training diverged; 128 + the number of the signal
-        that has interrupted it: 130 of Ctrl-C, 143 of kill, 129 of a closed terminal.
+        the command line or the input is wrong; 3 training diverged; 75 another worker was lost;
+        128 + the number of the signal that has interrupted it: 130 of Ctrl-C, 143 of kill, 129 of a
+        closed terminal.
     """
     interrupt.install()
     with output.guarded() as standard_output:
@@ -44,6 +46,9 @@ def _status(main):
     except UsageError as error:
         _complain(output.one_line(error))
         return WRONG_USE
+    except WorkerLost as error:
+        _complain(error)
+        return WORKER_LOST
     except KeyboardInterrupt:
         print(f"\n{invocation.called()}: interrupted.", file=sys.stderr)
         return interrupt.status()
@@ -112,17 +117,23 @@ def disk_errors(again):
         raise UsageError(f"{_file_error(error)} Then go on with {again}") from error
 
 
-def load_tensorflow():
+def load_tensorflow(several=False):
     """Imports TensorFlow with all processors, without the notes that it prints on the way.
 
     Left to itself, TensorFlow with oneDNN takes two processors for the two threads of one core, and
     computes on one of them.
+
+    Args:
+        several: whether this is one of several processes; the loss of another is then told in one
+            line, and not by TensorFlow's log as well.
 
     Raises:
         UsageError: Keras is to run on another backend.
     """
     backend.choose()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))
+    if several:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -138,25 +149,6 @@ def load_tensorflow():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def is_chief():
-    """Whether this process writes the run directory: the first worker of TF_CONFIG, or alone.
-
-    Raises:
-        UsageError: TF_CONFIG is not what TensorFlow understands.
-    """
-    try:
-        settings = json.loads(os.environ.get("TF_CONFIG") or "{}")
-        task, cluster = settings.get("task"), settings.get("cluster", {})
-        if not task:
-            return True
-        return task["type"] == "chief" or (int(task["index"]) == 0 and "chief" not in cluster)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UsageError(
-            'TF_CONFIG must be like {"cluster": {"worker": ["host:port", ...]}, '
-            '"task": {"type": "worker", "index": 0}}.'
-        ) from None
 
 
 @contextlib.contextmanager

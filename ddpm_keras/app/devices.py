@@ -1,5 +1,7 @@
 """Precision and device strategy, by the names of the command line."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -7,6 +9,9 @@ from ..choices import PRECISIONS, STRATEGIES
 from ..keras_internals import layers_of
 from ..networks import UNet
 from ..networks.layers import TimestepEmbedding
+from . import cluster
+
+WAIT = 600  # seconds in which all workers must have come
 
 
 def precision(name):
@@ -58,6 +63,7 @@ def computes_in(network):
     return next((dtype for dtype in ("float16", "bfloat16") if dtype in found), "float32")
 
 
+@functools.cache
 def strategy(name):
     """The `tf.distribute.Strategy` for a `--strategy`; call it before TensorFlow does anything.
 
@@ -65,4 +71,5 @@ def strategy(name):
     "multiworker" does so over all GPUs of the machines that the variable TF_CONFIG names, each of
     which runs the same command. Without TF_CONFIG it is this machine alone.
     """
+    cluster.meet(cluster.place(name), WAIT)
     return getattr(tf.distribute, STRATEGIES[name])()

@@ -5,8 +5,9 @@ import hashlib
 
 import numpy as np
 
-from .. import quality
-from . import devices, named
+from .. import names, quality
+from ..quality.features import CHUNK
+from . import devices, named, workers
 from .stored import called
 
 
@@ -18,13 +19,14 @@ class Drawing:
         trained: the run's `TrainOptions`, whose sampler and number of images are the defaults.
         options: an `EvaluateOptions` with one strength of guidance.
         guide: the weight set to guide by, or None.
+        crew: the `workers.Crew` of the processes that draw.
 
     Attributes:
         settings: what the record says of how the images were drawn.
     """
 
-    def __init__(self, model, trained, options, guide=None):
-        self.model, self.options, self.guide = model, options, guide
+    def __init__(self, model, trained, options, guide, crew):
+        self.model, self.options, self.guide, self.crew = model, options, guide, crew
         (self.guidance,) = options.guidance
         self.num_images = options.num_images or trained.num_images
         name = options.sampler or trained.sampler
@@ -62,14 +64,25 @@ class Drawing:
         if self.guide is not None:
             identity["guide"] = checksum(self.model.weight_values(self.guide))
         path = folder / f"{called(weights)}.npy"
+        chunk = CHUNK * self.crew.count  # a part for each
         return quality.extract_features(
-            extractor, source, self.num_images, path, progress, identity
+            extractor, source, self.num_images, path, progress, identity, chunk
         )
 
     def images(self, weights, start, stop):
-        """Images number `start` to `stop` - 1 of a weight set, uint8."""
+        """Images number `start` to `stop` - 1 of a weight set, uint8; all processes draw them."""
+        how = {"seed": self.options.seed, "guidance": self.guidance}
+        self.crew.ask(how | {"weights": called(weights), "start": start, "stop": stop})
+        return self.share(weights, start, stop)
+
+    def share(self, weights, start, stop):
+        """The part of this process in `images`, which gives all of them in the chief."""
+        size = self.options.batch_size
+        return self.crew.draw(functools.partial(self._drawn, weights), stop - start, start, size)
+
+    def _drawn(self, weights, count, start):
         return self.model.sample(
-            stop - start,
+            count,
             weights=weights,
             sampler=self.sampler,
             seed=self.options.seed,
@@ -80,6 +93,22 @@ class Drawing:
             guidance_interval=self.interval or None,
             start=start,
         )
+
+
+def agree(crew, options, model):
+    """Refuses workers that would draw by other options, or with other weights.
+
+    Args:
+        crew: a `workers.Crew`.
+        options: what they were told: `SampleOptions` or `EvaluateOptions`.
+        model: what they draw with.
+
+    Raises:
+        UsageError: in one line that names what differs.
+    """
+    if crew.count > 1:
+        weights = {"the checksum of the weights": checksum(model.weight_values(names.RAW))}
+        crew.agree(workers.told(options) | weights)
 
 
 def checksum(values):

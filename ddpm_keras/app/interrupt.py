@@ -72,14 +72,18 @@ def safe_places():
     check()
 
 
-def stop_here():
+def stop_here(together=bool):
     """Says that this is a safe place.
+
+    Args:
+        together: function of whether a signal has come here that gives whether one has come to any
+            of the processes that stop together.
 
     Raises:
         Interrupted: a signal has come. All that come until the end of the block will wait.
     """
     global _waiting, _patience
-    if _waiting:
+    if together(_waiting > 0):
         _waiting, _patience = 0, math.inf
         raise Interrupted
     _patience = PATIENCE

@@ -12,7 +12,7 @@ from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap
 from ..reading import npz
-from . import dataset, devices, drawn, models, nearest, progress, references, stored
+from . import dataset, drawn, models, nearest, progress, references, stored, workers
 from .options import EvaluateOptions
 
 
@@ -32,7 +32,26 @@ def evaluate_run(run, options=None, command="", model=None, images=None):
         The run's `quality.Evaluations`, the new one among them.
     """
     options = options or EvaluateOptions()
-    return Measuring(run, options, command, model, images).evaluate(options)
+    measuring = Measuring(run, options, command, model, images)
+    with measuring.crew.led():
+        return measuring.evaluate(options)
+
+
+def help(stored, trained, options):
+    """The part of a worker that is not the chief in `evaluate_run`: it draws what that asks for.
+
+    Args:
+        stored: the `StoredWeights` of the run.
+        trained: its `TrainOptions`.
+        options: the `EvaluateOptions` that the chief has, too.
+    """
+    crew, find = workers.Crew(stored.model.distribute_strategy), functools.cache(stored.find)
+    drawn.agree(crew, options, stored.model)
+    guide = stored.guide(options)
+    for asked in crew.asked():
+        now = dataclasses.replace(options, seed=asked["seed"], guidance=(asked["guidance"],))
+        draw = drawn.Drawing(stored.model, trained, now, guide, crew)
+        draw.share(find(asked["weights"]), asked["start"], asked["stop"])
 
 
 class Measuring:
@@ -43,6 +62,7 @@ class Measuring:
 
     Attributes:
         run, options, model, images: those.
+        crew: the `workers.Crew` of the processes that draw.
         trained: the `TrainOptions` of the run.
         step: the optimizer step that is measured.
         folder: where features and influences go.
@@ -55,10 +75,9 @@ class Measuring:
         run.read_evaluations()  # a damaged file is refused before hours of drawing
         self.run, self.options, self.command = run, options, command
         self.trained = run.options
-        with devices.strategy(options.strategy).scope():
-            self.model = model or models.load_model(run)
-        if options.precision:
-            devices.compute_in(options.precision, self.model.network)
+        self.model = model or models.load_to_draw(run, options)
+        self.crew = workers.Crew(self.model.distribute_strategy)
+        drawn.agree(self.crew, options, self.model)
         self.images = images or dataset.of_run(run, self.trained, options.data_cache)
         self.step = options.step or self.model.steps_made
         self.stored = stored.StoredWeights(run, self.model)
@@ -128,7 +147,9 @@ class Measuring:
 
     def drawing(self, options):
         """How images are drawn by options, as of `evaluate`: a `Drawing`."""
-        return drawn.Drawing(self.model, self.trained, options, self.stored.guide(options))
+        return drawn.Drawing(
+            self.model, self.trained, options, self.stored.guide(options), self.crew
+        )
 
     def _features(self, draw, weights):
         with progress.counted(f"sampling {stored.called(weights)}", draw.num_images) as bar:

@@ -9,7 +9,7 @@ from .. import (
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..reading import keras_file
-from . import invocation
+from . import devices, invocation
 
 
 def load_model(run):
@@ -21,6 +21,15 @@ def load_model(run):
     model = read_model(run.model, cure)
     if not isinstance(model, DDPM):
         raise UsageError(f"{run.model} holds a {type(model).__name__}, not a DDPM; {cure}.")
+    return model
+
+
+def load_to_draw(run, options):
+    """The model of a run on the devices and in the precision of an `EvaluateOptions`."""
+    with devices.strategy(options.strategy).scope():
+        model = load_model(run)
+    if options.precision:
+        devices.compute_in(options.precision, model.network)
     return model
 
 

@@ -72,12 +72,13 @@ def sampler(options, schedule):
     return named.sampler(options.sampler, schedule, steps=steps, **noisy)
 
 
-def write(options, model, settings, what):
+def write(options, model, settings, what, crew):
     """Draws all that a `SampleOptions` asks for and writes it.
 
     Args:
         options, model, settings: as of `drawer`.
         what: is drawn, for the progress bar.
+        crew: the `workers.Crew` of the processes that draw, of which this is the chief.
 
     Returns:
         The number of images written: fewer than asked for where Ctrl-C ended it.
@@ -87,12 +88,30 @@ def write(options, model, settings, what):
     draw = drawer(options, model, settings)
     if options.out.endswith(consistency.ANIMATIONS):
         return _write_animation(options, draw, what)
-    return _write_images(options, draw, what)
+    if options.interpolate:  # whose images are parts of one way
+        return _write_images(options, draw, options.num, what)
+
+    def draw_together(count, start):
+        crew.ask([count, start])
+        return crew.draw(draw, count, start, options.batch_size)
+
+    return _write_images(options, draw_together, options.batch_size * crew.count, what)
 
 
-def _write_images(options, draw, what):
-    """Batch by batch, as they come."""
-    size = options.num if options.interpolate else options.batch_size
+def help(options, model, settings, crew):
+    """What a worker does that is not the chief in `write`: it draws batches for it.
+
+    Returns:
+        0, the exit status.
+    """
+    draw = drawer(options, model, settings)
+    for count, start in crew.asked():
+        crew.draw(draw, count, start, options.batch_size)
+    return 0
+
+
+def _write_images(options, draw, size, what):
+    """So many at a time, as they come."""
     writer = images.Writer(options.out)
     try:
         with progress.counted(f"sampling {what}", options.num) as counted, writer:

@@ -319,7 +319,6 @@ def sample_options(argv):
     options = SampleOptions(**consistency.usual_of_mode(given) | given)
     _check_export(options, given)
     consistency.check_one_weight_set(given)
-    consistency.check_one_machine(options.strategy)
     consistency.check_mode(options, given)
     if bool(options.source) == bool(options.from_diffusers):
         raise UsageError(
@@ -370,7 +369,6 @@ def evaluate_options(argv):
     """
     given = parse(EvaluateOptions, argv, "evaluate", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
-    consistency.check_one_machine(options.strategy)
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
     if bool(options.runs) == bool(options.images):

@@ -1,6 +1,7 @@
 """Callbacks that write a run directory and tell how a run goes."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from .. import callbacks, names
 from ..callbacks.clock import is_due
 from ..ema.steps import batches_per_step
 from ..errors import UsageError
+from ..keras_internals import weights_file
 from . import interrupt, progress
 from .run_directory import metric_values, set_metrics
 
@@ -66,32 +68,63 @@ class Checkpoints(keras.callbacks.Callback):
     Between these, the end of each step is a place where an interrupt may end the training: put this
     after the callbacks that note what the step was.
 
+    Training stands still while the state is copied, and goes on while it is written. Where it
+    cannot be written, the next checkpoint or the end of training says so.
+
     Args:
         run: a `Run`.
         keep: checkpoints kept, at least 1.
+        together: as of `interrupt.stop_here`.
     """
 
-    def __init__(self, run, keep=2):
+    def __init__(self, run, keep=2, together=bool):
         super().__init__()
         self.run = run
         self.keep = keep
+        self.together = together
+        self.writer = ThreadPoolExecutor(1, "checkpoints")
+        self.writing = self.saved = None
 
     def on_train_begin(self, logs=None):
         if not steps_done(self.model):
-            self.flush()
+            self.save()
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 != self.params["steps"]:  # the last one belongs to the end of the epoch
-            interrupt.stop_here()
+            interrupt.stop_here(self.together)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.flush()
-        interrupt.stop_here()
+        self.save()
+        interrupt.stop_here(self.together)
+
+    def on_train_end(self, logs=None):
+        self.wait()
+
+    def save(self):
+        """Copies the state, and begins to write it."""
+        with interrupt.held():
+            self.wait()  # one copy in memory at a time
+            self.model.check_finite()
+            self.saved = int(self.model.train_counter.numpy())
+            state = weights_file(self.model), self.model.steps_made, metric_values(self.model)
+            self.writing = self.writer.submit(self.run.write_checkpoint, *state, self.keep)
 
     def flush(self):
-        """Saves now; used when training is interrupted, too."""
+        """Saves what is not saved yet, and waits; used when training is interrupted."""
+        if self.saved != int(self.model.train_counter.numpy()):
+            self.save()
+        self.wait()
+
+    def wait(self):
+        """Returns when the last checkpoint is written.
+
+        Raises:
+            OSError: it could not be.
+        """
         with interrupt.held():
-            self.run.save_checkpoint(self.model, self.model.steps_made, self.keep)
+            writing, self.writing = self.writing, None
+            if writing is not None:
+                writing.result()
 
 
 class Progress(keras.callbacks.Callback):

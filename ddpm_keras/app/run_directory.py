@@ -4,6 +4,7 @@ Every file appears under its final name only when it is complete. A checkpoint c
 record, a JSON file that is written after it and holds its SHA-256.
 """
 
+import hashlib
 import time
 import warnings
 from pathlib import Path
@@ -153,11 +154,20 @@ class Run:
         """
         from ..keras_internals import weights_file  # with TensorFlow, which a model has loaded
 
-        target = self.checkpoints / names.checkpoint(step)
-        with files.atomic_path(target) as temporary:
-            temporary.write_bytes(weights_file(model))
-        record = {"step": step, "sha256": files.sha256(target), "time": time.time()}
-        record["metrics"] = metric_values(model)
+        self.write_checkpoint(weights_file(model), step, metric_values(model), keep)
+
+    def write_checkpoint(self, weights, step, metrics, keep=2):
+        """Writes a checkpoint as `save_checkpoint` does, of a state that was copied before.
+
+        Args:
+            weights: what `keras_internals.weights_file` gave at that step.
+            step, keep: as of `save_checkpoint`.
+            metrics: what `metric_values` gave.
+        """
+        with files.atomic_path(self.checkpoints / names.checkpoint(step)) as temporary:
+            temporary.write_bytes(weights)
+        checksum = hashlib.sha256(weights).hexdigest()
+        record = {"step": step, "sha256": checksum, "time": time.time(), "metrics": metrics}
         files.write_record(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
             path.unlink()
@@ -342,15 +352,25 @@ class Run:
 
 
 def metric_values(model):
-    """What the metrics of a model have summed up, a dict name -> list of floats."""
-    return {each.name: [float(v.numpy()) for v in each.variables] for each in model.metrics}
+    """What the metrics of a model have summed up, a dict name -> list of floats.
+
+    Each replica of this process has sums of its own.
+    """
+    return {each.name: [float(part.numpy()) for part in _parts(each)] for each in model.metrics}
 
 
 def set_metrics(model, values):
     """Makes the metrics of a model go on from what `metric_values` gave."""
     for each in model.metrics:
-        for variable, value in zip(each.variables, values.get(each.name, ()), strict=False):
-            variable.assign(value)
+        for part, value in zip(_parts(each), values.get(each.name, ()), strict=False):
+            part.assign(value)
+
+
+def _parts(metric):
+    """The variables of a metric, of each replica of this process."""
+    from ..keras_internals import local_parts  # with TensorFlow, which a model has loaded
+
+    return [part for variable in metric.variables for part in local_parts(variable)]
 
 
 def _weights_of(record):

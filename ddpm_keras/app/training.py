@@ -15,7 +15,19 @@ from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
 from ..version import __version__
-from . import alone, console, dataset, interrupt, invocation, named, network, optimization, rules
+from . import (
+    alone,
+    console,
+    dataset,
+    interrupt,
+    invocation,
+    named,
+    network,
+    optimization,
+    rules,
+    workers,
+)
+from .options import EvaluateOptions
 from .recorders import Checkpoints, HistoryLog, Progress, Snapshots, StillThere
 from .run_directory import Run
 
@@ -76,10 +88,16 @@ def check_devices(run, options, strategy):
 
 def _devices(strategy):
     """How many replicas and processes train together, by their names in config.json."""
-    resolver = strategy.cluster_resolver
-    cluster = resolver.cluster_spec().as_dict() if resolver else {}
-    workers = sum(map(len, cluster.values())) or 1
-    return {"replicas": strategy.num_replicas_in_sync, "workers": workers}
+    return {"replicas": strategy.num_replicas_in_sync, "workers": workers.Crew(strategy).count}
+
+
+def agree(crew, options, images):
+    """Refuses workers of a `workers.Crew` that were given other options or images.
+
+    Raises:
+        UsageError: in one line that names what differs.
+    """
+    crew.agree(workers.told(options) | {"the fingerprint of the images": images.fingerprint})
 
 
 def check(options, given, images):
@@ -142,7 +160,14 @@ def begin(run, options, images, model, command):
     return step(model)
 
 
-def follow(run, options, images, model):
+class Elsewhere(Run):
+    """What a worker that is not the chief has in place of the run: it is soon removed."""
+
+    def write_checkpoint(self, weights, step, metrics, keep=2):
+        """Writes nothing: the chief does."""
+
+
+def follow(run, options, images, model, crew):
     """The part of a worker that is not the chief: it does the same, and keeps nothing of it.
 
     All workers have to assign to variables (resetting metrics, say) at the same moments, so a
@@ -150,9 +175,15 @@ def follow(run, options, images, model):
     """
     if options.resume:
         run.restore(model)
-    done = step(model)
+    crew.agree({"the step to go on at": step(model)})
     with tempfile.TemporaryDirectory() as folder:
-        fit(options, images, model, done, observers(Run(folder), options, images))
+        watch = observers(Elsewhere(folder), options, images, crew.any)
+        fit(options, images, model, step(model), watch)
+    if options.evaluate:
+        from . import measuring
+        from .stored import StoredWeights
+
+        measuring.help(StoredWeights(run, model), options, EvaluateOptions())
 
 
 def announce(run, options, images, model, done):
@@ -193,8 +224,13 @@ def too_short(options):
     return lines
 
 
-def observers(run, options, images):
-    """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more."""
+def observers(run, options, images, together=bool):
+    """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more.
+
+    Args:
+        run, options, images: as of the functions above.
+        together: as of `interrupt.stop_here`.
+    """
     return [
         StillThere(run),
         callbacks.StopOnDivergence(),
@@ -208,7 +244,7 @@ def observers(run, options, images):
         *_quality_monitor(options, images),
         *recorders(run, options, images),
         *_snapshots(run, options),
-        Checkpoints(run, options.keep),
+        Checkpoints(run, options.keep, together),
     ]
 
 
@@ -249,6 +285,11 @@ def _flushed(observers):
         for each in observers:
             if hasattr(each, "flush"):
                 each.flush()
+        raise
+    except callbacks.Diverged:
+        for each in observers:
+            if hasattr(each, "wait"):  # for what is still being written
+                each.wait()
         raise
 
 

@@ -66,9 +66,10 @@ def tune(run, options, command="", model=None, images=None):
         The run's `quality.Evaluations`, the `quality.Tuning` last among its `tunings`.
     """
     measuring = Measuring(run, options, command, model, images)
-    trials = _tried(measuring)
-    best = best_trial(options.tune_metric, trials)
-    evaluations = _judge(measuring, best)
+    with measuring.crew.led():
+        trials = _tried(measuring)
+        best = best_trial(options.tune_metric, trials)
+        evaluations = _judge(measuring, best)
     judged = evaluations.current.weights[names.of_width(best.sigma_rel)]
     found = quality.Tuning(
         metric=options.tune_metric,

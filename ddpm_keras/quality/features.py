@@ -16,6 +16,7 @@ import numpy as np
 from .. import files
 from ..aliases import PathLike, Progress
 from ..reading import npz
+from ..scalars import count
 from .matrices import check_features
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -31,6 +32,7 @@ def extract_features(
     path: PathLike | None = None,
     progress: Progress | None = None,
     identity: Mapping[str, Any] | None = None,
+    chunk: int = CHUNK,
 ) -> np.ndarray:
     """Features of many images, with memory for one batch of pictures at a time.
 
@@ -45,6 +47,7 @@ def extract_features(
         progress: None, or a function called as `progress(done, total)` after each batch.
         identity: what tells the images apart from others (a dict of plain values); a file made from
             anything else is computed again, never used.
+        chunk: images asked from the source at a time.
 
     Returns:
         float32 `(N, dim)`, a read-only memory map where a path was given.
@@ -52,16 +55,16 @@ def extract_features(
     Raises:
         ValueError: if the source gives fewer images than asked for, or the extractor NaN.
     """
-    total = len(images) if num_images is None else num_images
+    total, chunk = len(images) if num_images is None else num_images, count(chunk, "chunk")
     if total < 1:
         raise ValueError("There are no images to compute features of.")
     source = images if callable(images) else lambda start, stop: images[start:stop]
     if path is None:
         features = np.empty((total, extractor.dim), np.float32)
-        _fill(features, 0, extractor, source, progress)
+        _fill(features, 0, extractor, source, chunk, progress)
         return features
     key = {"extractor": extractor.fingerprint, "num_images": total, **(identity or {})}
-    return _extract_to_file(pathlib.Path(path), key, total, extractor, source, progress)
+    return _extract_to_file(pathlib.Path(path), key, total, extractor, source, chunk, progress)
 
 
 def reference_path(folder: PathLike, extractor: FeatureExtractor, **identity: Any) -> pathlib.Path:
@@ -82,11 +85,11 @@ def reference_path(folder: PathLike, extractor: FeatureExtractor, **identity: An
     return folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
 
-def _fill(features, start, extractor, source, progress, after_batch=lambda done: None):
+def _fill(features, start, extractor, source, chunk, progress, after_batch=lambda done: None):
     """Computes rows from `start` on."""
     total = len(features)
     while start < total:
-        stop = min(start + CHUNK, total)
+        stop = min(start + chunk, total)
         batch = source(start, stop)
         if len(batch) != stop - start:
             raise ValueError(f"Images {start}..{stop - 1} were asked for; {len(batch)} came.")
@@ -97,7 +100,7 @@ def _fill(features, start, extractor, source, progress, after_batch=lambda done:
         start = stop
 
 
-def _extract_to_file(path, key, total, extractor, source, progress):
+def _extract_to_file(path, key, total, extractor, source, chunk, progress):
     partial, record = path.with_name(path.name + ".partial"), path.with_name(path.name + ".json")
     shape = (total, extractor.dim)
     known = _read_record(record)
@@ -122,7 +125,7 @@ def _extract_to_file(path, key, total, extractor, source, progress):
         done, crc = stop, zlib.crc32(features[done:stop], crc)
         files.write_record(record, {"key": key, "done": done, "crc32": crc})
 
-    _fill(features, done, extractor, source, progress, after_batch)
+    _fill(features, done, extractor, source, chunk, progress, after_batch)
     features.flush()
     os.replace(partial, path)
     files.write_record(record, {"key": key, "sha256": files.sha256(path)})

@@ -1,0 +1,180 @@
+"""Kills one of two workers at random moments, and compares what is left with what never stopped.
+
+    python tests/soak/workers.py                    # 10 kills, about 10 minutes
+    python tests/soak/workers.py --kills 1          # about a minute
+
+A training of two processes is killed (SIGKILL, in the chief or in the other) at a random moment, a
+signal to stop (SIGTERM) every third time. The other process has to end by itself with one line.
+Then both go on. In the end weights, averages, optimizer, history, snapshots and pictures must be
+those of a training that was never stopped, and nothing else be left.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = (
+    "--channel-multipliers 1 --base-channels 4 --attention-resolutions --timesteps 20 "
+    "--batch-size 16 --steps 120 --log-every-steps 5 --epoch-steps 10 --ema 0.5 0.9 "
+    "--validation-images 8 --quality-every-epochs 0 --snapshots 6 --no-evaluate"
+).split()
+TIMES = ("seconds", "images_per_second")  # columns that no two trainings have in common
+LONGEST = 90  # seconds in which a process must notice that the other is gone
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(soak(Path(folder), options.kills, random.Random(options.seed)))
+
+
+def soak(folder, kills, chance):
+    """One line on what was survived.
+
+    Args:
+        folder: an empty one.
+        kills: how many.
+        chance: a `random.Random`.
+    """
+    whole, stopped = folder / "whole", folder / "stopped"
+    length = finish(whole)
+    slowest = max((kill(stopped, length, number, chance) for number in range(kills)), default=0)
+    finish(stopped)
+    compare(whole, stopped)
+    return f"{kills} kills; the other process ended within {slowest:.1f} s; all is as never stopped"
+
+
+def finish(run):
+    """Trains to the end; seconds from the first step to the end."""
+    processes = start(run)
+    begin = wait_for_first_step(run, processes)
+    for process, text in zip(processes, map(output, processes), strict=True):
+        assert process.returncode == 0, text
+    return time.monotonic() - begin
+
+
+def kill(run, length, number, chance):
+    """Ends a training at a random moment; seconds until the process that was spared ends, too."""
+    processes = start(run)
+    wait_for_first_step(run, processes)
+    time.sleep(chance.uniform(0, 0.8 * length))
+    killed = chance.randrange(2)
+    how = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
+    begin = time.monotonic()
+    processes[killed].send_signal(how)
+    text = output(processes[1 - killed])
+    took, status = time.monotonic() - begin, processes[1 - killed].returncode
+    output(processes[killed])
+    who = "the other" if killed else "the chief"
+    print(f"{how.name} of {who}: the one that is left ended with {status} after {took:.1f} s")
+    assert "Traceback" not in text and took < LONGEST, text
+    assert status in ((0, 75, 130) if how == signal.SIGTERM else (0, 75)), text
+    assert status != 75 or len([x for x in text.splitlines() if "is gone" in x]) == 1, text
+    return took
+
+
+def start(run):
+    """Both processes of a training, of one that goes on where there is something of it."""
+    goes_on = (run / "config.json").exists()
+    arguments = ["--resume"] if goes_on else [*SMALL, "--strategy", "multiworker"]
+    hosts = [f"localhost:{port}" for port in free_ports(2)]
+    processes = []
+    for index in range(2):
+        task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+        environment = os.environ | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": ""}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, str(ROOT / "train.py"), *arguments, "--run-dir", str(run)],
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+    return processes
+
+
+def free_ports(count):
+    """Ports that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for_first_step(run, processes):
+    """Returns when the history has a new row, or a process has ended: the time."""
+    before = size(run)
+    while size(run) == before and all(process.poll() is None for process in processes):
+        time.sleep(0.05)
+    return time.monotonic()
+
+
+def size(run):
+    path = run / "history.csv"
+    return path.stat().st_size if path.exists() else 0
+
+
+def output(process):
+    """What a process prints until it ends by itself."""
+    try:
+        return process.communicate(timeout=240)[0]
+    finally:
+        process.kill()
+
+
+def compare(whole, stopped):
+    """Asserts that two runs have left the same."""
+    import keras
+    import numpy as np
+
+    sys.path.insert(0, str(ROOT))
+    import ddpm_keras  # noqa: F401 - registers the model
+
+    models = [keras.saving.load_model(run / "model.keras") for run in (whole, stopped)]
+    states = [[*model.variables, *model.optimizer.variables] for model in models]
+    for value, expected in zip(*reversed(states), strict=True):
+        assert np.array_equal(np.array(value), np.array(expected)), value.path
+    assert rows(stopped) == rows(whole)
+    files = names(whole)
+    assert files == names(stopped), files ^ names(stopped)
+    for path in files:
+        if path.suffix == ".png":
+            assert (whole / path).read_bytes() == (stopped / path).read_bytes(), path
+        elif path.suffix == ".npz":
+            with np.load(whole / path) as expected, np.load(stopped / path) as found:
+                assert set(found.files) == set(expected.files), path
+                for name in found.files:
+                    assert np.array_equal(found[name], expected[name]), (path, name)
+
+
+def names(run):
+    """The files of a run but for TensorBoard's, whose names hold the time."""
+    files = {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+    return {path for path in files if "tensorboard" not in path.parts}
+
+
+def rows(run):
+    """The rows of history.csv without what the clock says."""
+    with open(run / "history.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+if __name__ == "__main__":
+    main()
