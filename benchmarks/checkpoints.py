@@ -33,6 +33,7 @@ def large_model():
     model = DDPM(network, ema=DECAYS)
     model.compile(keras.optimizers.Adam(2e-4))
     model.optimizer.build(model.trainable_variables)
+    model.ema.update(model.network.weights)  # or averages would be made anew at each checkpoint
     return model
 
 

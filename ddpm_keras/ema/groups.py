@@ -176,7 +176,8 @@ class Group:
         """
         now, average = self.weights_now(), self.averages[index]
         sizes = [math.prod(shape) for shape in self.shapes]
-        anew = tf.repeat([i in positions for i in self.positions], sizes)
+        every = positions.issuperset(self.positions)  # without a mask of their size, which costs
+        anew = every or tf.repeat([i in positions for i in self.positions], sizes)
         average.assign(tf.where(anew, now, average.value))
         if index in self.windows:
             window = self.windows[index]
