@@ -28,7 +28,7 @@ SMALL = (
     "--batch-size 16 --steps 120 --log-every-steps 5 --epoch-steps 10 --ema 0.5 0.9 "
     "--validation-images 8 --quality-every-epochs 0 --snapshots 6 --no-evaluate"
 ).split()
-TIMES = ("seconds", "images_per_second")  # columns that no two trainings have in common
+TIMES = ("seconds", "images_per_second", "checksum")  # columns of the clock, and what seals a row
 LONGEST = 90  # seconds in which a process must notice that the other is gone
 
 
