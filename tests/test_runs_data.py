@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from refusals import assert_refused_in_one_line, call_command
@@ -79,7 +80,6 @@ def test_images_are_found_from_a_folder_with_others_of_their_name(digits, copy, 
 def moved(copy, where):
     """Lets the run believe that its images were at another place."""
     config = json.loads((copy / "config.json").read_text())
-    del config["checksum"]
     config["data"]["path"] = str(where)
     (copy / "config.json").write_text(json.dumps(config))
 
@@ -169,3 +169,23 @@ def test_wrong_images_are_refused_by_the_names_of_options(digits, call, tmp_path
     before = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
     outcome = call("train.py", "--dataset", "set", *SMALL, "--conditional", folder=tmp_path)
     assert_refused_in_one_line(outcome, "train.py", words, tmp_path, before)
+
+
+def test_a_run_is_the_same_with_prepared_images_and_in_memory(project, call, tmp_path, monkeypatch):
+    """And it finds the folder of prepared images again, wherever it is gone on with."""
+    settings = ["--dataset", project[0] / "photos", *SMALL, "--conditional", "--flip"]
+    outcome = call("train.py", *settings, "--run-dir", "a", "--data-cache", "kept", folder=tmp_path)
+    assert outcome.status == 0, outcome.err
+    assert list((tmp_path / "kept").glob("photos-*.npz"))
+    monkeypatch.setattr("ddpm_keras.app.dataset._usual_cache", lambda options: None)
+    assert call("train.py", *settings, "--run-dir", "b", folder=tmp_path).status == 0
+    one, other = (
+        keras.saving.load_model(tmp_path / name / "model.keras").get_weights() for name in "ab"
+    )
+    for weight, expected in zip(one, other, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = ["--resume", "--run-dir", tmp_path / "a", "--steps", 3]
+    assert call("train.py", *again, folder=elsewhere).status == 0
+    assert {path.name for path in elsewhere.iterdir()} <= {".cache"}
