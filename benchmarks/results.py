@@ -20,6 +20,7 @@ PAGE = HERE / "RESULTS.md"
 BENCHMARKS = {
     # name: arguments
     "training_speed": [],
+    "training_memory": [],
     "growth": [],
     "ema_overhead": [],
     "recording_cost": ["--epochs", "8"],

@@ -1,6 +1,6 @@
-"""Training steps beside diffusers' on PyTorch: time, share of the machine's peak, and memory.
+"""Training steps beside diffusers' on PyTorch: time, and share of the machine's peak.
 
-    make peers && python benchmarks/training_speed.py       # about 10 minutes on two CPU cores
+    make peers && python benchmarks/training_speed.py       # about 5 minutes on two CPU cores
     python benchmarks/training_speed.py --networks digits --rounds 5
     python benchmarks/training_speed.py --profile middle bfloat16    # where a step's time goes
 
@@ -8,8 +8,7 @@ Run it on an idle machine. Both train the same network (a `UNet2DModel` of the s
 on the same batch with Adam, gradient clipping and one moving average of the weights; each in every
 mode it has. TensorFlow and PyTorch in one process compete for threads, so each has a process of its
 own, which waits while the other makes its steps; turns follow one another, so that whatever else
-changes with time hits all. Medians of the best mode of each side are compared. Peak memory is that
-of a process of its own, above what it holds after its imports.
+changes with time hits all. Medians of the best mode of each side are compared.
 """
 
 import argparse
@@ -182,26 +181,16 @@ def peak(precision, size=2048):
     return 2 * size**3 / min(seconds(product) for _ in range(10))
 
 
+def ways():
+    """Each (side, mode)."""
+    return [(side, mode) for side, modes in MODES.items() for mode in modes]
+
+
 def seconds(function):
     start = time.perf_counter()
     result = function()
     getattr(result, "numpy", float)()
     return time.perf_counter() - start
-
-
-def peak_memory(side, network, mode, steps=4):
-    """Bytes that a process needs at most above what its imports take: for a new process."""
-    IMPORTS[side]()
-    before = resident("VmRSS")
-    step = STEPS[side](network, mode)
-    for _ in range(steps):
-        step()
-    return resident("VmHWM") - before
-
-
-def resident(name):
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
 # A process for each side.
@@ -242,30 +231,19 @@ class Worker:
 def compare(network, rounds, workers):
     """dict of (side, mode) -> seconds of each step."""
     times = collections.defaultdict(list)
-    ways = [(side, mode) for side, modes in MODES.items() for mode in modes]
-    for side, mode in ways:
+    for side, mode in ways():
         print(f"{network}: {side}, {mode} is prepared ...", file=sys.stderr)
         workers[side]("prepare", network, mode)
     for number in range(rounds):
-        for side, mode in ways if number % 2 else ways[::-1]:
+        for side, mode in ways() if number % 2 else ways()[::-1]:
             times[side, mode] += workers[side]("time_steps", network, mode, 2)
     return times
-
-
-def memory(network):
-    """dict of (side, mode) -> bytes."""
-    found = {}
-    for side, mode in [(side, mode) for side, modes in MODES.items() for mode in modes]:
-        command = [sys.executable, __file__, "--memory", side, network, mode]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found[side, mode] = int(done.stdout.splitlines()[-1])
-    return found
 
 
 # What is told.
 
 
-def report(network, times, held, operations, peaks):
+def report(network, times, operations, peaks):
     """Lines of Markdown."""
     least = NETWORKS[network][2]
     best = {
@@ -274,14 +252,14 @@ def report(network, times, held, operations, peaks):
     }
     yield f"`{network}`, batch {NETWORKS[network][1]}, {operations / 1e9:.1f} GFLOP a step"
     yield ""
-    yield "| | median, ms | 10th to 90th percentile | share of the peak | peak memory, GB |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| | median, ms | 10th to 90th percentile | share of the peak |"
+    yield "| --- | --- | --- | --- |"
     for (side, mode), each in times.items():
         median, deciles = statistics.median(each), statistics.quantiles(each, n=10)
         share = operations / median / peaks[mode.split()[-1]]
         yield (
             f"| {side}, {mode} | {median * 1e3:.1f} | {deciles[0] * 1e3:.1f} to "
-            f"{deciles[-1] * 1e3:.1f} | {share:.0%} | {held[side, mode] / 1e9:.2f} |"
+            f"{deciles[-1] * 1e3:.1f} | {share:.0%} |"
         )
     ratio = statistics.median(times["diffusers", best["diffusers"]]) / statistics.median(
         times["ddpm_keras", best["ddpm_keras"]]
@@ -291,10 +269,6 @@ def report(network, times, held, operations, peaks):
         f"diffusers, {best['diffusers']}, takes {ratio:.2f} times as long as ddpm_keras, "
         f"{best['ddpm_keras']}; at least {least}: {'reached' if ratio >= least else 'NOT reached'}."
     )
-    for precision in PRECISIONS:
-        least_held = min(held["diffusers", m] for m in MODES["diffusers"] if precision in m)
-        share = least_held / held["ddpm_keras", precision]
-        yield f"Memory in {precision}: diffusers needs {share:.2f} times ours, at its least."
     yield ""
 
 
@@ -342,12 +316,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=8, help="turns of two steps each (8)")
     parser.add_argument("--profile", nargs=2, metavar=("NETWORK", "PRECISION"))
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker)
-    elif options.memory:
-        print(peak_memory(*options.memory))
     elif options.profile:
         profile(*options.profile)
     else:
@@ -358,7 +329,7 @@ def main():
         for network in options.networks:
             times = compare(network, options.rounds, workers)
             operations = workers["diffusers"]("flops", network)
-            lines = report(network, times, memory(network), operations, peaks)
+            lines = report(network, times, operations, peaks)
             print("\n".join(lines), flush=True)
 
 

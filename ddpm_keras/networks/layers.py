@@ -215,7 +215,7 @@ class ResidualBlock(keras.layers.Layer):
 class AttentionBlock(keras.layers.Layer):
     """Single-head self-attention over all positions, added to the un-normalised input.
 
-    The scores are scaled by channels^-1/2 and the softmax is taken in float32.
+    The queries are scaled by channels^-1/2 and the softmax is taken in float32.
 
     Args:
         groups: groups of the normalisation before the projections, as in `GroupNorm`.
@@ -246,9 +246,9 @@ class AttentionBlock(keras.layers.Layer):
     def _result(self, x):
         height, width, channels = x.shape[1:]
         h = ops.reshape(self.norm(x), (-1, height * width, channels))
-        scores = ops.matmul(self.query(h), ops.transpose(self.key(h), (0, 2, 1)))
-        scores = ops.cast(scores, "float32") * channels**-0.5
-        weights = ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        scaled = self.query(h) * channels**-0.5  # there are far fewer of them than scores
+        scores = tf.matmul(scaled, self.key(h), transpose_b=True)
+        weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), self.compute_dtype)
         h = self.project(ops.matmul(weights, self.value(h)))
         return x + ops.reshape(h, (-1, height, width, channels))
 
