@@ -24,6 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from metrics import load_torch
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -90,11 +92,11 @@ def keras_step(network, mode):
 
 
 def import_diffusers():
+    torch = load_torch()
     import diffusers
-    import torch
 
     torch.set_num_threads(os.cpu_count())
-    return diffusers.UNet2DModel
+    return diffusers.UNet2DModel  # which is imported when it is asked for
 
 
 def diffusers_config(network):
@@ -122,19 +124,18 @@ def diffusers_config(network):
 
 
 def torch_step(network, mode, compiled=False):
+    import diffusers
     import torch
-
-    from ddpm_keras import noise
 
     torch.manual_seed(0)
     layout, precision = mode.split()
     layout = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}[layout]
-    model = import_diffusers()(**diffusers_config(network)).train().to(memory_format=layout)
+    model = diffusers.UNet2DModel(**diffusers_config(network)).train().to(memory_format=layout)
     called = torch.compile(model) if compiled else model
     parameters = list(model.parameters())
     averages = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.Adam(parameters, 2e-4, fused=True)
-    cumprod = torch.tensor(noise.linear(1000).alphas_cumprod, dtype=torch.float32)
+    cumprod = torch.cumprod(1.0 - torch.linspace(1e-4, 0.02, 1000), 0)
     images = torch.tensor(images_of(network)).permute(0, 3, 1, 2)
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
@@ -152,7 +153,7 @@ def torch_step(network, mode, compiled=False):
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(averages, parameters, 1e-3)
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
