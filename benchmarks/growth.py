@@ -18,7 +18,8 @@ import statistics
 import subprocess
 import sys
 
-from training_speed import import_ddpm_keras, resident, seconds
+from training_memory import resident
+from training_speed import import_ddpm_keras, seconds
 
 BASE = dict(image_shape=(16, 16, 3), base_channels=32, channel_multipliers=(1, 2), num_res_blocks=1)
 BASE |= dict(attention_resolutions=(), dropout=0.1)

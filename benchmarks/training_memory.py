@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-from training_speed import IMPORTS, MODES, NETWORKS, PRECISIONS, STEPS, resident, ways
+from training_speed import IMPORTS, MODES, NETWORKS, PRECISIONS, STEPS, ways
 
 
 def peak_memory(side, network, mode, steps=4):
@@ -21,6 +21,12 @@ def peak_memory(side, network, mode, steps=4):
     for _ in range(steps):
         step()
     return resident("VmHWM") - before
+
+
+def resident(name):
+    """Bytes of this process: "VmRSS" for those of now, "VmHWM" for the most there were."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(name))
 
 
 def in_new_process(*way):
