@@ -283,5 +283,8 @@ def test_what_is_computed_again_gives_the_same_gradients(policy):
 
         return of_sum()
 
-    for found, right in zip(gradients(True), gradients(False), strict=True):
-        assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
+    wanted = gradients(False)
+    largest = max(np.abs(each).max() for each in wanted)  # those of the keys' biases are all 0
+    tolerance = {"float32": 1e-5, "mixed_bfloat16": 2e-2}[policy] * largest
+    for found, right in zip(gradients(True), wanted, strict=True):
+        assert_allclose(found, right, rtol=1e-5, atol=tolerance)
