@@ -8,6 +8,7 @@ against the CRCs of its members, and a record without one against nothing.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -73,9 +74,15 @@ def check(path: PathLike) -> None:
 def is_whole(path: PathLike) -> bool:
     """Whether nothing is wrong with a file that one can do without, else with a warning."""
     reason = damage(path)
-    if reason is not None:  # whoever asks, of one file it is said once
-        warnings.warn(f"{path} is damaged ({reason}); going on without it.", stacklevel=1)
+    if reason is not None:
+        _say_once(f"{path} is damaged ({reason}); going on without it.")
     return reason is None
+
+
+@functools.cache
+def _say_once(text):
+    """A warning, however many readers of a file come to it."""
+    warnings.warn(text, stacklevel=1)
 
 
 # Archives
