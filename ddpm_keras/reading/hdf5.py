@@ -59,7 +59,7 @@ def _arrays(root) -> Iterator[Any]:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{name[:60]!r} is a link to somewhere else")
             entry = group[name]
-            place = h5py.h5o.get_info(entry.id).addr
+            place = h5py.h5o.get_info(entry.id).addr  # pyright: ignore[reportAttributeAccessIssue]
             if place in seen:
                 continue
             seen.add(place)
