@@ -270,15 +270,13 @@ class DDPM(ImageModel):
         repeats, batch_size = whole(repeats, "repeats", 1), whole(batch_size, "batch_size", 1)
         images, labels = self.evaluation_arrays(images, labels)
         values = self.finite_values(weights)
-        losses = []
+        function, losses = self.traced.losses(images.dtype), []
         for repeat in range(repeats):
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)
-                part_labels = None if labels is None else tf.constant(labels[part])
+                part_labels = [] if labels is None else [tf.constant(labels[part])]
                 index = tf.constant(repeat * len(images) + start)
-                losses.append(
-                    self.traced.losses(values, tf.constant(images[part]), part_labels, index)
-                )
+                losses.append(function(values, tf.constant(images[part]), index, part_labels))
         return float(np.mean(np.concatenate(losses), dtype=np.float64))
 
     def evaluation_arrays(self, images: ArrayLike, labels: ArrayLike | None = None) -> Any:

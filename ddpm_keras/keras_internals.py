@@ -254,6 +254,12 @@ def non_trainable_variables(network):
     return [v for layer in layers_of(network) for v in layer._non_trainable_variables]
 
 
+def moments_of_adam(optimizer, variable):
+    """The means of gradient and squared gradient that a built Keras Adam keeps for a variable."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
 def averages_of_optimizer(optimizer):
     """(variable, its average) of a built optimizer with `use_ema=True`, for each that has one."""
     pairs = zip(

@@ -197,13 +197,19 @@ class Traced:
 
     def __init__(self, model):
         self.model = model
-        self.losses = tf.function(self._losses, autograph=False, reduce_retracing=True)
+        self.losses = functools.cache(self._losses)
         self.sampling = functools.cache(self._sampling)
         self.step = functools.cache(self._step)
 
-    def _losses(self, values, images, labels, start):
-        with self.model.weight_scope(values):
-            return self.model._fixed_losses(images, labels, start)[0]
+    def _losses(self, dtype):
+        def losses(values, images, start, labels):
+            with self.model.weight_scope(values):
+                return self.model._fixed_losses(images, *(labels or [None]), start)[0]
+
+        images, _, labels, weights = self._signature(guided=False)
+        images = tf.TensorSpec(images.shape, dtype)
+        signature = (weights, images, tf.TensorSpec((), tf.int32), labels)
+        return tf.function(losses, autograph=False, input_signature=signature)
 
     def _sampling(self, sampler, guided, first, count):
         model = self.model

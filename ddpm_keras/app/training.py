@@ -67,7 +67,7 @@ def build_model(options, images):
         seed=options.seed,
     )
     model.compile(optimization.optimizer(options))
-    model.optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)  # a checkpoint may come before a step
     return model
 
 

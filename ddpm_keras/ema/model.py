@@ -11,7 +11,14 @@ from ..aliases import PathLike
 from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
 from .arguments import by_name
 from .groups import like
-from .steps import MovingStatistics, SayLostSteps, SayShortRuns, chain, refuse_own_average
+from .steps import (
+    MovingStatistics,
+    SayLostSteps,
+    SayShortRuns,
+    build_before_trace,
+    chain,
+    refuse_own_average,
+)
 from .training import TrainingStep, rows_in
 from .weight_sets import WeightSet, check_finite, fresh_network, with_values
 
@@ -301,6 +308,8 @@ class EMAModel(TrainingStep):
                 "The network has no weights to average yet: call it on a batch before training."
             )
         self._prepare_averages()
+        with self.distribute_strategy.scope():
+            build_before_trace(self.optimizer, self.trainable_variables)
         self._left.forget()
         return super().make_train_function(force)
 

@@ -10,6 +10,7 @@ from ..keras_internals import OptimizerAround
 from .averages import EMA
 from .steps import (
     apply_if_finite,
+    build_before_trace,
     chain,
     global_norm,
     in_every_replica,
@@ -143,7 +144,7 @@ class EMAOptimizer(OptimizerAround):
         variables = list(
             self._trainable_variables if trainable_variables is None else trainable_variables
         )
-        self.build(variables)
+        build_before_trace(self, variables)
         self.ema.start()
         finite = tf.math.is_finite(in_every_replica(global_norm(gradients)))
         before = steps_made(self.inner_optimizer)

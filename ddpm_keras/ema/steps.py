@@ -5,12 +5,14 @@ its gradients are not finite.
 """
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import tensorflow as tf
 
 from ..keras_internals import maybe_merge_call, non_trainable_variables
-from .groups import is_float, new_variable, tf_variable
+from .fused import fused
+from .groups import holds_value, is_float, new_variable, tf_variable
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -29,6 +31,21 @@ def parts(optimizer):
     """The optimizers that move the weights: several where a `MultiOptimizer` shares them out."""
     *_, inner = chain(optimizer)
     return list(getattr(inner, "optimizers", [inner]))
+
+
+def build_before_trace(optimizer, variables):
+    """Builds an optimizer, outside of the graph that is being made where that is possible.
+
+    A graph that makes variables is made a second time, without.
+    """
+    if optimizer.built:
+        return
+    # A strategy is that of its thread, and weights that the graph makes have no values outside.
+    if tf.distribute.has_strategy() or not all(map(holds_value, variables)):
+        optimizer.build(variables)
+        return
+    with ThreadPoolExecutor(1) as thread:  # in a thread of its own there is no graph
+        thread.submit(optimizer.build, variables).result()
 
 
 def scales_loss(optimizer):
@@ -89,10 +106,14 @@ def apply_if_finite(optimizer, gradients, variables, finite):
         variables: what the optimizer trains.
         finite: a boolean tensor, the same in every replica.
     """
-    if scales_loss(optimizer):  # it makes no step either, and has to see why to lower its scale;
-        optimizer.apply(_spoilt_unless(finite, gradients), variables)  # it asks one replica alone
-        return
+    with fused(parts(optimizer)):
+        if scales_loss(optimizer):  # makes no step either, and has to see why to lower its scale;
+            optimizer.apply(_spoilt_unless(finite, gradients), variables)  # it asks one replica
+        else:
+            _apply_if_finite(optimizer, gradients, variables, finite)
 
+
+def _apply_if_finite(optimizer, gradients, variables, finite):
     def apply(gradients):
         optimizer.apply(gradients, variables)
 

@@ -8,6 +8,7 @@ from .state import AveragedNetwork
 from .steps import (
     FirstLost,
     apply_if_finite,
+    build_before_trace,
     global_norm,
     in_every_replica,
     scales_loss,
@@ -104,8 +105,7 @@ class TrainingStep(AveragedNetwork):
         norm = unscale_loss_for_distribution(global_norm(gradients) / scale)
         norm = in_every_replica(norm)
         finite = tf.math.is_finite(norm)
-        if not optimizer.built:
-            optimizer.build(self.trainable_variables)
+        build_before_trace(optimizer, self.trainable_variables)
         before = steps_made(optimizer)
         apply_if_finite(optimizer, gradients, self.trainable_variables, finite)
         stepped = steps_made(optimizer) > before

@@ -1,0 +1,138 @@
+"""How often a graph is made: once for training, validation and sampling, whatever comes after."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from networks import small_network
+from numpy.testing import assert_allclose
+
+from ddpm_keras import DDPM, EMAModel, EMAOptimizer, samplers
+from ddpm_keras.ema import fused, steps
+
+X, Y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.ones((40, 1), "float32")
+
+
+@pytest.fixture
+def images(digits):
+    return digits.train[:40]
+
+
+def counted(model):
+    """A list that grows with each trace of the model's training step."""
+    traces, step = [], model.train_step
+
+    def train_step(data):
+        traces.append(data)
+        return step(data)
+
+    model.train_step = train_step
+    return traces
+
+
+def dense():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1)])
+
+
+def test_training_is_traced_once_though_nobody_built_the_optimizer(images):
+    model = DDPM(small_network(), ema=(0.9, 0.99))
+    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1.0))
+    traces = counted(model)
+    model.fit(images, batch_size=16, epochs=2, verbose=0)  # the last batch is a small one
+    model.fit(images[:16], batch_size=16, verbose=0)
+    assert len(traces) == 1 and model.optimizer.built
+
+
+def test_training_of_any_network_is_traced_once_too():
+    model = EMAModel(dense(), ema=0.9)
+    model.compile("adam", "mse")
+    traces = counted(model)
+    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_an_optimizer_with_averages_makes_no_second_trace_of_a_model_of_ones_own(optimizer):
+    model = dense()
+    model.compile(EMAOptimizer(optimizer, 0.9), "mse")
+    traces = counted(model)
+    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
+    assert len(traces) == 1
+    average = model.optimizer.ema.variables("0.9")
+    assert np.abs(average[0] - model.weights[0].value).max() > 0
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_one_trace_validates_every_weight_set_and_any_number_of_images(images, dtype):
+    model = DDPM(small_network(), ema=(0.9, 0.99), image_range=(0, 255))
+    for name in model.weight_sets:
+        for count in (3, 20, 7):
+            model.validation_loss(images[:count].astype(dtype), weights=name, batch_size=8)
+    assert model.traced.losses(np.dtype(dtype)).experimental_get_tracing_count() == 1
+
+
+def test_one_trace_samples_every_weight_set_and_any_number_of_images():
+    model, sampler = DDPM(small_network(), ema=(0.9, 0.99)), samplers.DDIM(2)
+    for name in model.weight_sets:
+        model.sample(5, name, sampler, batch_size=3)
+    assert model.traced.sampling(sampler, False, 0, 1).experimental_get_tracing_count() == 1
+
+
+# Adam in one operation.
+
+ADAMS = {
+    "plain": lambda: keras.optimizers.Adam(0.01, epsilon=1e-8),
+    "clipped": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.1),
+    "decayed": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    "by a schedule": lambda: keras.optimizers.Adam(
+        keras.optimizers.schedules.PolynomialDecay(0.0, 3, 0.01)
+    ),
+    "accumulating": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+    "another rule": lambda: keras.optimizers.Nadam(0.01),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+}
+
+
+def trained(optimizer, wrap):
+    """Weights after six steps of a problem whose gradients are known, and the optimizer's state."""
+    weights = [keras.Variable(np.arange(4.0) - 1.5), keras.Variable(np.full((2, 2), 0.3))]
+    targets = [np.float32([1, -1, 0.5, 0]), np.float32([[0, 1], [2, 3]])]
+    optimizer.build(weights)
+
+    @tf.function(autograph=False)
+    def step():
+        gradients = [optimizer.scale_loss(w.value - t) for w, t in zip(weights, targets)]
+        with wrap(steps.parts(optimizer)):
+            optimizer.apply(gradients, weights)
+
+    for _ in range(6):
+        step()
+    return [np.array(v) for v in (*weights, *optimizer.variables)], step
+
+
+@pytest.mark.parametrize("name", ADAMS)
+def test_adam_in_one_operation_is_that_of_keras(name):
+    found, step = trained(ADAMS[name](), fused.fused)
+    expected, plain = trained(ADAMS[name](), lambda optimizers: contextlib.nullcontext())
+    for one, other in zip(found, expected, strict=True):
+        assert_allclose(one, other, rtol=2e-5, atol=1e-7)  # 1 - beta_2 in float32 is 1.3e-5 off
+    nodes = [len(f.get_concrete_function().graph.as_graph_def().node) for f in (step, plain)]
+    assert (nodes[0] < 0.7 * nodes[1]) == (name in ("plain", "by a schedule", "clipped")) or (
+        name in ("decayed", "accumulating", "scaled") and nodes[0] <= nodes[1]
+    )
+
+
+def test_adam_in_one_operation_takes_rows_of_a_table_alone_and_leaves_the_optimizer_as_it_was():
+    found = []
+    for wrap in (fused.fused, lambda optimizers: contextlib.nullcontext()):
+        table, optimizer = keras.Variable(np.ones((4, 2))), keras.optimizers.Adam(0.1)
+        optimizer.build([table])
+        rows = tf.IndexedSlices(tf.ones((1, 2)), tf.constant([2]), tf.constant([4, 2]))
+        with wrap([optimizer]):
+            optimizer.apply([rows])
+        assert "update_step" not in vars(optimizer)
+        found.append(np.array(table))
+    assert_allclose(*found, rtol=1e-6)
