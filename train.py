@@ -34,10 +34,9 @@ def main(argv):
 
 def train(run, options, given, argv):
     """Trains, evaluates and reports; the exit status."""
-    from ddpm_keras.app import devices, training, workers
+    from ddpm_keras.app import devices, precision, training, workers
     from ddpm_keras.callbacks import Diverged
 
-    devices.set_precision(options.precision)
     with console.input_errors():
         strategy = devices.strategy(options.strategy)
         training.check_devices(run, options, strategy)
@@ -45,15 +44,17 @@ def train(run, options, given, argv):
         training.averages(begun)  # refuses rules that cannot be, before images are read
         data = training.load_data(options, run)
         training.check(options, given, data)
+        computed_in = precision.of_run(run, options, data)
         with strategy.scope():
-            model = training.build_model(begun, data)
+            model = training.build_model(begun, data, computed_in["policy"])
         crew = workers.Crew(strategy)
         observers = training.observers(run, options, data, crew.any)
         training.agree(crew, options, data)
     if not crew.is_chief:
         return follow(run, options, data, model, crew)
 
-    done = training.begin(run, options, data, model, invocation.command_again(argv))
+    command = invocation.command_again(argv)
+    done = training.begin(run, options, data, model, command, computed_in)
     crew.agree({"the step to go on at": done})
     training.announce(run, options, data, model, done)
     again = invocation.command("train", "--resume", "--run-dir", run.path)

@@ -20,7 +20,7 @@ REFERENCES = ("train", "held-out")  # or a file of statistics
 LR_SCHEDULES = ("constant", "cosine", "linear", "wsd")  # the learning rate after its warm-up
 LR_DECAYS = ("linear", "cosine", "sqrt")  # the curve in which it falls: sqrt is 1 - sqrt(s)
 UNREADABLE = ("refuse", "skip")  # what to do with an image file that cannot be read
-# --precision: the Keras dtype policy; "auto" depends on the device.
+# --precision: the Keras dtype policy; "auto" depends on the device, or is measured.
 PRECISIONS = {
     "auto": "",
     "float32": "float32",

@@ -116,14 +116,31 @@ def test_numbers_reach_tensorboard(network, digits, initial, tmp_path):
 
 
 def test_the_cost_is_told_in_proportion(network, digits, initial, monkeypatch):
-    """With a clock that advances a second a reading, a batch of 2 steps takes 1 s, features 1 s."""
+    """With a clock that advances a second a reading, a batch takes 1 s a step, features 1 s."""
     watcher = monitor(digits, num_images=100, batch_size=30, sampler=samplers.DDIM(steps=10))
     model, _ = train(network, digits, initial, epochs=1)
     watcher.set_model(model)
     clock = iter(range(1000))
     monkeypatch.setattr("ddpm_keras.callbacks.quality.time.perf_counter", lambda: next(clock))
-    # 3 weight sets x 4 batches x (10 / 2 x 1 s + 1 s)
-    assert watcher.seconds_per_evaluation() == 3 * 4 * 6
+    # 3 weight sets x 4 batches x (10 x 1 s + 1 s)
+    assert watcher.seconds_per_evaluation() == 3 * 4 * 11
+
+
+def test_nothing_is_made_before_the_first_step(network, digits, initial):
+    made = []
+
+    def make():
+        made.append(Means())
+        return made[-1]
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            assert not made
+
+    later = callbacks.QualityMonitor(make, digits.train[:200], 24, sampler=samplers.DDIM(3))
+    _, history = train(network, digits, initial, Watch(), later, epochs=1)
+    _, expected = train(network, digits, initial, monitor(digits), epochs=1)
+    assert history["quality_raw"] == expected["quality_raw"] and len(made) == 1
 
 
 def test_too_few_images_are_refused(digits):

@@ -104,7 +104,9 @@ def trained(optimizer, wrap):
 
     @tf.function(autograph=False)
     def step():
-        gradients = [optimizer.scale_loss(w.value - t) for w, t in zip(weights, targets)]
+        gradients = [
+            optimizer.scale_loss(w.value - t) for w, t in zip(weights, targets, strict=True)
+        ]
         with wrap(steps.parts(optimizer)):
             optimizer.apply(gradients, weights)
 

@@ -1,6 +1,8 @@
 """Precision and device strategy, by the names of the command line."""
 
 import functools
+import re
+from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -13,12 +15,16 @@ from . import cluster
 
 WAIT = 600  # seconds in which all workers must have come
 
+CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of Arm
+
 
 def precision(name):
     """The Keras dtype policy for a `--precision`.
 
     "auto" is bfloat16 on GPUs of compute capability 8 or more, float16 on those of 7, and float32
-    elsewhere. Weights, averages and losses are float32 in every case.
+    elsewhere; for training, `app.precision` also measures what a processor is faster in. Weights,
+    averages and losses are float32 in every case.
     """
     if name != "auto":
         return PRECISIONS[name]
@@ -35,6 +41,15 @@ def precision(name):
 def set_precision(name):
     """Makes `precision(name)` the policy of all layers created from now on."""
     keras.config.set_dtype_policy(precision(name))
+
+
+def has_bfloat16():
+    """Whether the processor has instructions for bfloat16, as far as Linux tells."""
+    try:
+        found = re.search(r"^(?:flags|Features)\s*:(.*)$", CPUINFO.read_text(), re.MULTILINE)
+    except (OSError, ValueError):  # another system
+        return False
+    return found is not None and not _BFLOAT16_FLAGS.isdisjoint(found[1].split())
 
 
 def compute_in(name, network):

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .. import choices, files, quality
 from ..errors import UsageError
 from . import cache, progress
@@ -20,13 +22,18 @@ def choose_extractor(name, images):
         return quality.ClassifierFeatures.load(path)
     except (FileNotFoundError, ValueError) as error:
         why = "once" if isinstance(error, FileNotFoundError) else f"since {path} is damaged"
-    print(f"Training a classifier of {images.name}, {why} ...", flush=True)
+    tqdm.write(f"Training a classifier of {images.name}, {why} ...")  # above any bar
     extractor = quality.ClassifierFeatures.train(
         images.train, images.train_labels, dataset=images.name
     )
     with files.atomic_path(path) as temporary:
         extractor.save(temporary)
     return quality.ClassifierFeatures.load(path)
+
+
+def check_learnable(images):
+    """Refuses images that the extractor "auto" could not learn from, before it is needed."""
+    quality.ClassifierFeatures.check_learnable(images.train, images.train_labels)
 
 
 def named_extractor(name):

@@ -1,6 +1,7 @@
 """The steps of `train.py`: data, model, the loop, and what a run leaves behind."""
 
 import contextlib
+import functools
 import platform
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from . import (
     named,
     network,
     optimization,
+    precision,
     rules,
     workers,
 )
@@ -54,8 +56,15 @@ def averages(options):
     return ema.EMA(decays, snapshot_widths=SNAPSHOT_WIDTHS if options.snapshots else ())
 
 
-def build_model(options, images):
-    """The compiled model, every weight of it a function of the seed."""
+def build_model(options, images, policy="float32"):
+    """The compiled model, every weight of it a function of the seed.
+
+    Args:
+        options: a `TrainOptions`.
+        images: a `data.ImageData`.
+        policy: the Keras dtype policy of its layers.
+    """
+    keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(options.seed)
     model = DDPM(
         network.build(options, images),
@@ -132,8 +141,13 @@ def step(model):
     return int(model.train_counter.numpy())
 
 
-def begin(run, options, images, model, command):
+def begin(run, options, images, model, command, computed_in=None):
     """Loads the state of a run that is continued, and writes the configuration that holds now.
+
+    Args:
+        run, options, images, model: what is trained.
+        command: the command line, for the record.
+        computed_in: what `precision.of_run` gave, for the record.
 
     Returns:
         The batches trained on so far.
@@ -150,6 +164,7 @@ def begin(run, options, images, model, command):
             "command": command,
             **told,
             "data": dataset.record(images, options),
+            "precision": computed_in or {"policy": keras.config.dtype_policy().name},
             "first_steps": options.steps,
             **_devices(model.distribute_strategy),
             "parameters": model.network.count_params(),
@@ -194,6 +209,7 @@ def announce(run, options, images, model, done):
         f"{type(model.network).__name__} with {model.network.count_params():,} parameters, "
         f"{keras.config.dtype_policy().name}; {options.steps:,} steps of "
         f"{options.batch_size} images; writing to {run.path}/",
+        *precision.words(run.config.get("precision") or {}),
         sep="\n",
     )
     for line in model.ema.describe(options.steps, per_epoch):
@@ -317,9 +333,10 @@ def _quality_monitor(options, images):
         return []
     from . import references
 
+    references.check_learnable(images)
     return [
         callbacks.QualityMonitor(
-            references.choose_extractor("auto", images),
+            functools.partial(references.choose_extractor, "auto", images),
             images.train,
             options.quality_images,
             options.quality_every_epochs,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from .. import choices, names, samplers
@@ -25,7 +28,6 @@ if TYPE_CHECKING:  # names in annotations alone
     from ..samplers.base import Sampler
 
 _SUBSETS = 20  # each of half the images; enough for a curve
-_TIMED_STEPS = 2
 
 
 class QualityMonitor(keras.callbacks.Callback):
@@ -34,12 +36,13 @@ class QualityMonitor(keras.callbacks.Callback):
     Adds `quality_raw`, `quality_ema_0.999` ... (Fréchet distance to the real images) and
     `quality_kid_raw` ... (kernel distance, or the numbers of other `metrics`) to the logs of an
     epoch, so callbacks that write logs, such as `HistoryLog` and `keras.callbacks.TensorBoard`, go
-    after it in the list. Before training it measures what an evaluation will cost in time, and says
-    so. Training is as without it, to the bit, and the extractor is in no checkpoint of the model.
+    after it in the list. At the end of the first epoch it measures what an evaluation will cost in
+    time, and says so; nothing is in the way of the first step. Training is as without it, to the bit, and the extractor is in no checkpoint of the model.
 
     Args:
         extractor: a `quality.FeatureExtractor`, or a name or file as for
-            `quality.get_extractor`.
+            `quality.get_extractor`; or a function without arguments that makes one, called at the
+            end of the first epoch.
         real: an array of real images `(N, height, width, channels)`, uint8 or float in the model's
             `image_range`; or of their features `(N, dim)`.
         num_images: images drawn with each weight set, at least 4.
@@ -64,7 +67,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        extractor: FeatureExtractor | PathLike,
+        extractor: FeatureExtractor | PathLike | Callable[[], FeatureExtractor],
         real: Any,
         num_images: int = 1000,
         every_epochs: int = 1,
@@ -88,18 +91,30 @@ class QualityMonitor(keras.callbacks.Callback):
                 "Quality needs at least 4 generated and 4 real images; got "
                 f"num_images={num_images} and {len(real)} real images."
             )
-        self.extractor = get_extractor(extractor)
+        later = inspect.isroutine(extractor) or isinstance(extractor, functools.partial)
+        self._extractor = extractor if later else functools.partial(get_extractor, extractor)
+        if not later:
+            self.extractor  # noqa: B018 - refuses an unknown one now, not after an epoch
         self.real = real
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
         self.metrics = {name: choices.METRICS.find(name) for name in metrics}
         self._reference = None
 
+    @functools.cached_property
+    def extractor(self) -> FeatureExtractor:
+        """What makes features of images."""
+        return self._extractor()
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self._reference is None:
-            if np.ndim(self.real) == 4:
-                self.real = extract_features(self.extractor, self._real_images())
-            self._reference = GaussianReference(FeatureStatistics.of(self.real))
+        if np.ndim(self.real) == 4:
+            self._inputs().check_arrays(self.real)  # refused now, not after an epoch
+
+    def _begin(self):
+        """Measures the real images, and says what it will cost to measure the others."""
+        if np.ndim(self.real) == 4:
+            self.real = extract_features(self.extractor, self._real_images())
+        self._reference = GaussianReference(FeatureStatistics.of(self.real))
         epochs = self.params["epochs"]
         seconds = self.seconds_per_evaluation()
         times = epochs // self.every_epochs
@@ -110,15 +125,20 @@ class QualityMonitor(keras.callbacks.Callback):
         )
 
     def _real_images(self):
-        """The real images, checked: uint8, or float in [-1, 1]."""
-        inputs = Inputs(image_range=self.model.image_range)  # their size is the extractor's matter
-        inputs.check_arrays(self.real)
+        """The real images: uint8, or float in [-1, 1]."""
         if is_mapped(self.real) and self.real.dtype == np.uint8:
             return self.real  # which is read batch by batch
         real = as_numpy(self.real)
-        return real if real.dtype == np.uint8 else np.clip(np.array(inputs.scaled(real)), -1, 1)
+        if real.dtype == np.uint8:
+            return real
+        return np.clip(np.array(self._inputs().scaled(real)), -1, 1)
+
+    def _inputs(self):
+        return Inputs(image_range=self.model.image_range)  # their size is the extractor's matter
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._reference is None:
+            self._begin()
         if not is_due(epoch, epoch + 1, self.every_epochs):
             return
         parts = []
@@ -144,17 +164,20 @@ class QualityMonitor(keras.callbacks.Callback):
         return self._reference.distance(FeatureStatistics.of(features)), others
 
     def seconds_per_evaluation(self) -> float:
-        """Seconds for all weight sets, from the time of one small batch (tracing aside)."""
-        schedule = self.model.schedule
-        short = samplers.DDIM(steps=min(_TIMED_STEPS, schedule.timesteps))
+        """Seconds for all weight sets, from the time of one batch in the network (tracing aside)."""
+        model, schedule = self.model, self.model.schedule
+        evaluate = model.traced.losses(np.dtype(np.uint8))  # which validation has traced as well
+        blank = np.zeros((self.batch_size, *model.image_shape), np.uint8)
+        labels = [] if model.num_classes is None else [tf.zeros(self.batch_size, tf.int32)]
+        values, first = model.finite_values(names.RAW), tf.constant(0)
         for _ in range(2):  # the first time traces
             start = time.perf_counter()
-            images = self._draw(self.batch_size, names.RAW, short)
-            sampled = time.perf_counter()
-            self.extractor(images)
+            evaluate(values, tf.constant(blank), first, labels).numpy()
+            evaluated = time.perf_counter()
+            self.extractor(blank)
             end = time.perf_counter()
         steps = len(samplers.get(self.sampler, schedule).timesteps(schedule))
-        per_batch = (sampled - start) * steps / short.steps + (end - sampled)
+        per_batch = (evaluated - start) * steps + (end - evaluated)
         batches = -(-self.num_images // self.batch_size)
         return len(self.model.weight_sets) * batches * per_batch
 

@@ -90,10 +90,7 @@ class ClassifierFeatures(FeatureExtractor):
             ValueError: if there are too few images, or labels that cannot be learnt from.
         """
         images = to_uint8(images)
-        if len(images) < 2:
-            raise ValueError(
-                f"A classifier needs at least 2 images to learn from; got {len(images)}."
-            )
+        cls.check_learnable(images, labels)
         target = "rotation" if labels is None else "labels"
         turns = (0,)
         if labels is None:
@@ -115,6 +112,23 @@ class ClassifierFeatures(FeatureExtractor):
         total_variance = extractor(images).var(axis=0, dtype=np.float64).sum()
         config["scale"] = float(np.sqrt(dim / max(total_variance, 1e-12)))
         return cls(config, network.get_weights())
+
+    @staticmethod
+    def check_learnable(images: ArrayLike, labels: ArrayLike | None = None) -> None:
+        """Refuses what `train` could not learn from.
+
+        Args:
+            images, labels: as of `train`.
+
+        Raises:
+            ValueError: as of `train`.
+        """
+        if len(images) < 2:
+            raise ValueError(
+                f"A classifier needs at least 2 images to learn from; got {len(images)}."
+            )
+        if labels is not None:
+            _class_numbers(labels, len(images))
 
     @property
     def fingerprint(self) -> str:
