@@ -37,7 +37,8 @@ class QualityMonitor(keras.callbacks.Callback):
     `quality_kid_raw` ... (kernel distance, or the numbers of other `metrics`) to the logs of an
     epoch, so callbacks that write logs, such as `HistoryLog` and `keras.callbacks.TensorBoard`, go
     after it in the list. At the end of the first epoch it measures what an evaluation will cost in
-    time, and says so; nothing is in the way of the first step. Training is as without it, to the bit, and the extractor is in no checkpoint of the model.
+    time, and says so; nothing is in the way of the first step. Training is as without it, to the
+    bit, and the extractor is in no checkpoint of the model.
 
     Args:
         extractor: a `quality.FeatureExtractor`, or a name or file as for
@@ -164,7 +165,7 @@ class QualityMonitor(keras.callbacks.Callback):
         return self._reference.distance(FeatureStatistics.of(features)), others
 
     def seconds_per_evaluation(self) -> float:
-        """Seconds for all weight sets, from the time of one batch in the network (tracing aside)."""
+        """Seconds for all weight sets, from the time that the network takes for one batch."""
         model, schedule = self.model, self.model.schedule
         evaluate = model.traced.losses(np.dtype(np.uint8))  # which validation has traced as well
         blank = np.zeros((self.batch_size, *model.image_shape), np.uint8)
