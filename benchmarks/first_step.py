@@ -3,8 +3,8 @@
     python benchmarks/first_step.py                # the command, then the library
     python benchmarks/first_step.py --of library   # `fit` of a digits-like model alone
 
-Each runs in a process of its own, from its start. What is in docs/benchmarks/first-step.md was
-printed by this on idle cores.
+Each runs in a process of its own, from its start. What is in docs/benchmarks/first_step.txt
+was printed by this on idle cores.
 """
 
 import argparse

@@ -188,6 +188,25 @@ class Sampling:
         return model.inputs_taken.check_labels(labels, self.num_images, none_allowed=True)
 
 
+class Chosen(Sampling):
+    """Some images of a series, which need not follow one another.
+
+    Args:
+        model: the `DDPM`.
+        indices: their numbers, ints (N,).
+        **settings: the other arguments of `Sampling`, but labels and start.
+    """
+
+    def __init__(self, model, indices, **settings):
+        classes = model.num_classes
+        labels = None if classes is None else np.asarray(indices) % classes
+        super().__init__(model, len(indices), labels=labels, **settings)
+        self.indices = [int(index) for index in indices]
+
+    def seeds(self, part):
+        return tf.concat([samplers.image_seeds(self.seed, i, 1) for i in self.indices[part]], 0)
+
+
 class Traced:
     """Functions of a `DDPM` traced once for all weight sets, which they take as an argument.
 

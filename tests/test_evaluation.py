@@ -44,6 +44,15 @@ def test_images_are_drawn_as_the_options_say(model, tmp_path):
     assert (draw.settings["seed"], draw.settings["guidance"]) == (4, 2.0)
 
 
+def test_images_of_any_numbers_are_those_of_the_series(model):
+    options = EvaluateOptions(num_images=9, sampler="ddpm", steps=3, guidance=(2.0,), batch_size=2)
+    draw = drawn.Drawing(model, TrainOptions(), options, None, ALONE)
+    series = draw.images("raw", 0, 9).astype(int)
+    indices = np.array([8, 2, 5])
+    assert np.abs(draw.chosen("raw", indices) - series[indices]).max() <= 1  # rounding of a pixel
+    assert set(draw.stages.seconds) == {"sampling"}
+
+
 def test_what_the_options_leave_open_is_that_of_the_training(model):
     trained = TrainOptions(num_images=7, sampler="dpm", sampling_steps=9)
     draw = drawn.Drawing(model, trained, EvaluateOptions(), None, ALONE)

@@ -107,7 +107,7 @@ def test_the_picture_shows_the_most_suspicious_samples_above_what_they_are_near_
     samples[7] = train[11]
     flat = [x.reshape(len(x), -1).astype(float) for x in (samples, train)]
     path = tmp_path / "nearest.png"
-    nearest.write(path, *flat, lambda index: samples[index : index + 1], train)
+    nearest.write(path, *flat, samples.__getitem__, train)
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("L"))[::12, ::12]  # enlarged so many times
     for top in (0, 5, 10):

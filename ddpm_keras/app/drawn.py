@@ -7,7 +7,9 @@ import numpy as np
 
 from .. import names, quality
 from ..quality.features import CHUNK
+from ..sampling import Chosen
 from . import devices, named, workers
+from .stages import Stages
 from .stored import called
 
 
@@ -20,12 +22,14 @@ class Drawing:
         options: an `EvaluateOptions` with one strength of guidance.
         guide: the weight set to guide by, or None.
         crew: the `workers.Crew` of the processes that draw.
+        stages: the `Stages` that it counts for.
 
     Attributes:
         settings: what the record says of how the images were drawn.
     """
 
-    def __init__(self, model, trained, options, guide, crew):
+    def __init__(self, model, trained, options, guide, crew, stages=None):
+        self.stages = stages or Stages()
         self.model, self.options, self.guide, self.crew = model, options, guide, crew
         (self.guidance,) = options.guidance
         self.num_images = options.num_images or trained.num_images
@@ -72,27 +76,35 @@ class Drawing:
     def images(self, weights, start, stop):
         """Images number `start` to `stop` - 1 of a weight set, uint8; all processes draw them."""
         how = {"seed": self.options.seed, "guidance": self.guidance}
-        self.crew.ask(how | {"weights": called(weights), "start": start, "stop": stop})
-        return self.share(weights, start, stop)
+        with self.stages("sampling"):
+            self.crew.ask(how | {"weights": called(weights), "start": start, "stop": stop})
+            return self.share(weights, start, stop)
 
     def share(self, weights, start, stop):
         """The part of this process in `images`, which gives all of them in the chief."""
         size = self.options.batch_size
         return self.crew.draw(functools.partial(self._drawn, weights), stop - start, start, size)
 
+    def chosen(self, weights, indices):
+        """Images of these numbers, ints (N,), of a weight set, uint8; this process draws them."""
+        with self.stages("sampling"):
+            drawing = Chosen(self.model, indices, weights=weights, **self._how)
+            return drawing.images(drawing.noise)
+
     def _drawn(self, weights, count, start):
-        return self.model.sample(
-            count,
-            weights=weights,
-            sampler=self.sampler,
-            seed=self.options.seed,
-            batch_size=self.options.batch_size,
-            guidance_scale=self.guidance,
-            guide=self.guide,
-            guidance_rescale=self.rescale or None,
-            guidance_interval=self.interval or None,
-            start=start,
-        )
+        return self.model.sample(count, weights=weights, start=start, **self._how)
+
+    @property
+    def _how(self):
+        return {
+            "sampler": self.sampler,
+            "seed": self.options.seed,
+            "batch_size": self.options.batch_size,
+            "guidance_scale": self.guidance,
+            "guide": self.guide,
+            "guidance_rescale": self.rescale or None,
+            "guidance_interval": self.interval or None,
+        }
 
 
 def agree(crew, options, model):

@@ -14,6 +14,7 @@ from ..quality import bootstrap
 from ..reading import npz
 from . import dataset, drawn, models, nearest, progress, references, stored, workers
 from .options import EvaluateOptions
+from .stages import Stages
 
 
 def evaluate_run(run, options=None, command="", model=None, images=None):
@@ -66,6 +67,7 @@ class Measuring:
         trained: the `TrainOptions` of the run.
         step: the optimizer step that is measured.
         folder: where features and influences go.
+        stages: the `Stages` of what was done.
         extractor, real, reference: what makes features, those of the real images by their part, and
             what the distance is measured to.
         drawn_by: what makes features of drawn images, with a `nearest.WithPixels` column.
@@ -82,10 +84,12 @@ class Measuring:
         self.step = options.step or self.model.steps_made
         self.stored = stored.StoredWeights(run, self.model)
         self.folder = run.features
+        self.stages = Stages()
 
     @functools.cached_property
     def extractor(self):
-        return references.choose_extractor(self.options.extractor, self.images)
+        with self.stages("extractor"):
+            return references.choose_extractor(self.options.extractor, self.images)
 
     @functools.cached_property
     def drawn_by(self):
@@ -98,7 +102,9 @@ class Measuring:
 
     @functools.cached_property
     def real(self):
-        return references.real_features(self.extractor, self.images)
+        extractor = self.extractor
+        with self.stages("real images"):
+            return references.real_features(extractor, self.images)
 
     @functools.cached_property
     def reference(self):
@@ -125,19 +131,24 @@ class Measuring:
         Args:
             options: an `EvaluateOptions`, which may differ from `self.options` in what is drawn.
         """
+        self.stages.seconds.clear()
         chosen, draw = self.stored.chosen(options), self.drawing(options)
         features = {name: self._features(draw, weights) for name, weights in chosen.items()}
-        bounds = bits_per_dim(self.model, self.images, chosen) if options.bits_per_dim else {}
-        evaluation = self.evaluation(draw, features, bounds)
-        influences = {
-            name: bootstrap.influence(self.reference, rows[:, :-1])
-            for name, rows in features.items()
-        }
-        known = kept_influences(self.folder, evaluation, influences)
-        evaluations = added(self.run, evaluation, known)
+        bounds = self._bounds(chosen) if options.bits_per_dim else {}
         for name, weights in chosen.items():
             self._show_nearest(draw, name, weights, features[name][:, :-1])
+        with self.stages("metrics"):
+            evaluation = self.evaluation(draw, features, bounds)
+            influences = {
+                name: bootstrap.influence(self.reference, rows[:, :-1])
+                for name, rows in features.items()
+            }
+        seconds = {name: round(taken, 2) for name, taken in self.stages.seconds.items()}
+        evaluation = dataclasses.replace(evaluation, seconds=seconds)
+        known = kept_influences(self.folder, evaluation, influences)
+        evaluations = added(self.run, evaluation, known)
         self.forget_features()
+        print("Seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
         return evaluations
 
     @property
@@ -147,24 +158,29 @@ class Measuring:
 
     def drawing(self, options):
         """How images are drawn by options, as of `evaluate`: a `Drawing`."""
-        return drawn.Drawing(
-            self.model, self.trained, options, self.stored.guide(options), self.crew
-        )
+        guide = self.stored.guide(options)
+        return drawn.Drawing(self.model, self.trained, options, guide, self.crew, self.stages)
 
     def _features(self, draw, weights):
-        with progress.counted(f"sampling {stored.called(weights)}", draw.num_images) as bar:
-            return draw.features(self.drawn_by, weights, self.folder, bar)
+        drawn_by, drawing = self.drawn_by, f"sampling {stored.called(weights)}"
+        with progress.counted(drawing, draw.num_images) as bar, self.stages("features"):
+            return draw.features(drawn_by, weights, self.folder, bar)
+
+    def _bounds(self, chosen):
+        with self.stages("likelihood"):
+            return bits_per_dim(self.model, self.images, chosen)
 
     def _show_nearest(self, draw, name, weights, features):
         """Writes the picture of the samples that are nearest to training images."""
-        name = names.at_step(name, self.options.step or None)
-        nearest.write(
-            self.folder / names.nearest(name),
-            features,
-            self.real["train"],
-            lambda index: draw.images(weights, index, index + 1),
-            self.images.train,
-        )
+        name, real = names.at_step(name, self.options.step or None), self.real["train"]
+        with self.stages("nearest"):
+            nearest.write(
+                self.folder / names.nearest(name),
+                features,
+                real,
+                functools.partial(draw.chosen, weights),
+                self.images.train,
+            )
 
     def evaluation(self, draw, features, bounds=None):
         """A `quality.Evaluation` of features.

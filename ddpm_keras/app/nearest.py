@@ -36,12 +36,13 @@ def write(path, features, real, draw, images):
         path: of the picture, a .png.
         features: of samples, (N, dim).
         real: of the training images, (M, dim).
-        draw: function of an index that draws that sample, uint8 (1, height, width, channels).
+        draw: function of indices, ints (K,), that draws those samples, uint8 (K, height, width,
+            channels).
         images: the training images, uint8 (M, height, width, channels).
     """
     distance, by_features = quality.nearest(features[:LOOKED_AT], real)
     chosen = np.argsort(distance, kind="stable")[:SHOWN]
-    samples = np.concatenate([draw(int(index)) for index in chosen])
+    samples = draw(chosen)
     _, by_pixels = quality.nearest(samples, images)
     rows = [samples, images[by_features[chosen]], images[by_pixels]]
     pictures.save(pictures.grid(np.concatenate(rows), columns=len(chosen), size=600), path)

@@ -161,6 +161,7 @@ class Evaluation(Checked):
         extractor: what made the features.
         step: optimizer steps that the weights had made.
         time, command: when and by which command it was made.
+        seconds: dict stage -> time that it took, such as "sampling".
     """
 
     weights: dict[str, Measurement]
@@ -171,6 +172,7 @@ class Evaluation(Checked):
     step: int | None = bounded(0, default=None)
     time: str = ""
     command: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         super().__post_init__()
@@ -345,7 +347,10 @@ def _plain(evaluation):
         for name in _GUIDED:
             if row[name] is None:
                 del row[name]
-    return dataclasses.asdict(evaluation) | {"weights": rows}
+    values = dataclasses.asdict(evaluation) | {"weights": rows}
+    if not evaluation.seconds:
+        del values["seconds"]
+    return values
 
 
 def _flat(measurement):
