@@ -9,10 +9,15 @@ import tensorflow as tf
 from . import noise, samplers
 from .ema import WeightSet
 from .guidance import Guidance
+from .keras_internals import layers_of
+from .networks import UNet
 from .samplers import Chain
 from .scalars import number, whole
 
 _NUMBERS = len(dataclasses.fields(Guidance))
+
+_LEAST_STEPS, _MOST_PIXELS = 20, 16 * 16
+_HALF = ("bfloat16", "float16")  # XLA's convolutions in them are slow on a processor
 
 
 class Sampling:
@@ -231,19 +236,30 @@ class Traced:
         return tf.function(losses, autograph=False, input_signature=signature)
 
     def _sampling(self, sampler, guided, first, count):
-        model = self.model
+        model, evaluate = self.model, self._evaluation(guided, sampler)
 
         def denoise(values, x, seeds, condition):
             def of_replica(x, seeds, *condition):
-                predict = self._predictor(guided, condition, values[1:])
-                with model.weight_scope(values[0]):
-                    return sampler(predict, x, model.schedule, seeds, first, model.prediction)
+                def predict(x, t):
+                    return evaluate(values, x, t, condition)
+
+                return sampler(predict, x, model.schedule, seeds, first, model.prediction)
 
             return _on_replicas(model.distribute_strategy, of_replica, x, seeds, *condition)
 
         images, seeds, condition, weights = self._signature(guided)
         signature = ([weights] * count, images, seeds, condition)
         return tf.function(denoise, autograph=False, input_signature=signature)
+
+    def _evaluation(self, guided, sampler):
+        """The function (values, x, t, condition) that predicts, compiled where that is faster."""
+
+        def evaluate(values, x, t, condition):
+            with self.model.weight_scope(values[0]):
+                return self._predictor(guided, condition, values[1:])(x, t)
+
+        compiles = _compiles(self.model, len(sampler.timesteps(self.model.schedule)))
+        return tf.function(evaluate, autograph=False, jit_compile=True) if compiles else evaluate
 
     def _step(self, sampler, guided, count):
         model = self.model
@@ -281,6 +297,35 @@ class Traced:
         guidance = [tf.TensorSpec((), tf.float32)] * _NUMBERS if guided else []
         images = tf.TensorSpec((None, *model.image_shape), tf.float32)
         return images, tf.TensorSpec((None, 2), tf.int32), [*labels, *guidance], weights
+
+
+def _compiles(model, steps):
+    """Whether a sampler of so many steps has the network compiled by XLA, as a whole.
+
+    On small maps most of the time goes by between the operations, and XLA leaves few of them; on
+    large ones its convolutions are slower than those of TensorFlow. What compiling takes is more
+    than a few steps save. It depends on the sampler and the model alone, so that an image is the
+    same whatever it is drawn with. See docs/performance.md.
+    """
+    height, width, _ = model.image_shape
+    return (
+        steps >= _LEAST_STEPS
+        and height * width <= _MOST_PIXELS
+        and isinstance(model.network, UNet)  # any other may do what XLA cannot
+        and all(layer.compute_dtype not in _HALF for layer in layers_of(model.network))
+        and model.distribute_strategy.num_replicas_in_sync == 1
+        and not tf.config.list_logical_devices("GPU")
+        and _xla_works()
+    )
+
+
+@functools.cache
+def _xla_works():
+    """Whether this TensorFlow can compile for its processor."""
+    try:
+        return float(tf.function(lambda x: x + x, jit_compile=True)(tf.ones(()))) == 2.0
+    except (tf.errors.OpError, NotImplementedError, ValueError):
+        return False
 
 
 def _on_replicas(strategy, function, *batch):

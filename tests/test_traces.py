@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import small_network
+from networks import conditional_model, small_network
 from numpy.testing import assert_allclose
 
-from ddpm_keras import DDPM, EMAModel, EMAOptimizer, samplers
+from ddpm_keras import DDPM, EMAModel, EMAOptimizer, UNet, samplers, sampling
 from ddpm_keras.ema import fused, steps
 
 X, Y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.ones((40, 1), "float32")
@@ -104,9 +104,8 @@ def trained(optimizer, wrap):
 
     @tf.function(autograph=False)
     def step():
-        gradients = [
-            optimizer.scale_loss(w.value - t) for w, t in zip(weights, targets, strict=True)
-        ]
+        pairs = zip(weights, targets, strict=True)
+        gradients = [optimizer.scale_loss(weight.value - target) for weight, target in pairs]
         with wrap(steps.parts(optimizer)):
             optimizer.apply(gradients, weights)
 
@@ -138,3 +137,56 @@ def test_adam_in_one_operation_takes_rows_of_a_table_alone_and_leaves_the_optimi
         assert "update_step" not in vars(optimizer)
         found.append(np.array(table))
     assert_allclose(*found, rtol=1e-6)
+
+
+# The network compiled as a whole.
+
+
+def small_unet(shape=(8, 8, 1), **options):
+    return UNet(shape, 8, (1,), num_res_blocks=1, attention_resolutions=(), **options)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A model of three classes, two averages and weights nowhere 0."""
+    return conditional_model()
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"guidance_scale": 2.0}, {"guidance_scale": 2.0, "guide": "raw"}]
+)
+def test_a_compiled_network_draws_the_same_images(drawn, given, monkeypatch):
+    sampler = samplers.DDIM(20)
+    images = {}
+    for works in (True, False):
+        monkeypatch.setattr(sampling, "_xla_works", lambda works=works: works)
+        drawn.traced = sampling.Traced(drawn)
+        settings = {"sampler": sampler, "output": "float", **given}
+        images[works] = drawn.sample(5, "ema_0.5", batch_size=3, **settings)
+        function = drawn.traced.sampling(sampler, bool(given), 0, 1 + ("guide" in given))
+        graph = function.get_concrete_function().graph.as_graph_def()
+        compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+        assert bool(compiled) == works
+    assert_allclose(images[True], images[False], atol=1e-5)
+
+
+def test_networks_are_compiled_where_it_was_measured_to_be_faster(monkeypatch):
+    def compiles(network, steps=20):
+        return sampling._compiles(DDPM(network, ema=None), steps)
+
+    assert compiles(small_unet())
+    assert not compiles(small_unet(), steps=19)
+    assert not compiles(small_unet((32, 32, 1)))
+    assert not compiles(small_unet(dtype="mixed_bfloat16"))
+    assert not compiles(small_network())  # of one's own
+    monkeypatch.setattr(sampling, "_xla_works", lambda: False)
+    assert not compiles(small_unet())
+
+
+def test_without_a_compiler_it_is_found_out(monkeypatch):
+    def refused(*args, **kwargs):
+        raise tf.errors.UnimplementedError(None, None, "no XLA")
+
+    assert sampling._xla_works()
+    monkeypatch.setattr(sampling.tf, "function", refused)
+    assert not sampling._xla_works.__wrapped__()
