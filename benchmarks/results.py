@@ -21,6 +21,8 @@ BENCHMARKS = {
     # name: arguments
     "training_speed": [],
     "training_memory": [],
+    "first_step": [],
+    "sampling_speed": [],
     "growth": [],
     "ema_overhead": [],
     "recording_cost": ["--epochs", "8"],

@@ -11,6 +11,7 @@ from .ema import WeightSet
 from .guidance import Guidance
 from .keras_internals import layers_of
 from .networks import UNet
+from .networks.compiled import xla_works
 from .samplers import Chain
 from .scalars import number, whole
 
@@ -315,18 +316,8 @@ def _compiles(model, steps):
         and all(layer.compute_dtype not in _HALF for layer in layers_of(model.network))
         and model.distribute_strategy.num_replicas_in_sync == 1
         and not tf.config.list_logical_devices("GPU")
-        and _xla_works()
+        and xla_works()
     )
-
-
-@functools.cache
-def _xla_works():
-    """Whether this TensorFlow can compile for its processor."""
-    try:
-        twice = tf.function(lambda x: x + x, autograph=False, jit_compile=True)
-        return float(twice(tf.ones(()))) == 2.0
-    except (tf.errors.OpError, NotImplementedError, ValueError):
-        return False
 
 
 def _on_replicas(strategy, function, *batch):

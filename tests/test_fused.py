@@ -207,11 +207,11 @@ def test_small_maps_and_machines_without_xla_take_the_plain_form(monkeypatch):
     right = norm(X, GAMMA, BETA)
     assert calls
     calls.clear()
-    compiled._xla_works.cache_clear()
+    compiled.xla_works.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(tf, "function", lambda *_, **__: fail_to_compile)
         found = norm(X, GAMMA, BETA)
-    compiled._xla_works.cache_clear()
+    compiled.xla_works.cache_clear()
     assert not calls
     assert_allclose(found, right, rtol=1e-5, atol=1e-5)
 

@@ -159,7 +159,7 @@ def test_a_compiled_network_draws_the_same_images(drawn, given, monkeypatch):
     sampler = samplers.DDIM(20)
     images = {}
     for works in (True, False):
-        monkeypatch.setattr(sampling, "_xla_works", lambda works=works: works)
+        monkeypatch.setattr(sampling, "xla_works", lambda works=works: works)
         drawn.traced = sampling.Traced(drawn)
         settings = {"sampler": sampler, "output": "float", **given}
         images[works] = drawn.sample(5, "ema_0.5", batch_size=3, **settings)
@@ -179,14 +179,5 @@ def test_networks_are_compiled_where_it_was_measured_to_be_faster(monkeypatch):
     assert not compiles(small_unet((32, 32, 1)))
     assert not compiles(small_unet(dtype="mixed_bfloat16"))
     assert not compiles(small_network())  # of one's own
-    monkeypatch.setattr(sampling, "_xla_works", lambda: False)
+    monkeypatch.setattr(sampling, "xla_works", lambda: False)
     assert not compiles(small_unet())
-
-
-def test_without_a_compiler_it_is_found_out(monkeypatch):
-    def refused(*args, **kwargs):
-        raise tf.errors.UnimplementedError(None, None, "no XLA")
-
-    assert sampling._xla_works()
-    monkeypatch.setattr(sampling.tf, "function", refused)
-    assert not sampling._xla_works.__wrapped__()

@@ -25,7 +25,7 @@ def compiled(function):
 
     @functools.wraps(function)
     def call(static, *tensors):
-        if _plainly.get() or not _is_worth_it(tensors[0]) or not _xla_works():
+        if _plainly.get() or not _is_worth_it(tensors[0]) or not xla_works():
             return function(static, *tensors)
         return _compiled(function, static, tuple(map(_spec, tensors)))(*tensors)
 
@@ -59,7 +59,7 @@ def _spec(tensor):
 
 
 @functools.cache
-def _xla_works():
+def xla_works():
     """Whether this TensorFlow has XLA for the device on which operations run by default."""
     with tf.init_scope():
         try:
