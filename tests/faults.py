@@ -187,7 +187,7 @@ FAULTS = [Fault(*fault) for fault in (
      "number.text(getattr(row, key)", 'number.text(getattr(row, "recall")',
      "test_evaluation.py::test_the_table_has_each_number_under_its_heading"),
     ("evaluation ignores --guidance", "app/drawn.py",
-     "guidance_scale=self.guidance", "guidance_scale=1.0",
+     '"guidance_scale": self.guidance', '"guidance_scale": 1.0',
      "test_evaluation.py::test_images_are_drawn_as_the_options_say"),
     ("evaluation takes the other part of the images", "app/references.py",
      'return real[name.replace("-", "_")]',
