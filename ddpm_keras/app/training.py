@@ -20,6 +20,7 @@ from . import (
     alone,
     console,
     dataset,
+    devices,
     interrupt,
     invocation,
     named,
@@ -272,7 +273,8 @@ def fit(options, images, model, done, observers):
         KeyboardInterrupt: the same, at once, so that nothing was saved since the last checkpoint.
     """
     with interrupt.safe_places(), _flushed(observers):
-        with console.log_kept_back("ddpm_keras"):  # `announce` has said it
+        # `announce` has said what is logged.
+        with console.log_kept_back("ddpm_keras"), devices.graphs_as_traced(images.image_shape):
             for first, last, length in segments(done, options.steps, options.epoch_steps):
                 model.fit(
                     data.training_stream(
