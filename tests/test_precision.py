@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ddpm_keras.app import devices, precision, training
+from ddpm_keras.app import devices, precision, run_record, training
 from ddpm_keras.app.options import train_options
+from ddpm_keras.checked import build
 from ddpm_keras.data import ImageData
-from ddpm_keras.errors import UsageError
 
 INTEL = "processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\nbugs\t\t:\n"
 PLAIN = "processor\t: 0\nflags\t\t: fpu avx2 not_avx512_bf16\n"
@@ -104,9 +104,17 @@ def test_a_run_that_is_continued_computes_as_it_began(images, processor, monkeyp
         kept = run({"precision": {"policy": policy, "seconds": {}}})
         assert precision.of_run(kept, again, images) == {"policy": policy}
     assert precision.of_run(run(), again, images) == {"policy": "float32"}  # before it was kept
-    for wrong in ({"policy": "fp8"}, "fp8", {}, []):
-        with pytest.raises(UsageError, match="config.json names the precision"):
-            precision.of_run(run({"precision": wrong}), again, images)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"policy": "fp8"}, "float32", {}, {"policy": ""}, {"seconds": {}}]
+)
+def test_a_record_of_another_precision_is_damage(wrong):
+    build(
+        run_record.Config, {"precision": {"policy": "mixed_bfloat16", "seconds": {"float32": 1.0}}}
+    )
+    with pytest.raises(ValueError, match="p(recision|olicy)"):
+        build(run_record.Config, {"precision": wrong})
 
 
 def test_a_step_of_the_runs_own_network_is_measured(images, monkeypatch):

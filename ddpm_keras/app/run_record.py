@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 from ..checked import Checked, bounded
+from ..choices import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,19 @@ class Images(Checked):
 
 
 @dataclass(frozen=True)
+class Precision(Checked):
+    """What `precision.of_run` gave: a dtype policy, and seconds of a step by those measured."""
+
+    policy: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.policy not in filter(None, PRECISIONS.values()):
+            raise ValueError(f"policy is {self.policy!r:.80}, which there is not")
+
+
+@dataclass(frozen=True)
 class Config(Checked):
     """config.json; see `training.begin`.
 
@@ -32,6 +46,7 @@ class Config(Checked):
         command: the command line that began the run.
         options: of that training, by name.
         data: the images.
+        precision: in which it computes.
         parameters: of the network.
         weight_sets: the names of all that are trained or tracked.
         first_steps: of the training as it was begun; `--resume --steps` may have changed them.
@@ -42,6 +57,7 @@ class Config(Checked):
     command: str = ""
     options: dict[str, object] = field(default_factory=dict)
     data: Images = field(default_factory=Images)
+    precision: Precision | None = None
     parameters: int | None = bounded(1, default=None)
     weight_sets: tuple[str, ...] = ()
     first_steps: int | None = bounded(1, default=None)
