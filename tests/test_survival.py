@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from refusals import call_command
 
+from ddpm_keras import DDPM
 from ddpm_keras.app import interrupt, training
 from ddpm_keras.app.alone import LOCK, alone, tidy
-from ddpm_keras.app.recorders import StillThere
+from ddpm_keras.app.recorders import Checkpoints, StillThere
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
 
@@ -209,6 +210,19 @@ def test_a_folder_that_tensorboard_cannot_have_is_told_in_one_line(run, monkeypa
     lines = [line for line in outcome.err.splitlines() if line.startswith("train.py: ")]
     assert outcome.status == 2 and len(lines) == 1 and "tensorboard" in lines[0], outcome
     assert "Traceback" not in outcome.err
+
+
+def test_nothing_is_recorded_before_the_first_checkpoint_is_there(tmp_path, network, monkeypatch):
+    def write_checkpoint(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model = DDPM(network, ema=0.9)
+    model.compile("sgd")
+    callback = Checkpoints(Run(tmp_path))
+    callback.set_model(model)
+    monkeypatch.setattr(Run, "write_checkpoint", write_checkpoint)
+    with pytest.raises(OSError, match="No space left"):
+        callback.on_train_begin()
 
 
 def test_a_run_that_is_removed_while_it_trains_is_not_made_again(tmp_path):

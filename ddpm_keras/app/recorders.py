@@ -87,7 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if not steps_done(self.model):
-            self.save()
+            self.flush()  # nothing is recorded that there is no checkpoint to go on from
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 != self.params["steps"]:  # the last one belongs to the end of the epoch
