@@ -38,7 +38,7 @@ def main(argv):
         files.check_writable(cache.folder())
 
     with alone.alone(*(run.path for run in runs if place.is_chief)):
-        console.load_tensorflow(several=place.count > 1)
+        console.load_tensorflow()
         from ddpm_keras.app import workers
 
         with workers.missed(place, lambda: invocation.command_again(argv)):

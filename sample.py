@@ -41,7 +41,7 @@ def main(argv):
     place = cluster.place(options.strategy)
     check(options, place.is_chief)
 
-    console.load_tensorflow(several=place.count > 1)
+    console.load_tensorflow()
     from ddpm_keras.app import workers
 
     with workers.missed(place, lambda: invocation.command_again(argv)):

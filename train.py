@@ -25,7 +25,7 @@ def main(argv):
     place = cluster.place(run.options.strategy if options.resume else options.strategy)
     with alone.alone(*([run.path] if place.is_chief else [])):
         options = continued(run, options, given, place.is_chief)
-        console.load_tensorflow(several=place.count > 1)
+        console.load_tensorflow()
         from ddpm_keras.app import workers
 
         with workers.missed(place, lambda: invocation.command("train", *how_to_go_on(run, argv))):

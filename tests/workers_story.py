@@ -61,9 +61,6 @@ def measure_by_means():
 
 
 def main(path, *commands):
-    from ddpm_keras.app import console
-
-    console.load_tensorflow(several=True)
     statuses = []
     for words in map(shlex.split, commands):
         undo = lambda: None  # noqa: E731

@@ -117,23 +117,17 @@ def disk_errors(again):
         raise UsageError(f"{_file_error(error)} Then go on with {again}") from error
 
 
-def load_tensorflow(several=False):
+def load_tensorflow():
     """Imports TensorFlow with all processors, without the notes that it prints on the way.
 
     Left to itself, TensorFlow with oneDNN takes two processors for the two threads of one core, and
     computes on one of them.
-
-    Args:
-        several: whether this is one of several processes; the loss of another is then told in one
-            line, and not by TensorFlow's log as well.
 
     Raises:
         UsageError: Keras is to run on another backend.
     """
     backend.choose()
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(os.cpu_count()))
-    if several:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
