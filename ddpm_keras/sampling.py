@@ -259,7 +259,9 @@ class Traced:
             with self.model.weight_scope(values[0]):
                 return self._predictor(guided, condition, values[1:])(x, t)
 
-        compiles = _compiles(self.model, len(sampler.timesteps(self.model.schedule)))
+        # Guided, the batch is twice as large at some steps: XLA pads what may vary, very slowly.
+        steps = len(sampler.timesteps(self.model.schedule))
+        compiles = not guided and _compiles(self.model, steps)
         return tf.function(evaluate, autograph=False, jit_compile=True) if compiles else evaluate
 
     def _step(self, sampler, guided, count):
