@@ -81,6 +81,7 @@ def moved(copy, where):
     """Lets the run believe that its images were at another place."""
     config = json.loads((copy / "config.json").read_text())
     config["data"]["path"] = str(where)
+    del config["checksum"]  # of what it was
     (copy / "config.json").write_text(json.dumps(config))
 
 

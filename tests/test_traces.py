@@ -166,7 +166,8 @@ def test_a_compiled_network_draws_the_same_images(drawn, given, monkeypatch):
         function = drawn.traced.sampling(sampler, bool(given), 0, 1 + ("guide" in given))
         graph = function.get_concrete_function().graph.as_graph_def()
         compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
-        assert any("evaluate" in f.signature.name for f in compiled) == works
+        as_a_whole = any("evaluate" in f.signature.name for f in compiled)
+        assert as_a_whole == (works and not given)  # guided, the batch varies, which XLA is slow at
     assert_allclose(images[True], images[False], atol=1e-5)
 
 
