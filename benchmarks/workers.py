@@ -14,13 +14,17 @@ take.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from local_workers import configurations  # noqa: E402
 
 BYTES = (4e3, 4e5, 4e6, 4e7)
 TIMES = 9
@@ -57,27 +61,14 @@ def fitted(count, seconds):
 
 def measured(count):
     """Median seconds of an all-reduce of each size by so many processes."""
-    hosts = [f"localhost:{port}" for port in free_ports(count)]
     processes = []
-    for index in range(count):
-        task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-        environment = os.environ | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": ""}
+    for configuration in configurations(count):
+        environment = os.environ | {"TF_CONFIG": configuration, "CUDA_VISIBLE_DEVICES": ""}
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
         command = [sys.executable, __file__]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE))
     outputs = [process.communicate()[0] for process in processes]
     return json.loads(outputs[0])
-
-
-def free_ports(count):
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def work():

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from local_workers import configurations, free_ports
 from refusals import call_command
 
 import ddpm_keras  # noqa: F401 - registers the model
@@ -46,16 +47,6 @@ SECOND = {
 }
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def start(script, folder, *arguments, task=None):
     """A command in a process of its own."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "DDPM_KERAS_CACHE": str(folder)}
@@ -83,11 +74,8 @@ def outputs(processes, timeout=280):
 
 def tell(story, folder):
     """What two workers print that run the commands of a story, whose statuses are checked."""
-    hosts = [f"localhost:{port}" for port in free_ports(2)]
-    cluster = {"worker": hosts}
     processes = []
-    for index in range(2):
-        task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+    for index, task in enumerate(configurations(2)):
         script = ("tests/workers_story.py", folder, f"statuses{index}.json", *story)
         processes.append(start(*script, task=task))
     printed = outputs(processes)

@@ -3,7 +3,7 @@
 import io
 import pathlib
 
-from ..reading import bounds, json_text
+from ..reading import bounds, json_parts, json_text
 from .decode import check_pixels
 from .words import shown
 
@@ -68,16 +68,8 @@ def _checked(data):
 def _check_classes(metadata):
     if not isinstance(metadata, dict):
         raise ValueError("it is no JSON object")
-    left = [metadata]
-    while left:
-        value = left.pop()
-        if isinstance(value, list):
-            left += value
-        elif isinstance(value, dict):
-            left += value.values()
-            names = (value[key] for key in _CLASSES if isinstance(value.get(key), str))
-            other = next(
-                (name for name in names if "." in name and not name.startswith(_PACKAGE)), None
-            )
-            if other is not None:
-                raise ValueError(f"it names {other[:60]}, which is no part of {_PACKAGE[:-1]}")
+    for part in json_parts.dictionaries(metadata):
+        names = (part[key] for key in _CLASSES if isinstance(part.get(key), str))
+        other = next((n for n in names if "." in n and not n.startswith(_PACKAGE)), None)
+        if other is not None:
+            raise ValueError(f"it names {other[:60]}, which is no part of {_PACKAGE[:-1]}")

@@ -9,7 +9,7 @@ import keras
 
 from .. import keras_internals
 from ..aliases import PathLike
-from . import bounds, hdf5, zips
+from . import bounds, hdf5, json_parts, zips
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
@@ -77,16 +77,11 @@ def check_objects(config: Any) -> None:
     Raises:
         ValueError: says what it names.
     """
-    left, objects = [config], 0
-    while left:
-        value = left.pop()
-        if isinstance(value, list):
-            left += value
-        elif isinstance(value, dict):
-            left += value.values()
-            if "class_name" in value:
-                objects += 1
-                _check_object(value)
+    objects = 0
+    for part in json_parts.dictionaries(config):
+        if "class_name" in part:
+            objects += 1
+            _check_object(part)
     if objects > _MOST_OBJECTS:
         raise ValueError(f"its configuration is of {objects:,} objects, above {_MOST_OBJECTS:,}")
 

@@ -11,11 +11,9 @@ those of a training that was never stopped, and nothing else be left.
 
 import argparse
 import csv
-import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from local_workers import configurations  # noqa: E402
+
 SMALL = (
     "--channel-multipliers 1 --base-channels 4 --attention-resolutions --timesteps 20 "
     "--batch-size 16 --steps 120 --log-every-steps 5 --epoch-steps 10 --ema 0.5 0.9 "
@@ -90,11 +92,9 @@ def start(run):
     """Both processes of a training, of one that goes on where there is something of it."""
     goes_on = (run / "config.json").exists()
     arguments = ["--resume"] if goes_on else [*SMALL, "--strategy", "multiworker"]
-    hosts = [f"localhost:{port}" for port in free_ports(2)]
     processes = []
-    for index in range(2):
-        task = {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
-        environment = os.environ | {"TF_CONFIG": json.dumps(task), "CUDA_VISIBLE_DEVICES": ""}
+    for configuration in configurations(2):
+        environment = os.environ | {"TF_CONFIG": configuration, "CUDA_VISIBLE_DEVICES": ""}
         processes.append(
             subprocess.Popen(
                 [sys.executable, str(ROOT / "train.py"), *arguments, "--run-dir", str(run)],
@@ -105,17 +105,6 @@ def start(run):
             )
         )
     return processes
-
-
-def free_ports(count):
-    """Ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_for_first_step(run, processes):
