@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from refusals import assert_refused
+from refusals import assert_refused, call_command
 
 from ddpm_keras import choices, noise, samplers
 from ddpm_keras.app import named
@@ -117,6 +117,19 @@ raise SystemExit("tensorflow" in sys.modules or "keras" in sys.modules)
 )
 def test_wrong_values_are_refused_when_it_is_made(text, words):
     assert_refused(lambda: named.sampler(text, SCHEDULE, steps=11), words, UsageError)
+
+
+@pytest.mark.parametrize("wrong", ["ddim:eta=2", "dpm:order=4", "ddim:spacing=leading"])
+def test_a_training_is_not_begun_with_a_sampler_that_cannot_be_made(
+    wrong, tmp_path, monkeypatch, capfd
+):
+    line = f"train.py --run-dir run --no-evaluate --sampling-steps 11 --sampler {wrong}"
+    script, *arguments = line.split()
+    outcome = call_command(
+        script, *arguments, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    assert outcome.status == 2 and f"--sampler {wrong}" in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_stored_sampler_is_checked_as_a_command_line_is():

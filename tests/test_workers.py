@@ -173,7 +173,6 @@ def test_an_evaluation_by_two_workers_is_that_of_one_process(told, tmp_path, mon
 @pytest.mark.parametrize(
     ("settings", "chief"),
     [
-        ("", True),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}', True),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}', False),
         (
@@ -191,7 +190,7 @@ def test_an_evaluation_by_two_workers_is_that_of_one_process(told, tmp_path, mon
 def test_the_first_worker_is_the_chief(settings, chief, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", settings)
     place = cluster.place("multiworker")
-    assert place.is_chief is chief and place.count == (2 if settings else 1)
+    assert place.is_chief is chief and place.count == 2
     assert cluster.place("none") == cluster.place("mirrored") == cluster.Place(0, 1)
 
 
@@ -206,6 +205,8 @@ def test_a_wrong_tf_config_is_refused_with_its_form(settings, monkeypatch):
     ("task", "words"),
     [
         ("{", "TF_CONFIG"),
+        ("", "--strategy multiworker needs TF_CONFIG"),
+        ({"cluster": {"worker": ["a:1"]}}, "--strategy multiworker needs TF_CONFIG"),
         ({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 5}}, "worker 5"),
     ],
 )

@@ -43,7 +43,7 @@ def place(strategy):
     """The `Place` of this process under a `--strategy`, by TF_CONFIG where it is of several.
 
     Raises:
-        UsageError: TF_CONFIG is not what TensorFlow understands.
+        UsageError: TF_CONFIG is missing, or not what TensorFlow understands.
     """
     if strategy != "multiworker":
         return Place()
@@ -51,7 +51,10 @@ def place(strategy):
         settings = json.loads(os.environ.get("TF_CONFIG") or "{}")
         task, cluster = settings.get("task"), settings.get("cluster") or {}
         if not task:
-            return Place()
+            raise UsageError(
+                "--strategy multiworker needs TF_CONFIG, which names the processes "
+                "(docs/scaling.md); on one machine use --strategy mirrored, or none."
+            )
         job, index = task["type"], int(task["index"])
         hosts = {name: tuple(map(str, cluster.get(name, ()))) for name in JOBS}
         if not 0 <= index < len(hosts[job]):

@@ -122,6 +122,10 @@ def check(options, given, images):
         UsageError: in one line that names the option and what there is.
     """
     network.check(options, given)
+    steps = min(options.sampling_steps, options.timesteps)
+    named.sampler(
+        options.sampler, named.schedule(options), steps=steps
+    )  # not found wrong at the end
     if options.conditional and images.num_classes is None:
         raise UsageError(f"{options.dataset} has no classes to learn; leave out --conditional.")
     if options.conditional and images.untrained_classes:
