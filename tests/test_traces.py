@@ -161,13 +161,13 @@ def test_a_compiled_network_draws_the_same_images(drawn, given, monkeypatch):
     for works in (True, False):
         monkeypatch.setattr(sampling, "xla_works", lambda works=works: works)
         drawn.traced = sampling.Traced(drawn)
-        settings = {"sampler": sampler, "output": "float", **given}
-        images[works] = drawn.sample(5, "ema_0.5", batch_size=3, **settings)
         function = drawn.traced.sampling(sampler, bool(given), 0, 1 + ("guide" in given))
         graph = function.get_concrete_function().graph.as_graph_def()
         compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
         as_a_whole = any("evaluate" in f.signature.name for f in compiled)
         assert as_a_whole == (works and not given)  # guided, the batch varies, which XLA is slow at
+        settings = {"sampler": sampler, "output": "float", **given}
+        images[works] = drawn.sample(5, "ema_0.5", batch_size=3, **settings)
     assert_allclose(images[True], images[False], atol=1e-5)
 
 
