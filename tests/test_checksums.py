@@ -118,6 +118,18 @@ def test_damage_to_any_byte_of_a_history_costs_its_line_alone(log):
             assert rows in ([], ROWS, ROWS[1:])
 
 
+@pytest.mark.parametrize(
+    ("order", "left"), [((0, 1, 1, 2), [3]), ((0, 2, 1), [3]), ((1, 0, 2), [2])]
+)
+def test_rows_that_are_whole_but_stand_twice_or_out_of_order_are_left_out(log, order, left):
+    head, *rows = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(head + b"".join(rows[i] for i in order))
+    lines = ", ".join(str(number + 1) for number in left)
+    with pytest.warns(UserWarning, match=f"damaged in line {lines}; left out"):
+        found = history.read(log)
+    assert found == [ROWS[i] for place, i in enumerate(order, 1) if place not in left]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 5, 10])
 def test_a_torn_row_is_never_glued_to_the_next(log, cut):
     log.write_bytes(log.read_bytes()[:-cut])

@@ -2,7 +2,7 @@
 
 The last column is the CRC-32, as a whole number, of the names of the other columns and of the row
 before it as they are written. Files of older versions, which lack it, are read as well. A line
-without its end is torn, whatever it holds.
+without its end is torn, whatever it holds, and one whose step is not above that before it is none.
 """
 
 import csv
@@ -44,8 +44,13 @@ def _read(path):
         return [], []
     is_whole, rows = _parse(path.read_bytes().decode("utf-8", "replace"))
     damaged = [] if is_whole else [1]
-    damaged += [number for number, row in enumerate(rows, 2) if row is None]
-    return [row for row in rows if row is not None], damaged
+    kept = []
+    for number, row in enumerate(rows, 2):
+        if row is None or (kept and row["step"] <= kept[-1]["step"]):  # twice, or out of order
+            damaged.append(number)
+        else:
+            kept.append(row)
+    return kept, damaged
 
 
 def _listed(lines):
