@@ -60,7 +60,7 @@ def _prepare(path, stem, request, source):
         images = source.load(dataclasses.replace(request, store=Scratch(path)))
         partial = path.with_name(f"{path.name}.partial")
         with cache_errors(path.parent):
-            prepared.write(partial, images)
+            prepared.write(partial, images, path.name)
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(partial, path)

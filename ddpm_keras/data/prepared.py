@@ -16,21 +16,27 @@ from .image_data import ImageData
 from .rows import FileRows, PreparedImages, chunks
 from .words import reason, shown
 
-_FORMAT = "ddpm-keras images 1"
+_FORMAT = "ddpm-keras images 2"
 _PARTS = {"train": "train", "test": "held_out"}
 _SAID = ("name", "class_names", "provenance", "path", "notes")
 
 
-def write(path, images):
-    """Writes an `ImageData` of any size, a few megabytes at a time."""
+def write(path, images, name):
+    """Writes an `ImageData` of any size, a few megabytes at a time.
+
+    Args:
+        path: where.
+        images: the `ImageData`.
+        name: of the file, in the end; under another one it is not read.
+    """
     with zipfile.ZipFile(path, "w") as archive:
-        for part, name in _PARTS.items():
-            _write_images(archive, part, getattr(images, name))
-            labels = getattr(images, f"{name}_labels")
+        for part, attribute in _PARTS.items():
+            _write_images(archive, part, getattr(images, attribute))
+            labels = getattr(images, f"{attribute}_labels")
             if labels is not None:
                 _write_array(archive, f"y_{part}", labels)
-        about = {name: getattr(images, name) for name in _SAID}
-        about |= {"format": _FORMAT, "fingerprint": images.fingerprint}
+        about = {said: getattr(images, said) for said in _SAID}
+        about |= {"format": _FORMAT, "file": name, "fingerprint": images.fingerprint}
         archive.writestr("about.json", json.dumps(about))
 
 
@@ -55,13 +61,15 @@ def read(path):
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or was written under another name, which tells what it is of.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("about.json"))
             if about["format"] != _FORMAT:
                 raise ValueError(f"its format is {about['format']!r}, not {_FORMAT!r}")
+            if about["file"] != path.name:
+                raise ValueError(f"it was written as {about['file'][:100]}")
             train, held_out = (_mapped(path, archive, part) for part in _PARTS)
             is_labelled = "y_train.npy" in archive.namelist()
             labels = [_array(archive, f"y_{part}") if is_labelled else None for part in _PARTS]

@@ -232,6 +232,21 @@ def test_a_damaged_file_is_prepared_anew(tmp_path, damage):
     assert data.load(**given, cache=cache).notes == ()
 
 
+def test_the_file_of_another_set_is_not_taken_for_it(tmp_path):
+    cache = tmp_path / "cache"
+    sets, paths = [], []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        sets.append(given := arrays(tmp_path / name))
+        data.load(**given, cache=cache)
+        paths += set(cache.glob("*.npz")) - set(paths)
+    paths[1].replace(paths[0])
+    found = data.load(**sets[0], cache=cache)
+    (note,) = found.notes
+    assert note.startswith("Prepared anew") and f"it was written as {paths[1].name}" in note
+    assert_same(dataclasses.replace(found, notes=()), data.load(**sets[0]))
+
+
 def test_damaged_images_are_told_when_they_are_read(tmp_path):
     given, cache = arrays(tmp_path), tmp_path / "cache"
     images = data.load(**given, cache=cache).train
