@@ -1,47 +1,21 @@
 """EMAOptimizer: averages of any model whatever its train_step, through every door of Keras."""
 
-import contextlib
 import pathlib
 import subprocess
 import sys
 
-import h5py
 import keras
 import networks
 import numpy as np
 import pytest
 import small_gan
 import tensorflow as tf
+from ema_optimizers import SGD, O, X, Y, adam, assert_equal, fitted, state_of
 from refusals import assert_refused
-from small_trainings import assert_close, compiled, numbers, small_network, task
+from small_trainings import assert_close, compiled, numbers, small_network
 
-from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer, callbacks
-from ddpm_keras.ema import LAWA, WarmupDecay
-
-O = keras.optimizers  # noqa: E741
-SGD = O.SGD
-X, Y = task()
-
-
-def fitted(optimizer, epochs=2, normalised=False, **arguments):
-    keras.utils.set_random_seed(0)
-    model = compiled(small_network(normalised), optimizer, **arguments)
-    model.fit(X, Y, batch_size=16, epochs=epochs, shuffle=False, verbose=0)
-    return model
-
-
-def adam(ema=(0.9, 0.99)):
-    return EMAOptimizer(O.Adam(1e-2), ema)
-
-
-def state_of(model):
-    return numbers([*model.weights, *model.optimizer.variables])
-
-
-def assert_equal(actual, expected):
-    for a, e in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(a, e)
-
+from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer
+from ddpm_keras.ema import WarmupDecay
 
 # Every optimizer of Keras.
 
@@ -236,200 +210,6 @@ def test_an_optimizer_that_goes_on_with_a_layer_frozen(tmp_path):
         again = keras.saving.load_model(tmp_path / "model.keras")
     ema = again.optimizer.ema
     assert_equal(numbers(ema.variables("0.9")), numbers(model.optimizer.ema.variables("0.9"))[2:])
-
-
-# Saving and loading.
-
-
-def resumed_from_keras(half, path):
-    half.save(path / "model.keras")
-    return keras.saving.load_model(path / "model.keras")
-
-
-def fresh():
-    keras.utils.set_random_seed(1)
-    model = compiled(small_network(), adam())
-    model.optimizer.build(model.trainable_variables)
-    return model
-
-
-def resumed_from_weights(half, path):
-    half.save_weights(path / "model.weights.h5")
-    model = fresh()
-    model.load_weights(path / "model.weights.h5")
-    return model
-
-
-def resumed_from_checkpoint(half, path):
-    tf.train.Checkpoint(half).write(str(path / "checkpoint"))
-    model = fresh()
-    tf.train.Checkpoint(model).read(str(path / "checkpoint")).expect_partial()
-    return model
-
-
-def resumed_from_set_weights(half, path):
-    model = fresh()
-    model.set_weights(half.get_weights())
-    model.optimizer.set_weights(numbers(half.optimizer.variables))
-    return model
-
-
-FILES = {
-    "keras": resumed_from_keras,
-    "weights": resumed_from_weights,
-    "checkpoint": resumed_from_checkpoint,
-    "set_weights": resumed_from_set_weights,
-}
-
-
-@pytest.fixture(scope="module")
-def whole():
-    return fitted(adam(), epochs=2)
-
-
-@pytest.mark.parametrize("how", FILES)
-def test_a_training_goes_on_to_the_bit(how, whole, tmp_path):
-    model = FILES[how](fitted(adam(), epochs=1), tmp_path)
-    model.fit(X, Y, batch_size=16, shuffle=False, verbose=0)
-    assert_equal(state_of(model), state_of(whole))
-
-
-def test_a_state_tree_holds_the_averages():
-    model = fitted(adam(), epochs=1)
-    before, tree = state_of(model), model.get_state_tree("numpy_array")
-    assert "ema_0.99_0" in tree["optimizer_variables"][model.optimizer.name]
-    model.train_on_batch(X, Y)
-    model.set_state_tree(tree)
-    assert_equal(state_of(model), before)
-
-
-def test_backup_and_restore(whole, tmp_path):
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 1:
-                raise KeyboardInterrupt
-
-    def fit(*more):
-        keras.utils.set_random_seed(0)
-        model = compiled(small_network(), adam())
-        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-        given = {"batch_size": 16, "shuffle": False, "verbose": 0}
-        model.fit(X, Y, epochs=2, callbacks=[backup, *more], **given)
-        return model
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(Stop())
-    assert_equal(state_of(fit()), state_of(whole))
-
-
-def test_files_of_the_optimizer_alone_and_of_the_wrapper_can_be_taken_for_each_other(tmp_path):
-    plain = fitted(O.Adam(1e-2), epochs=1)
-    plain.save_weights(tmp_path / "plain.weights.h5")
-    model = fresh()
-    model.load_weights(tmp_path / "plain.weights.h5")
-    assert_equal(numbers(model.optimizer.variables)[:10], numbers(plain.optimizer.variables))
-    model.train_on_batch(X, Y)  # averages begin here, at the loaded weights
-    pairs = zip(plain.get_weights(), model.get_weights(), strict=True)
-    expected = [0.9 * start + 0.1 * now for start, now in pairs]
-    assert_close(model.optimizer.ema.variables("0.9"), expected)
-    model.save_weights(tmp_path / "wrapped.weights.h5")
-    with h5py.File(tmp_path / "wrapped.weights.h5") as file:
-        assert set(file["optimizer"]) == {"vars", "ema"}  # nothing is there twice
-    plain.load_weights(tmp_path / "wrapped.weights.h5")
-    assert_equal(numbers(plain.optimizer.variables), numbers(model.optimizer.variables)[:10])
-
-
-def test_averages_that_cannot_be_loaded_yet_are_left_with_a_word(whole, tmp_path):
-    whole.save_weights(tmp_path / "model.weights.h5")
-    model = compiled(small_network(), adam())
-    with pytest.warns(UserWarning) as caught:
-        model.load_weights(tmp_path / "model.weights.h5")
-    assert any("after 6 steps, are left in it: call" in str(w.message) for w in caught)
-    assert_equal(model.get_weights(), whole.get_weights())
-
-
-def saved_otherwise(path, units=3):
-    """The weights of another training, of a model with so many outputs."""
-    keras.utils.set_random_seed(7)
-    layers = [keras.layers.Dense(8, activation="tanh"), keras.layers.Dense(units)]
-    model = compiled(keras.Sequential([keras.Input((4,)), *layers]), EMAOptimizer(SGD(0.1), 0.5))
-    model.fit(X, Y, batch_size=16, epochs=2, verbose=0)
-    model.save_weights(path)
-    return model
-
-
-@pytest.mark.parametrize("first_used", ["eagerly", "by a step"])
-def test_averages_do_not_stay_behind_weights_that_are_loaded_in_part(first_used, tmp_path):
-    """A file of which Keras skips a layer: averages begin again at what is there."""
-    saved_otherwise(tmp_path / "other.weights.h5", units=4)
-    model = fitted(EMAOptimizer(SGD(0.1), 0.5))
-    with pytest.warns(UserWarning) as caught:
-        model.load_weights(tmp_path / "other.weights.h5", skip_mismatch=True)
-    start = model.get_weights()
-    assert any("other weights: 0.5 start anew" in str(w.message) for w in caught)
-    if first_used == "eagerly":
-        assert_equal(numbers(model.optimizer.ema.variables("0.5")), start)
-    model.train_on_batch(X, Y)
-    expected = [(a + b) / 2 for a, b in zip(start, model.get_weights(), strict=True)]
-    assert_close(model.optimizer.ema.variables("0.5"), expected)
-
-
-@pytest.mark.parametrize("first_used", ["eagerly", "by a step"])
-@pytest.mark.parametrize("rule", [0.5, LAWA(2, 1)], ids=repr)
-def test_averages_of_a_file_whose_weights_were_not_loaded_begin_again(first_used, rule, tmp_path):
-    """As of a layer that is skipped, in a function that was traced before."""
-    model = fitted(EMAOptimizer(SGD(0.1), {"a": rule}))
-    model.save_weights(tmp_path / "model.weights.h5")
-    model.train_on_batch(X, Y)
-    kept = model.layers[1]
-    model.load_weights(tmp_path / "model.weights.h5", objects_to_skip=[kept])
-    start, ema = model.get_weights(), model.optimizer.ema
-    words = "Not all weights of these averages were loaded with them: a start anew"
-    if first_used == "eagerly":
-        with pytest.warns(UserWarning, match=words):
-            assert_equal(numbers(ema.variables("a")), start)
-        assert ema.num_updates == 6 and ema.age("a") == 0
-    said = pytest.warns(UserWarning, match=words)
-    with contextlib.nullcontext() if first_used == "eagerly" else said:
-        model.train_on_batch(X, Y)
-        ema.variables("a")
-    now = model.get_weights()
-    after = [(a + b) / 2 for a, b in zip(start, now, strict=True)] if rule == 0.5 else now
-    assert_close(ema.variables("a"), after)
-    assert ema.num_updates == 7 and ema.age("a") == 1
-
-
-def test_averages_of_a_file_go_on_with_its_weights_whatever_is_loaded_first(tmp_path):
-    """In a function that was traced before, and with nothing to say."""
-    model = fitted(EMAOptimizer(SGD(0.1), 0.5))
-    other = saved_otherwise(tmp_path / "other.weights.h5")
-    model.load_weights(tmp_path / "other.weights.h5")
-    weights = model.get_weights()
-    with h5py.File(tmp_path / "other.weights.h5") as file:  # the averages, before the weights
-        store = {key: value[...] for key, value in file["optimizer/ema/vars"].items()}
-    for weight in model.weights:
-        weight.assign(weight + 1.0)
-    model.optimizer.ema.load_own_variables(store)
-    model.set_weights(weights)
-    for each in (model, other):
-        each.train_on_batch(X, Y)
-    assert_equal(state_of(model), state_of(other))
-    assert_equal(
-        numbers(model.optimizer.ema.variables("0.5")), numbers(other.optimizer.ema.variables("0.5"))
-    )
-
-
-def test_a_fit_that_is_too_short_is_told(caplog):
-    model = compiled(small_network(), EMAOptimizer(SGD(0.1), {"short": 0.5, "long": 0.99}))
-    quality = callbacks.EvaluateAverages((X, Y))
-    model.fit(X, Y, batch_size=16, epochs=2, verbose=0, callbacks=[quality])
-    (said,) = caplog.messages
-    assert "ema_long: its window is 100 steps, so after 6 steps" in said and "94%" in said
-    caplog.clear()
-    model.optimizer.ema.export(model, "short")
-    assert not caplog.messages
-    model.optimizer.ema.export(model, "long")
-    assert caplog.messages == [said]
 
 
 # Several optimizers, and a train_step of one's own.
