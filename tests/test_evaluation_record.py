@@ -182,8 +182,8 @@ def test_there_may_be_no_file(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("evaluation.json")), ids=str)
 def test_published_results_are_read_and_written_as_they_are(tmp_path, path):
     Evaluations.read(path).write(tmp_path / "again.json")
-    again = files.read_record(tmp_path / "again.json")
-    assert json.dumps(again, indent=2) + "\n" == path.read_text(encoding="utf-8")
+    again, published = files.read_record(tmp_path / "again.json"), files.read_record(path)
+    assert json.dumps(again) == json.dumps(published)  # the order of their keys too
 
 
 def test_records_that_cannot_be_right_are_not_made_either():
