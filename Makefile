@@ -11,7 +11,7 @@ else
 REQUIREMENTS := cat requirements.txt
 endif
 
-.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz soak peers bench study study-mnist docs lint clean
+.PHONY: help demo test test-other test-lowest test-wheel mutants fuzz soak peers bench study docs lint clean
 
 help:
 	@echo 'make demo    train on real digits, compare raw weights with their averages (minutes)'
@@ -24,7 +24,7 @@ help:
 	@echo 'make soak    kill trainings, fill their disks, read hostile files; is anything lost?'
 	@echo 'make peers   install those other implementations (PyTorch, diffusers, torch-fidelity ...)'
 	@echo 'make bench   measure speed and memory, beside diffusers too, into benchmarks/RESULTS.md (an hour)'
-	@echo 'make study   run the whole published study from nothing (hours); study-mnist adds 28x28 digits'
+	@echo 'make study   run the whole published study from nothing (a day); it goes on where it was'
 	@echo 'make docs    write the documentation into site/'
 	@echo 'make lint    check format, style and types'
 	@echo 'make clean   remove .venv'
@@ -81,12 +81,6 @@ bench: $(VENV)/.installed-peers
 
 study: $(VENV)/.installed
 	$(BIN)/python studies/study.py run
-	$(BIN)/python studies/study.py collect runs/study
-	$(BIN)/python studies/study.py write
-
-study-mnist: $(VENV)/.installed
-	@$(PIP) --editable '.[mnist5k]'
-	$(BIN)/python studies/study.py run --dataset mnist5k
 	$(BIN)/python studies/study.py collect runs/study
 	$(BIN)/python studies/study.py write
 

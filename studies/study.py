@@ -1,7 +1,7 @@
 """The published study: what averages of the weights do to training, in numbers from files.
 
-    python studies/study.py run                       # trains, evaluates; goes on where it was
-    python studies/study.py run --dataset mnist5k     # the same for 28x28 digits, once: hours
+    python studies/study.py run                       # all experiments, a day; goes on where it was
+    python studies/study.py run main-digits           # one of them
     python studies/study.py collect runs/study        # copies the result files to docs/study/
     python studies/study.py write                     # docs/study.md, its figures, the README
 
@@ -23,6 +23,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import emoji  # noqa: E402
+import experiments  # noqa: E402
 import figures  # noqa: E402
 
 from ddpm_keras import files, names  # noqa: E402
@@ -32,15 +34,7 @@ from ddpm_keras.quality import metrics, verdict  # noqa: E402
 from ddpm_keras.report import analysis, stability  # noqa: E402
 
 RESULTS = ROOT / "docs" / "study"
-SEEDS = {"digits": (0, 1, 2), "mnist5k": (0,)}
-TRAIN = "--ema 0.99 0.999 0.9999 --ema-schedule step warmup constant".split()
-# What differs by data set: options of train.py and of evaluate.py. At 28x28 images cost far more.
-OWN_TRAIN = {
-    "digits": "--epoch-steps 100 --quality-every-epochs 1 --validation-images 360".split(),
-    "mnist5k": "--dataset mnist5k --batch-size 64 --steps 8000 --quality-every-epochs 0".split(),
-}
-OWN_EVALUATE = {"digits": [], "mnist5k": ["--num-images", "500", "--steps", "25"]}
-WIDTHS = "0.04 0.05 0.07 0.10 0.15 0.20 0.25".split()
+FINISHED = "finished.txt"  # beside the runs: commands that ended well
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 MEASURES = (
     *("final", "variation", "relative_variation", "share_above_raw"),
@@ -55,16 +49,19 @@ PATH_RECORDS = 50  # records of the path of the weights that are kept
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     actions = parser.add_subparsers(dest="action", required=True)
-    action = actions.add_parser("run", help="train and evaluate (hours)")
-    action.add_argument("--dataset", default="digits", choices=SEEDS)
+    action = actions.add_parser("run", help="train and measure what is missing (hours)")
+    action.add_argument("experiments", nargs="*", help="their names (default: all)")
+    action.add_argument("--root", type=Path, default=Path("runs/study"), help="where runs go")
+    action = actions.add_parser("plan", help="print what would be run")
+    action.add_argument("experiments", nargs="*", help="their names (default: all)")
     action.add_argument("--root", type=Path, default=Path("runs/study"), help="where runs go")
     action = actions.add_parser("collect", help="copy the result files of finished runs")
     action.add_argument("root", type=Path, help="where the runs are")
     action.add_argument("--out", type=Path, default=RESULTS)
     actions.add_parser("write", help="write docs/study.md, its figures and the README's results")
     options = parser.parse_args()
-    if options.action == "run":
-        run(options.dataset, options.root)
+    if options.action in ("run", "plan"):
+        {"run": run, "plan": plan}[options.action](options.root, chosen(parser, options))
     elif options.action == "collect":
         print("\n".join(map(str, collect(options.root, options.out))))
     else:
@@ -74,38 +71,64 @@ def main():
 # Running
 
 
-def commands(dataset, seed, root):
-    """The two commands of one run: training, then the evaluation of all averages."""
-    path = f"{root}/{dataset}-{seed}"
-    train = ["python", "train.py", *OWN_TRAIN[dataset], *TRAIN, "--seed", str(seed)]
-    train += ["--no-evaluate", "--run-dir", path]
-    return train, ["python", "evaluate.py", path, *OWN_EVALUATE[dataset], "--sigma-rel", *WIDTHS]
+def chosen(parser, options):
+    """The experiments that the command line names."""
+    try:
+        return experiments.find(options.experiments)
+    except KeyError as error:
+        known = ", ".join(each.name for each in experiments.EXPERIMENTS)
+        parser.error(f"there is no experiment {error}; name some of {known}")
 
 
-def run(dataset, root):
-    """Trains and evaluates every seed; what is finished already is left as it is."""
-    for seed in SEEDS[dataset]:
-        train, evaluate = commands(dataset, seed, root)
-        state = Run(root / f"{dataset}-{seed}")
-        if not state.model.is_file():
-            begun = state.config_file.is_file()
-            call(
-                ["python", "train.py", "--resume", "--run-dir", str(state.path)] if begun else train
-            )
-        if not measured(state.read_evaluations()):
-            call(evaluate)
+def plan(root, wanted):
+    """Prints experiments with what is missing of them."""
+    done = finished(root)
+    for each in wanted:
+        commands = [shlex.join(command) for seed in each.seeds for command in each.commands(seed)]
+        missing = [command for command in commands if command not in done]
+        print(f"{each.name}: {len(commands) - len(missing)} of {len(commands)} done; {each.asks}")
+        print("".join(f"  {command}\n" for command in missing), end="")
 
 
-def measured(evaluations):
-    """Whether the raw weights and every width are in evaluation.json, measured in one way."""
-    wanted = {names.RAW, *(names.of_width(width) for width in WIDTHS)}
-    return evaluations is not None and wanted <= set(evaluations.current.weights)
+def run(root, wanted):
+    """Runs what is missing of experiments, in their order, in the folder `root`.
+
+    The commands that ended well are kept in `root`/finished.txt, one a line; they are left out the
+    next time. A training that was begun goes on.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    make_emoji(root, wanted)
+    for experiment in wanted:
+        for seed in experiment.seeds:
+            for command in experiment.commands(seed):
+                if shlex.join(command) not in finished(root):
+                    call(command, root)
 
 
-def call(command):
-    """Runs a command of the project with this Python, and stops where it fails."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([sys.executable, str(ROOT / command[1]), *command[2:]], check=True)
+def finished(root):
+    """The commands that ended well."""
+    path = root / FINISHED
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def make_emoji(root, wanted):
+    """Draws the emoji, where an experiment wants them and they are not there."""
+    folder = root / experiments.EMOJI
+    if any(f"--dataset {experiments.EMOJI} " in each.train for each in wanted):
+        if not folder.is_dir():
+            emoji.main([str(folder)])
+
+
+def call(command, root):
+    """Runs a command of the project with this Python in `root`, and stops where it fails."""
+    script, *options = command
+    begun = script == "train.py" and Run(root / options[-1]).config_file.is_file()
+    now = ["--resume", "--run-dir", options[-1]] if begun else options
+    print(f"\n$ {shlex.join([script, *now])}", flush=True)
+    place = ROOT / script
+    subprocess.run([sys.executable, str(place), *now], check=True, cwd=root)
+    with open(root / FINISHED, "a", encoding="utf-8") as file:
+        file.write(shlex.join(command) + "\n")
 
 
 # Collecting

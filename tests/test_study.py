@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import make_run, write_evaluation
+from report_runs import make_run
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "studies"))
 
+import experiments  # noqa: E402
 import study  # noqa: E402
 
-from ddpm_keras import files, names  # noqa: E402
+from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.report import analysis  # noqa: E402
 
@@ -202,32 +203,45 @@ def test_commands_of_the_study_are_ones_that_the_scripts_take():
     from ddpm_keras.app import training
     from ddpm_keras.app.options import evaluate_options, train_options
 
-    train, evaluate = study.commands("mnist5k", 0, "runs/study")
-    options, _ = train_options(train[2:])
-    assert (options.dataset, options.seed, options.evaluate) == ("mnist5k", 0, False)
-    assert len(training.averages(options).names) == 7
-    assert evaluate_options(evaluate[2:]).runs == (options.run_dir,)
+    commands = [c for e in experiments.EXPERIMENTS for seed in e.seeds for c in e.commands(seed)]
+    assert len(set(map(tuple, commands))) == len(commands)
+    trained = set()
+    for script, *argv in commands:
+        if script == "train.py":
+            options, _ = train_options(argv)
+            assert training.averages(options).names[-1] == "warmup_0.999"
+            trained.add(options.run_dir)
+        elif script == "evaluate.py":  # of a run that was trained before
+            assert set(evaluate_options(argv).runs) <= trained
+        else:
+            assert (ROOT / script).is_file() and argv[0] in trained
+
+
+class Small(experiments.Experiment):
+    def commands(self, seed):
+        yield ["train.py", "--seed", str(seed), "--run-dir", self.run(seed)]
+        yield ["evaluate.py", self.run(seed), *(["raw"] if seed else [])]
 
 
 def test_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(study, "call", lambda command: called.append(command))
-    results(tmp_path, seeds=(0, 1))  # begun; seed 0 is trained and measured, too
-    (tmp_path / "digits-0" / "model.keras").touch()
-    monkeypatch.setattr(study, "WIDTHS", ["0.05", "0.10", "0.15", "0.20"])
-    (tmp_path / "digits-1" / "evaluation.json").unlink()
-    study.run("digits", tmp_path)
-    resume = ["python", "train.py", "--resume", "--run-dir", str(tmp_path / "digits-1")]
+
+    def record(command, check, cwd):
+        called.append((Path(command[1]).name, *command[2:]))
+        if "raw" in command:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.subprocess, "run", record)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", (Small("small", "?", (0, 1)),))
+    (tmp_path / "small-0").mkdir()
+    (tmp_path / "small-0" / "config.json").touch()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            study.run(tmp_path, experiments.find([]))
     assert called == [
-        resume,
-        study.commands("digits", 1, tmp_path)[1],
-        *study.commands("digits", 2, tmp_path),
+        ("train.py", "--resume", "--run-dir", "small-0"),
+        ("evaluate.py", "small-0"),
+        ("train.py", "--seed", "1", "--run-dir", "small-1"),
+        *[("evaluate.py", "small-1", "raw")] * 2,
     ]
-
-
-def test_measured_wants_every_width(tmp_path):
-    wanted = ["raw", *(names.of_width(width) for width in study.WIDTHS)]
-    for listed, enough in ((wanted, True), (wanted[:-1], False), (wanted[1:], False)):
-        write_evaluation(tmp_path, dict.fromkeys(listed, 1.0))
-        assert study.measured(Run(tmp_path).read_evaluations()) is enough
-    assert not study.measured(None)
+    assert len(study.finished(tmp_path)) == 3
