@@ -44,7 +44,7 @@ def graph_predictor(schedule, mean=0.0, deviation=1.0):
     return predict
 
 
-def moments(sampler, schedule, mean, deviation, rows=None):
+def moments(sampler, schedule, mean, deviation, rows=None, first=0):
     """Mean and standard deviation of what a sampler makes of noise, with the best predictor.
 
     Each row of its table maps Gaussians to Gaussians, so they follow in float64 without a draw.
@@ -54,8 +54,9 @@ def moments(sampler, schedule, mean, deviation, rows=None):
         schedule: a `NoiseSchedule`.
         mean, deviation: of the data, numbers.
         rows: how many of the table's rows are followed; None: all.
+        first: the step to begin at, as of `Sampler`.
     """
-    timesteps = sampler.timesteps(schedule)
+    timesteps = sampler.timesteps(schedule)[first:]
     columns = sampler.coefficients(schedule, timesteps)
     cumprod = schedule.alphas_cumprod[timesteps]
     signal, of_epsilon = np.sqrt(cumprod), columns.get("epsilon", 0.0) / np.sqrt(1 - cumprod)

@@ -138,7 +138,9 @@ def exact_sigmas(torch, sampler, schedule):
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("order", [1, 2])
 def test_stochastic_dpm_solver_with_the_same_noise(torch, diffusers, name, spacing, steps, order):
-    """Of third order the peer has another weight of the second difference, of the wrong sign."""
+    """Of third order the peer has another weight of the second difference, of the wrong sign;
+    test_samplers_kdiffusion.py has that one.
+    """
     schedule = noise.get(name, 1000)
     peer = diffusers.DPMSolverMultistepScheduler(
         **common(name),
