@@ -67,6 +67,13 @@ def interpolation(model, digits, path):
     save_rows(rows, path)
 
 
+def encoding(model, digits, path):
+    """Between two images by their encodings: the ends are the images as they come back."""
+    chosen = [first_of(digits, label) for label in (0, 6, 4, 9)]
+    ends = (chosen[:2], chosen[2:])
+    save_rows([drawing.interpolate_encodings(model, *pair, 9) for pair in ends], path)
+
+
 def denoising(model, digits, path):
     images.save(drawing.denoise_progressively(model, 4, 10, seed=1).picture(), path)
 
@@ -112,6 +119,7 @@ def first_of(digits, label):
 MAKERS = {
     "guidance.png": guidance,
     "interpolation.png": interpolation,
+    "encoding.png": encoding,
     "denoising.png": denoising,
     "denoising.webp": denoising_animated,
     "image-to-image.png": image_to_image,

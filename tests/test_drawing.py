@@ -1,5 +1,6 @@
 """What people do with a model, on images of two Gaussian pixels whose best network is known."""
 
+import gaussians
 import numpy as np
 import pytest
 from networks import CorrelatedPair, conditional_model
@@ -13,6 +14,7 @@ DEVIATION, CORRELATION = 0.25, 0.8
 SCHEDULE = noise.linear(100)
 DDIM = samplers.DDIM(steps=20, clip=False)
 ANCESTRAL = samplers.DDIM(steps=20, eta=1.0, clip=False)
+FINEST = samplers.DDIM(steps=100, clip=False)
 FINE = samplers.DDIM(steps=100, eta=1.0, clip=False)
 
 
@@ -37,12 +39,16 @@ USES = {
     "inpaint": lambda m, **k: drawing.inpaint(m, pairs(), MASK, 5, 2, **k),
     "interpolate_noise": lambda m, **k: drawing.interpolate_noise(m, 1, 2, 6, **k),
     "interpolate_images": lambda m, **k: drawing.interpolate_images(m, *pairs(2), 6, **k),
+    "interpolate_encodings": lambda m, **k: drawing.interpolate_encodings(m, *pairs(2), 6, **k),
     "progressive": lambda m, **k: drawing.denoise_progressively(m, 6, 3, **k).images,
 }
 
 
-@pytest.mark.parametrize("sampler", [DDIM, ANCESTRAL], ids=["ddim", "ancestral"])
-@pytest.mark.parametrize("use", USES)
+DETERMINISTIC = {"interpolate_encodings"}
+WAYS = [(use, DDIM) for use in USES] + [(use, ANCESTRAL) for use in USES.keys() - DETERMINISTIC]
+
+
+@pytest.mark.parametrize(("use", "sampler"), sorted(WAYS, key=repr))
 def test_images_do_not_depend_on_their_batch(use, sampler, model):
     settings = {"sampler": sampler, "output": "float"}
     done = []
@@ -181,6 +187,57 @@ def test_images_are_interpolated_by_the_same_noise(model):
     assert_allclose(between[1], between[[0, 2]].mean(axis=0), atol=1e-5)  # the network is linear
 
 
+# Encoding
+
+
+def encoded_exactly(images):
+    """What the flow of the data's distribution makes of images: each axis is rescaled to noise."""
+    signal = SCHEDULE.alphas_cumprod[[0, -1]]
+    flat = images.reshape(-1, 2) / 127.5 - 1
+    axes = np.array([[1, 1], [1, -1]]) / np.sqrt(2)
+    variances = DEVIATION**2 * np.array([1 + CORRELATION, 1 - CORRELATION])
+    first, last = (np.sqrt(each * variances + 1 - each) for each in signal)
+    return (flat @ axes * (last / first) @ axes).reshape(images.shape)
+
+
+def test_images_are_encoded_as_by_the_flow_the_better_the_more_steps(model):
+    images = pairs(40)
+    expected = encoded_exactly(images)
+    off = [
+        np.abs(drawing.encode(model, images, sampler=samplers.DDIM(steps)) - expected).max()
+        for steps in (12, 25, 50, 100)
+    ]
+    assert np.all(np.divide(off[:-1], off[1:]) > 1.5) and off[-1] < 0.06 * np.abs(expected).max()
+    encoded = drawing.encode(model, pairs(400), sampler=FINEST)
+    assert encoded.dtype == np.float32 and encoded.std() == pytest.approx(1.0, rel=0.1)
+    assert np.corrcoef(encoded[:, 0, :, 0].T)[0, 1] == pytest.approx(0.0, abs=0.15)
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "leading_unchecked"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
+def test_ddim_comes_back_to_the_images(spacing, prediction):
+    schedule = noise.cosine(400)
+    predict = gaussians.predictor_of(schedule, prediction, 0.1, 0.4)
+    images = np.random.default_rng(0).normal(0.1, 0.4, (5, 2, 2, 1)).astype("float32")
+    off = []
+    for steps in (50, 200):
+        ddim = samplers.DDIM(steps, spacing=spacing, clip=False)
+        there = samplers.DDIMInversion.of(ddim)
+        encoded = there(predict, images, schedule, prediction=prediction)
+        back = ddim(predict, encoded, schedule, prediction=prediction)
+        off.append(np.abs(back - images).max())
+    assert off[1] < 0.5 * off[0] and off[1] < 0.05
+
+
+def test_what_lies_between_encoded_images_ends_in_them(model):
+    one, other = pairs(2)
+    between = drawing.interpolate_encodings(model, one, other, 5, output="float")
+    ends = np.stack([one, other]) / 127.5 - 1
+    assert_allclose(between[[0, -1]], ends, atol=0.02)
+    ways = np.abs(np.diff(between, axis=0)).max(axis=(1, 2, 3))
+    assert ways.max() < 0.5 * np.abs(ends[1] - ends[0]).max()
+
+
 # Progressive denoising
 
 
@@ -232,6 +289,10 @@ WRONG = {
     "(2, 2, 1)|resize": lambda m: drawing.interpolate_images(
         m, pairs()[0], np.zeros((2, 2, 1), "uint8")
     ),
+    "eta|samplers.DDIM": lambda m: drawing.encode(m, pairs(), sampler=ANCESTRAL),
+    "DPMSolver|way back": lambda m: drawing.interpolate_encodings(m, *pairs(2), sampler="dpm"),
+    "seed|leave it out": lambda m: drawing.interpolate_encodings(m, *pairs(2), seed=1),
+    "output|leave it out": lambda m: drawing.encode(m, pairs(), output="float"),
     "frames|at least 1": lambda m: drawing.denoise_progressively(m, 1, 0),
     "labels|num_classes": lambda m: drawing.image_to_image(m, pairs(), labels=1),
 }

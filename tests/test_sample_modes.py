@@ -53,6 +53,11 @@ RIGHT = {
     "--interpolate a.png b.png --num 4 --steps 4 --strength 0.5": (
         lambda m: drawing.interpolate_images(m, A, B, 4, 0.5, sampler=DDIM)
     ),
+    "--interpolate a.png b.png --encode --num 4 --steps 4 --labels 1": (
+        lambda m: drawing.interpolate_encodings(
+            m, A, B, 4, sampler=samplers.DDIM(4, clip=False), labels=1
+        )
+    ),
     "--from-image a.png --num 5 --steps 4 --batch-size 2 --seed 3": (
         lambda m: drawing.image_to_image(m, np.stack([A] * 5), 0.6, sampler=DDIM, seed=3)
     ),

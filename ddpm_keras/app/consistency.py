@@ -142,6 +142,7 @@ ANIMATIONS = (".webp", ".gif")
 # What options mean nothing without.
 _NEEDS = {
     "strength": ("from_image", "interpolate"),
+    "encode": ("interpolate",),
     "mask": ("inpaint",),
     "inpaint": ("mask",),
 }
@@ -214,6 +215,21 @@ def _check_ends(options, given):
         raise UsageError("--interpolate takes two seeds or two image files, and --num at least 2.")
     if options.interpolates_seeds and "strength" in given:
         raise UsageError("--strength means nothing for --interpolate of seeds; leave it out.")
+    if options.encode:
+        _check_encoded(options, given)
+
+
+def _check_encoded(options, given):
+    """Refuses what cannot be encoded, and what means nothing then."""
+    if options.interpolates_seeds:
+        raise UsageError("--encode is for two image files to go between, not for seeds; name two.")
+    if options.sampler.partition(":")[0] != "ddim":
+        raise UsageError(
+            f"--encode goes back the way of --sampler ddim, not of {options.sampler}; use that."
+        )
+    for name in ("strength", "seed"):
+        if name in given:
+            raise UsageError(f"{flag(name)} means nothing with --encode, which draws no noise.")
 
 
 def check_files(options):

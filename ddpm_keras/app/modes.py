@@ -58,18 +58,25 @@ def _between(options, model, count, start, **settings):
     if options.interpolates_seeds:
         return drawing.interpolate_noise(model, *map(int, ends), count, **settings)
     first, second = (read_image("interpolate", end, model.image_shape)[0] for end in ends)
+    if options.encode:
+        del settings["seed"]
+        return drawing.interpolate_encodings(model, first, second, count, **settings)
     return drawing.interpolate_images(model, first, second, count, options.strength, **settings)
 
 
 def sampler(options, schedule):
     """The sampler that the options name, of 50 steps where they name none and there are as many.
 
-    To inpaint it draws noise in each step, and makes 250 steps.
+    To inpaint it draws noise in each step, and makes 250 steps; to encode it clips nothing.
     """
-    usual = drawing.INPAINTING_STEPS if options.inpaint else 50
+    usual, more = 50, {}
+    if options.inpaint:
+        usual = drawing.INPAINTING_STEPS
+        more = {"eta": 1.0} if options.sampler.startswith("ddim") else {}
+    elif options.encode:
+        usual, more = drawing.ENCODING_STEPS, {"clip": False}
     steps = options.steps or min(usual, schedule.timesteps)
-    noisy = {"eta": 1.0} if options.inpaint and options.sampler.startswith("ddim") else {}
-    return named.sampler(options.sampler, schedule, steps=steps, **noisy)
+    return named.sampler(options.sampler, schedule, steps=steps, **more)
 
 
 def write(options, model, settings, what, crew):

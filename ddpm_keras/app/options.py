@@ -158,6 +158,7 @@ class SampleOptions:
                             section="something else than images from noise")
     interpolate: tuple[str, ...] = option((), "two seeds, or two image files, to go between",
                                           path=True)
+    encode: bool = option(False, "go between two files by the noise that DDIM draws them from")
     from_image: str = option("", "an image file to draw others like it", path=True)
     strength: float = option(0.6, "steps made of --from-image or of files to go between: 0 to 1",
                              at_least=0, at_most=1)
@@ -334,7 +335,7 @@ def sample_options(argv):
 
 # What means nothing for a sampler that is exported, and for a network alone.
 _NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
-_NOT_OF_A_SAMPLER |= {"interpolate", "from_image", "strength", "inpaint", "mask"}
+_NOT_OF_A_SAMPLER |= {"interpolate", "encode", "from_image", "strength", "inpaint", "mask"}
 _NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
 _NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
 

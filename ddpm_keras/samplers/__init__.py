@@ -15,6 +15,7 @@ from .ddpm import DDPM
 from .dpm_solver import DPMSolver
 from .grids import karras_timesteps, sampling_timesteps, solver_timesteps
 from .heun import Heun
+from .inversion import DDIMInversion
 from .unipc import UniPC
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # names in annotations alone
 __all__ = [
     "Chain",
     "DDIM",
+    "DDIMInversion",
     "DDPM",
     "DPMSolver",
     "Heun",
