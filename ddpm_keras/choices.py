@@ -188,6 +188,8 @@ EXTRACTORS = Choices(
     "extractor",
     {
         "classifier": "quality.extractors.classifier:ClassifierFeatures",
+        "random": "quality.extractors.random_network:RandomFeatures",
+        "pixels-pca": "quality.extractors.pixels:PixelFeatures",
         "inception": "quality.extractors.inception:InceptionFeatures",
         "inception75": "quality.extractors.inception:at_75_pixels",
     },

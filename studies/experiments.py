@@ -56,9 +56,9 @@ class Experiment:
         if self.train:
             yield ["train.py", *self.train.split(), "--seed", str(seed), "--run-dir", run]
         for measure in self.measures:
-            first, *options = measure.split()
-            script = [first] if first.endswith(".py") else ["evaluate.py", first]
-            yield [script[0], run, *script[1:], *options]
+            own = measure.startswith("studies/")
+            script, *options = measure.split() if own else ["evaluate.py", *measure.split()]
+            yield [script, run, *options]
 
 
 def _trained(name, asks, seeds, train, *measures):
@@ -69,6 +69,12 @@ def _stages(of, seeds, steps):
     asks = f"which length of average is best at which stage of training ({of})?"
     measures = tuple(f"{DRAW} --step {step} {STAGE_WIDTHS}" for step in steps)
     return Experiment(f"stages-{of}", asks, tuple(seeds), measures=measures, of=of)
+
+
+def _opinions(of, seeds):
+    asks = f"do other extractors, other drawings and other classifiers say the same ({of})?"
+    measure = f"studies/opinions.py {DRAW} {WIDTHS}"
+    return Experiment(f"opinions-{of}", asks, tuple(seeds), measures=(measure,), of=of)
 
 
 def _schedule(kind):
@@ -96,6 +102,7 @@ EXPERIMENTS = (
         "--snapshots 20 " + RULES.format(lawa="lawa:5:100", swa="swa:1000"),
         f"{DRAW} {WIDTHS}",
     ),
+    _opinions("main-digits", range(8)),
     _stages("main-digits", range(3), (200, 500, 1000)),
     _schedule("linear"),
     _schedule("cosine"),
@@ -120,6 +127,7 @@ EXPERIMENTS = (
         + RULES.format(lawa="lawa:5:500", swa="swa:4000"),
         f"{DRAW} {WIDTHS}",
     ),
+    _opinions("main-fashion", range(3)),
     _stages("main-fashion", range(3), (1000, 2000, 4000)),
     _trained(
         "main-emoji",

@@ -319,10 +319,12 @@ def evaluate_folders(options):
     )
     for line in dict.fromkeys(notes):
         print(line, flush=True)
-    if options.extractor in ("auto", "classifier"):
-        extractor = quality.ClassifierFeatures.train(some_images(real), dataset=real.path.name)
+    name = "classifier" if options.extractor == "auto" else options.extractor
+    learner = references.learner_of(name)
+    if learner is None:
+        extractor = references.named_extractor(name)
     else:
-        extractor = references.named_extractor(options.extractor)
+        extractor = learner.train(some_images(real), dataset=real.path.name)
     features = {}
     for name, images in (("real", real), ("judged", judged)):
         with progress.counted(f"features of {images.path}", len(images)) as bar:

@@ -6,29 +6,42 @@ from tqdm import tqdm
 
 from .. import choices, files, quality
 from ..errors import UsageError
+from ..quality import extractors
 from . import cache, progress
 
 
 def choose_extractor(name, images):
     """The feature network for `--extractor`.
 
-    "auto" is a classifier trained on the images themselves, which needs no download. It is trained
-    once for a data set and kept in the cache; a damaged one is trained again.
+    "auto" is a classifier trained on the images themselves, which needs no download. What is made
+    of the images is made once for a data set and kept in the cache, where it can be; a damaged file
+    is made again.
     """
-    if name not in ("auto", "classifier"):
+    name = "classifier" if name == "auto" else name
+    learner = learner_of(name)
+    if learner is None:
         return named_extractor(name)
-    path = cache.file("classifier", ".npz", dataset=images.name, fingerprint=images.fingerprint)
+    if not hasattr(learner, "load"):
+        return _learnt(learner, images)
+    path = cache.file(name, ".npz", dataset=images.name, fingerprint=images.fingerprint)
     try:
-        return quality.ClassifierFeatures.load(path)
+        return learner.load(path)
     except (FileNotFoundError, ValueError) as error:
         why = "once" if isinstance(error, FileNotFoundError) else f"since {path} is damaged"
-    tqdm.write(f"Training a classifier of {images.name}, {why} ...")  # above any bar
-    extractor = quality.ClassifierFeatures.train(
-        images.train, images.train_labels, dataset=images.name
-    )
+    tqdm.write(f"Making the extractor {name} of {images.name}, {why} ...")  # above any bar
+    extractor = _learnt(learner, images)
     with files.atomic_path(path) as temporary:
         extractor.save(temporary)
-    return quality.ClassifierFeatures.load(path)
+    return learner.load(path)
+
+
+def learner_of(name):
+    """The class of an extractor that is made of the real images, or None."""
+    return extractors.learns(name) if name in choices.EXTRACTORS else None
+
+
+def _learnt(learner, images):
+    return learner.train(images.train, images.train_labels, dataset=images.name)
 
 
 def check_learnable(images):

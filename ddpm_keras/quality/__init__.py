@@ -12,7 +12,7 @@ from .extractors import get_extractor
 from .extractors.base import FeatureExtractor
 from .features import extract_features, reference_path
 from .folder import ImageFolder
-from .frechet import frechet_distance, frechet_distance_infinity
+from .frechet import frechet_distance, frechet_distance_infinity, frechet_floor
 from .kernel import kernel_distance
 from .memorisation import copying, nearest
 from .metric import FeatureSets, Metric, Number
@@ -21,17 +21,22 @@ from .neighbours import precision_recall
 from .record import Difference, Evaluation, Evaluations, Extractor, Measurement, Reference
 from .statistics import FeatureStatistics
 from .tuning import Trial, Tuning
+from .two_sample import two_sample_accuracy
 from .verdict import Verdict
 
 if TYPE_CHECKING:  # read by editors; the classes are imported when they are first used
     from .extractors.classifier import ClassifierFeatures
     from .extractors.fid_inception import FIDInceptionFeatures
     from .extractors.inception import InceptionFeatures
+    from .extractors.pixels import PixelFeatures
+    from .extractors.random_network import RandomFeatures
 
 _EXTRACTORS = {
     "ClassifierFeatures": ".extractors.classifier",
     "FIDInceptionFeatures": ".extractors.fid_inception",
     "InceptionFeatures": ".extractors.inception",
+    "PixelFeatures": ".extractors.pixels",
+    "RandomFeatures": ".extractors.random_network",
 }
 
 __all__ = [
@@ -49,6 +54,8 @@ __all__ = [
     "Measurement",
     "Metric",
     "Number",
+    "PixelFeatures",
+    "RandomFeatures",
     "Reference",
     "Trial",
     "Tuning",
@@ -59,12 +66,14 @@ __all__ = [
     "extract_features",
     "frechet_distance",
     "frechet_distance_infinity",
+    "frechet_floor",
     "get_extractor",
     "kernel_distance",
     "nearest",
     "paired_difference",
     "precision_recall",
     "reference_path",
+    "two_sample_accuracy",
 ]
 
 

@@ -181,8 +181,46 @@ def frechet_distance_infinity(
     return estimate, float(np.sqrt(variance))
 
 
+def frechet_floor(
+    real: ArrayLike, held_out: ArrayLike, num_images: int, num_sizes: int = 15, seed: int = 0
+) -> float:
+    """The distance that real images would be at, were there `num_images` of them.
+
+    What a perfect model gets: held-out images stand for its images, and since they are fewer or
+    more than it draws, their distance is extrapolated. It is linear in 1/N + 1/M to first order;
+    both sets are thinned as in `frechet_distance_infinity`, and the straight line is read where M
+    is `num_images` and N is that of all real images.
+
+    Args:
+        real: features `(N, D)` of the real images that are the reference.
+        held_out: features `(M, D)` of other real images.
+        num_images: images that are drawn with the model that this is the floor of.
+        num_sizes: number of fractions, at least 3.
+        seed: of the subsets; the result is a function of it.
+
+    Returns:
+        A float >= 0.
+
+    Raises:
+        ValueError: as `frechet_distance`, or if a set is too small to be thinned.
+    """
+    real, held_out = check_pair(real, held_out, min_rows=16)
+    num_images, num_sizes = whole(num_images, "num_images", 2), whole(num_sizes, "num_sizes", 3)
+    fractions, distances = _thinned(real, held_out, num_sizes, whole(seed, "seed", 0))
+    per_fraction = 1 / len(real) + 1 / len(held_out)
+    slope, intercept = np.polyfit(per_fraction / fractions, distances, 1)
+    return float(max(intercept + slope * (1 / len(real) + 1 / num_images), 0.0))
+
+
 def _extrapolate(real, generated, num_sizes, seed):
     """Intercept of a straight line through the distances at several sizes."""
+    fractions, distances = _thinned(real, generated, num_sizes, seed)
+    _, intercept = np.polyfit(1 / fractions, distances, 1)
+    return float(intercept)
+
+
+def _thinned(real, generated, num_sizes, seed):
+    """`(fractions, distances)` of both sets thinned to fractions between 1/4 and 1."""
     random = np.random.RandomState(seed)
     fractions = np.linspace(0.25, 1, num_sizes)
     distances = []
@@ -193,5 +231,4 @@ def _extrapolate(real, generated, num_sizes, seed):
             for z, size in zip((real, generated), sizes, strict=True)
         )
         distances.append(distance(x, y))
-    _, intercept = np.polyfit(1 / fractions, distances, 1)
-    return float(intercept)
+    return fractions, np.array(distances)

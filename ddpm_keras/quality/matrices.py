@@ -1,5 +1,7 @@
 """Checks shared by all metrics on feature matrices, one row an image and one column a feature."""
 
+import weakref
+
 import numpy as np
 
 BLOCK = 2048  # rows handled at a time, so that a matrix on disk never has to fit in memory
@@ -67,3 +69,24 @@ def check_no_constant_column(features, name):
             f"{constant[0]} with {low[constant[0]]:g} in all {len(features)} rows: use more "
             "images, drop the columns, or pass FeatureStatistics, which are taken as they are."
         )
+
+
+class Remembered:
+    """A function of arrays that keeps its last result, where nobody can have changed the arrays.
+
+    One weight set after the other is measured against the same real images, whose features lie in
+    read-only memory maps: what is a function of them alone is computed once.
+    """
+
+    def __init__(self, function):
+        self.function = function
+        self._arrays, self._result = (), None
+
+    def __call__(self, *arrays):
+        known = [array() for array in self._arrays]
+        if len(known) == len(arrays) and all(a is b for a, b in zip(known, arrays, strict=True)):
+            return self._result
+        result = self.function(*arrays)
+        if all(isinstance(each, np.memmap) and not each.flags.writeable for each in arrays):
+            self._arrays, self._result = tuple(map(weakref.ref, arrays)), result
+        return result

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .matrices import BLOCK, blocks, check_features, check_pair
+from .matrices import BLOCK, Remembered, blocks, check_features, check_pair
 from .metric import Metric, Number
 from .neighbours import distances
 
@@ -82,12 +82,15 @@ def _flat(rows):
     return rows.reshape(len(rows), -1) if rows.ndim > 2 else rows
 
 
+_of_held_out = Remembered(lambda held_out, real: nearest(held_out, real)[0])
+
+
 def _measure(sets):
     """`copying` of feature sets; None where there are none of held-out images beside."""
     held_out = sets.held_out
     if not isinstance(held_out, np.ndarray) or held_out is sets.real or len(held_out) < 2:
         return [None, None]
-    return copying(*(nearest(rows, sets.real)[0] for rows in (sets.generated, held_out)))
+    return copying(nearest(sets.generated, sets.real)[0], _of_held_out(held_out, sets.real))
 
 
 def _measure_pixels(sets):

@@ -4,11 +4,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..scalars import count
-from .matrices import BLOCK, check_pair
+from .matrices import BLOCK, Remembered, check_pair
 from .metric import Metric, Number
 
+_NEIGHBOUR = 3  # the k of the paper
 
-def precision_recall(real: ArrayLike, generated: ArrayLike, k: int = 3) -> tuple[float, float]:
+
+def precision_recall(
+    real: ArrayLike, generated: ArrayLike, k: int = _NEIGHBOUR
+) -> tuple[float, float]:
     """Improved precision and recall: shares of points inside the other set's neighbourhood balls.
 
     Around each point of a set lies a ball that reaches to its k-th nearest neighbour in the same
@@ -32,7 +36,11 @@ def precision_recall(real: ArrayLike, generated: ArrayLike, k: int = 3) -> tuple
     """
     k = count(k, "k")
     real, generated = check_pair(real, generated, min_rows=k + 1)
-    real_radii, generated_radii = _radii(real, k), _radii(generated, k)
+    return _shares(real, generated, _radii(real, k), _radii(generated, k))
+
+
+def _shares(real, generated, real_radii, generated_radii):
+    """Precision and recall from squared radii of both sets."""
     real_inside = np.zeros(len(real), bool)
     generated_inside = np.zeros(len(generated), bool)
     for i, j, squared in distances(real, generated):
@@ -73,9 +81,18 @@ def distances(x, y):
             )
 
 
+_radii_of_real = Remembered(lambda real: _radii(real, _NEIGHBOUR))
+
+
+def _measure(sets):
+    """`precision_recall` of feature sets, the radii of the real images found once."""
+    real, generated = check_pair(sets.real, sets.generated, min_rows=_NEIGHBOUR + 1)
+    return _shares(real, generated, _radii_of_real(real), _radii(generated, _NEIGHBOUR))
+
+
 _SHARE = {"lower_is_better": False, "digits": 3, "at_least": 0, "at_most": 1}
 METRIC = Metric(
-    lambda sets: precision_recall(sets.real, sets.generated),
+    _measure,
     {"precision": Number("precision", **_SHARE), "recall": Number("recall", **_SHARE)},
     "shares of points within the k-th neighbour radius of the other set, k = 3",
     "Precision: how many generated images look real. Recall: how many real images the generator "

@@ -24,16 +24,30 @@ def get_extractor(extractor: Any) -> FeatureExtractor:
     if not isinstance(extractor, (str, Path)):
         _check_is_extractor(extractor)
         return extractor
-    if extractor == "classifier":
-        raise ValueError(
-            "A classifier learns from the real images: give "
-            "quality.ClassifierFeatures.train(images, labels)."
-        )
     if extractor not in EXTRACTORS and Path(extractor).is_file():
         from .fid_inception import FIDInceptionFeatures
 
         return FIDInceptionFeatures(extractor)
+    learner = learns(extractor)
+    if learner is not None:
+        raise ValueError(
+            f"{extractor!r} is made of the real images: give "
+            f"quality.{learner.__name__}.train(images)."
+        )
     return EXTRACTORS.find(extractor)()
+
+
+def learns(name: str) -> Any:
+    """The class of an extractor that is made of the real images, by its `train`; None for others.
+
+    Args:
+        name: a name in `choices.EXTRACTORS`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    found = EXTRACTORS.find(name)
+    return found if hasattr(found, "train") else None
 
 
 def _check_is_extractor(extractor):

@@ -18,6 +18,8 @@ from ...reading import json_text, npz
 from .base import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
+# What the network learnt from, and what it is called.
+_KINDS = {"labels": "classifier", "rotation": "rotation network", "random": "random network"}
 LARGEST_SIDE = 64  # larger images are averaged down to at most this many pixels first
 
 
@@ -49,8 +51,7 @@ class ClassifierFeatures(FeatureExtractor):
         self.config = dict(config)
         height, width, self.channels = self.image_shape = tuple(config["image_shape"])
         self.dim = config["dim"]
-        kind = "classifier" if config["target"] == "labels" else "rotation network"
-        self.name = f"{config['dataset']} {kind}"
+        self.name = f"{config['dataset']} {_KINDS[config['target']]}"
         self._network = _build(self.image_shape, self.dim, config["num_outputs"], config["seed"])
         self._network.set_weights(weights)
         self._scale = np.float32(config["scale"])
@@ -97,17 +98,28 @@ class ClassifierFeatures(FeatureExtractor):
             turns, classes = _rotations(images)
         else:
             classes = _class_numbers(labels, len(images))
+        num_outputs = int(classes.max()) + 1
+
+        def fit(network):
+            _fit(network, _Turned(images, turns), classes, steps, batch_size, seed)
+
+        return cls._made(images, dataset, target, dim, num_outputs, seed, fit)
+
+    @classmethod
+    def _made(cls, images, dataset, target, dim, num_outputs, seed, fit=None):
+        """An extractor with the network that `fit` has trained, its features scaled."""
         config = {
             "dataset": dataset,
             "target": target,
             "image_shape": list(images.shape[1:]),
             "dim": dim,
-            "num_outputs": int(classes.max()) + 1,
+            "num_outputs": num_outputs,
             "seed": seed,
             "scale": 1.0,
         }
-        network = _build(images.shape[1:], dim, config["num_outputs"], seed)
-        _fit(network, _Turned(images, turns), classes, steps, batch_size, seed)
+        network = _build(images.shape[1:], dim, num_outputs, seed)
+        if fit is not None:
+            fit(network)
         extractor = cls(config, network.get_weights())
         total_variance = extractor(images).var(axis=0, dtype=np.float64).sum()
         config["scale"] = float(np.sqrt(dim / max(total_variance, 1e-12)))
