@@ -116,7 +116,9 @@ def linear(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSched
     """
     scale = 1000.0 / _checked(timesteps)
     betas = np.linspace(scale * 1e-4, scale * 0.02, timesteps)
-    return _named("linear", np.minimum(betas, MAX_BETA), zero_terminal_snr)
+    return _named(
+        "linear", np.minimum(betas, MAX_BETA), flag(zero_terminal_snr, "zero_terminal_snr")
+    )
 
 
 def cosine(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
@@ -126,7 +128,7 @@ def cosine(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSched
     """
     s = np.arange(_checked(timesteps) + 1) / timesteps
     curve = np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2
-    return _named("cosine", _betas_of(curve), zero_terminal_snr)
+    return _named("cosine", _betas_of(curve), flag(zero_terminal_snr, "zero_terminal_snr"))
 
 
 def sigmoid(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSchedule:
@@ -137,7 +139,9 @@ def sigmoid(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSche
     s = np.arange(_checked(timesteps) + 1) / timesteps
     curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
     # Only ratios of the curve count.
-    return _named("sigmoid", _betas_of(curve - curve[-1]), zero_terminal_snr)
+    return _named(
+        "sigmoid", _betas_of(curve - curve[-1]), flag(zero_terminal_snr, "zero_terminal_snr")
+    )
 
 
 def rescaled_to_zero_terminal_snr(betas: ArrayLike) -> np.ndarray:
@@ -327,7 +331,7 @@ def _betas_of(curve):
 
 
 def _named(name, betas, zero_terminal_snr):
-    if flag(zero_terminal_snr, "zero_terminal_snr"):
+    if zero_terminal_snr:
         betas = rescaled_to_zero_terminal_snr(betas)
     return NoiseSchedule(betas, name)
 

@@ -165,7 +165,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("an exported sampler starts at image 0", "exporting.py",
      "image_seeds(seed, start, num_images)", "image_seeds(seed, 0, num_images)",
      "test_export.py::test_a_sampler_runs_by_tensorflow_alone_and_draws_what_the_model_draws"),
-    ("an average moves at every micro-batch", "ema/averages.py",
+    ("an average moves at every micro-batch", "ema/moving.py",
      "tf.cond(usable, lambda: self._count(strategy, weights), lambda: None)",
      "self._count(strategy, weights)",
      "test_ema.py::test_a_step_that_was_not_made_changes_nothing"),

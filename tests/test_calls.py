@@ -1,6 +1,7 @@
 """Samplers and schedules that the commands name with arguments: what is read, what is refused."""
 
 import inspect
+import itertools
 import json
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from ddpm_keras.app.options import (
     stored_options,
     train_options,
 )
-from ddpm_keras.app.signatures import signature
+from ddpm_keras.app.signatures import check, signature
 from ddpm_keras.errors import UsageError
 
 SCHEDULE = noise.linear(20)
@@ -79,6 +80,32 @@ WRONG = [
     ("--schedule", "linear:zero=true", "'zero'|zero_terminal_snr=False"),
     ("--ema-rules", "lawa:5", "'every_steps'|lawa takes k, every_steps"),
     ("--ema-rules", "step:5", "too many|step takes nothing"),
+    # values, by the checks that are made of them alone where they are used
+    ("--sampler", "ddim:eta=2", "--sampler ddim:eta=2|eta is 2|from 0|ddim takes"),
+    ("--sampler", "ddim:spacing=even", "'even'|trailing"),
+    ("--sampler", "ddim:clip=maybe", "clip|'maybe'"),
+    ("--sampler", "ddim:recompute_epsilon=1", "recompute_epsilon|True or False"),
+    ("--sampler", "ddpm:variance=large", "'large'|fixed_small"),
+    ("--sampler", "dpm:order=4", "order is 4"),
+    ("--sampler", "dpm_3m:eta=-1", "eta is -1"),
+    ("--sampler", "unipc:variant=bh3", "'bh3'|bh1, bh2"),
+    ("--sampler", "heun:spacing=even", "'even'|karras, trailing"),
+    ("--sampler", "heun:churn=-1", "churn is -1"),
+    ("--schedule", "linear:zero_terminal_snr=1", "zero_terminal_snr|True or False"),
+    ("--ema-rules", "constant:1", "beta must be|below 1|constant takes beta"),
+    ("--ema-rules", "warmup:99.9", "beta must be|below 1"),
+    ("--ema-rules", "power_warmup:0.9:0", "inv_gamma must be positive"),
+    ("--ema-rules", "power_warmup:0.9:power=0", "power must be positive"),
+    ("--ema-rules", "ramp:0:1:100", "end must be|below 1"),
+    ("--ema-rules", "ramp:0:0.9:0", "steps must be|at least 1"),
+    ("--ema-rules", "power:0.3", "sigma_rel must be|0.2887"),
+    ("--ema-rules", "halflife:0", "images must be positive"),
+    ("--ema-rules", "halflife:500k:rampup_ratio=0", "rampup_ratio must be positive"),
+    ("--ema-rules", "swa:-1", "start must be|at least 0"),
+    ("--ema-rules", "swa:5:0.5", "every_steps must be|at least 1"),
+    ("--ema-rules", "lawa:0:5", "k must be|at least 1"),
+    ("--ema-rules", "wsm:1.5", "share must be|at most 1"),
+    ("--ema-rules", "wsm:0.5:decay=wsd", "Unknown decay|linear, cosine, sqrt"),
 ]
 
 
@@ -109,14 +136,45 @@ raise SystemExit("tensorflow" in sys.modules or "keras" in sys.modules)
     ("text", "words"),
     [
         ("ddim:eta=2", ["--sampler ddim:eta=2", "eta is 2", "from 0", "ddim takes"]),
-        ("ddim:spacing=even", ["--sampler", "'even'", "trailing"]),
-        ("dpm:order=4", ["order is 4"]),
-        ("ddim:clip=maybe", ["clip", "'maybe'"]),
         ("ddim:spacing=leading", ["steps=11", "leading_unchecked"]),
     ],
 )
 def test_wrong_values_are_refused_when_it_is_made(text, words):
     assert_refused(lambda: named.sampler(text, SCHEDULE, steps=11), words, UsageError)
+
+
+def test_every_value_that_is_refused_when_it_is_made_is_refused_before():
+    """Of each argument with a check, values of every kind: both say the same."""
+    tried = (-1, 0, 0.5, 1, 2.5, 7, 99, True, False, "maybe", "trailing")
+    for among in (choices.SAMPLERS, choices.EMA_RULES):
+        for name in among.built_in:
+            make, usual = among.find(name), USUAL.get(name, {})
+            for argument, value in itertools.product(inspect.signature(make).parameters, tried):
+                late = error_of(make, **usual | {argument: value})
+                early = error_of(check, among, name, {argument: value})
+                assert early == late, (name, argument, value)
+
+
+# Arguments without which there is none; ramps that rise are left out, which two arguments make.
+USUAL = {
+    "constant": {"beta": 0.5},
+    "warmup": {"beta": 0.5},
+    "power_warmup": {"beta": 0.5},
+    "ramp": {"start": 0.0, "end": 0.99, "steps": 5},
+    "power": {"sigma_rel": 0.1},
+    "halflife": {"images": 500, "batch_size": 5},
+    "swa": {"start": 5},
+    "lawa": {"k": 2, "every_steps": 3},
+    "wsm": {"share": 0.5, "steps": 10},
+}
+
+
+def error_of(function, *args, **kwargs):
+    """What a call refuses, or None."""
+    try:
+        function(*args, **kwargs)
+    except ValueError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("wrong", ["ddim:eta=2", "dpm:order=4", "ddim:spacing=leading"])

@@ -69,7 +69,7 @@ WRONG = [
     ("evaluate.py", "run --num-images 1", "--num-images|at least 2"),
     ("evaluate.py", "run --num-images 0", "--num-images|at least 2"),
     ("evaluate.py", "run --sigma-rel 0", "--sigma-rel|above 0"),
-    ("evaluate.py", "run --sigma-rel 0.3", "--sigma-rel|below 0.2886"),
+    ("evaluate.py", "run --sigma-rel 0.3", "--sigma-rel|below 0.2887"),
     ("evaluate.py", "run --decay 1", "--decay|below 1"),
     ("evaluate.py", "run --decay nan", "--decay|nan"),
     # Values that are not among the choices.
@@ -157,7 +157,7 @@ WRONG = [
     ("sample.py", "run --export .keras", ".keras is a suffix without a name"),
     ("sample.py", "run --weights raw --decay 0.9", "--weights and --decay|one"),
     ("sample.py", "run --sigma-rel 0.1 --decay 0.9", "--sigma-rel and --decay|one"),
-    ("sample.py", "run --sigma-rel 0.3", "--sigma-rel|below 0.2886"),
+    ("sample.py", "run --sigma-rel 0.3", "--sigma-rel|below 0.2887"),
     ("sample.py", "run --decay 0", "--decay|above 0"),
     ("sample.py", "--from-diffusers folder --guide raw", "--guide|run directory"),
     ("evaluate.py", "", "run directories|--images"),

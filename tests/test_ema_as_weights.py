@@ -370,3 +370,28 @@ def test_weights_that_are_assigned_are_told_from_those_that_were_trained(recwarn
     model.ema.reset()
     found = state(model)
     assert_same({"ema_0.5": found["raw"], "ema_0.9": found["raw"]}, found)
+
+
+@pytest.mark.parametrize("train", ["fit", "train_on_batch"])
+@pytest.mark.parametrize("used", [False, True])
+def test_averages_do_not_stay_behind_weights_that_are_assigned(train, used, recwarn):
+    model, _ = fitted()
+    trained = model.network.get_weights()
+    model.network.set_weights([w + 1 for w in trained])
+    if used:
+        model.evaluate(X, Y, verbose=0)
+    model.network.set_weights(trained)
+    getattr(model, train)(X, Y)  # they were put back: nothing starts anew
+    if train == "train_on_batch":
+        fitted(model=model, epochs=1)
+    assert not [w for w in recwarn if "anew from" in str(w.message)] and model.ema.num_updates > 4
+    model.network.set_weights([w + 1 for w in trained])
+    start = model.network.get_weights()
+    with pytest.warns(UserWarning, match="assigned since its last step: 0.5, 0.9 start anew"):
+        model.train_on_batch(X, Y) if train == "train_on_batch" else model.fit(
+            X, Y, batch_size=len(X), verbose=0
+        )
+    for old, now, average in zip(
+        start, model.network.get_weights(), model.weight_values("ema_0.5"), strict=True
+    ):
+        np.testing.assert_allclose(average, (old + now) / 2, rtol=1e-6)

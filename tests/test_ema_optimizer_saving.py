@@ -171,6 +171,48 @@ def test_averages_of_a_file_whose_weights_were_not_loaded_begin_again(first_used
     assert ema.num_updates == 7 and ema.age("a") == 1
 
 
+def from_older_h5(model, weights, path):
+    other = keras.models.clone_model(model)
+    other.set_weights(weights)
+    other.save(path / "older.h5")
+    model.load_weights(path / "older.h5")
+
+
+REPLACED = {
+    "by an older .h5": from_older_h5,
+    "by set_weights": lambda model, weights, _: model.set_weights(weights),
+    "by assign": lambda model, weights, _: [
+        variable.assign(value) for variable, value in zip(model.weights, weights, strict=True)
+    ],
+}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+@pytest.mark.parametrize("again", ["fit", "train_on_batch"])
+@pytest.mark.filterwarnings("ignore:You are saving", "ignore:Error in loading the saved optimizer")
+def test_averages_do_not_stay_behind_weights_that_are_replaced_after_fit(how, again, tmp_path):
+    model = fitted(EMAOptimizer(SGD(0.1), {"a": 0.5}))
+    ema, trained = model.optimizer.ema, model.get_weights()
+    given = {"batch_size": len(X), "verbose": 0} if again == "fit" else {}
+    REPLACED[how](model, [w + 1 for w in trained], tmp_path)
+    kept = numbers(ema.variables("a"))  # which does not start them anew: weights may be put back
+    model.set_weights(trained)
+    getattr(model, again)(X, Y, **given)
+    assert ema.age("a") == ema.num_updates == 7
+    assert_close(
+        ema.variables("a"), [(a + b) / 2 for a, b in zip(kept, model.get_weights(), strict=True)]
+    )
+    model.fit(X, Y, verbose=0)
+    REPLACED[how](model, [w + 1 for w in trained], tmp_path)
+    start = model.get_weights()
+    with pytest.warns(UserWarning, match="replaced since the last fit: a start anew"):
+        getattr(model, again)(X, Y, **given)
+        ema.variables("a")
+    assert ema.age("a") == 1
+    expected = [(a + b) / 2 for a, b in zip(start, model.get_weights(), strict=True)]
+    assert_close(ema.variables("a"), expected)
+
+
 def test_averages_of_a_file_go_on_with_its_weights_whatever_is_loaded_first(tmp_path):
     """In a function that was traced before, and with nothing to say."""
     model = fitted(EMAOptimizer(SGD(0.1), 0.5))

@@ -3,17 +3,18 @@
     lawa:5:100   lawa:k=5:every_steps=100   ddim:eta=0.5   linear:zero_terminal_snr=true
 
 Arguments come by place, in the order of the class or function that the name stands for, and then by
-name. How they are written and called is checked without importing what they are for; what they may
-be is told when it is made.
+name. How they are written and called, and what each may be by itself, is checked without importing
+what they are for; what they make together is told when it is made.
 """
 
 import contextlib
-import inspect
+import functools
 import re
 from dataclasses import dataclass
 
+from .. import choices
 from ..errors import UsageError
-from .signatures import signature
+from . import signatures
 
 _UNITS = {"k": 10**3, "M": 10**6}
 _WORDS = {"none": None, "true": True, "false": False}
@@ -28,7 +29,7 @@ class Call:
         kind: a name of `choices.Choices`.
         values: arguments given by place.
         named: arguments given by name.
-        takes: the `inspect.Signature` of what is called.
+        among: the `choices.Choices` that it names one of.
         example: how it may be written.
     """
 
@@ -36,8 +37,13 @@ class Call:
     kind: str
     values: tuple
     named: dict
-    takes: inspect.Signature
+    among: choices.Choices
     example: str = ""
+
+    @functools.cached_property
+    def takes(self):
+        """The `inspect.Signature` of what is called."""
+        return signatures.signature(self.among, self.kind)
 
     def bound(self, usual):
         """Every argument by its name: a dict.
@@ -48,7 +54,9 @@ class Call:
         with self.errors():
             given = self.takes.bind_partial(*self.values, **self.named).arguments
             known = {name: value for name, value in usual.items() if name in self.takes.parameters}
-            return dict(self.takes.bind(**(known | given)).arguments)
+            arguments = dict(self.takes.bind(**(known | given)).arguments)
+            signatures.check(self.among, self.kind, arguments)
+            return arguments
 
     @contextlib.contextmanager
     def errors(self):
@@ -92,7 +100,7 @@ def parse(option, text, among, example=""):
             named[argument] = _read(value)
         else:
             values.append(_read(value))
-    return Call(said, kind, tuple(values), named, signature(among, kind), example)
+    return Call(said, kind, tuple(values), named, among, example)
 
 
 def check(option, text, among, elsewhere):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import choices, formats, names
 from ..errors import UsageError
+from ..kinds import WIDEST
 from . import config_file, consistency, rules
 from .parser import flag, option, parse, read_stored
 from .presets import PRESETS, preset_of
@@ -26,7 +27,6 @@ NETWORK_SETTINGS = (
     "recompute",
 )
 _UNTRAINED = {0: "nothing is trained before the first step; name a step that is stored."}
-WIDEST = 0.2886  # no power-function average is as wide as 12 ** -0.5
 
 
 # fmt: off

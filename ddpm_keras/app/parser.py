@@ -380,7 +380,7 @@ def _check_number(name, number, kind, bounds):
     parts += [f"above {above}"] if above is not None else []
     parts += [f"at most {at_most}"] if at_most is not None else []
     if at_most is None:
-        parts += [f"below {below}"] if below != math.inf else ["finite"]
+        parts += [f"below {round(below, 4)}"] if below != math.inf else ["finite"]
     raise UsageError(f"{name} must be {' and '.join(parts)}, not {number}.")
 
 

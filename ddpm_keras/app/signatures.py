@@ -7,51 +7,88 @@ import ast
 import inspect
 from pathlib import Path
 
+from .. import choices, kinds, scalars
+
 _PACKAGE = Path(__file__).parents[1]
+# What the checks of arguments may be written with; none of it needs TensorFlow.
+_KNOWN = {name: each for name, each in vars(scalars).items() if inspect.isfunction(each)}
+_KNOWN |= {name: each for name, each in vars(choices).items() if isinstance(each, tuple)}
+_KNOWN |= {"check": choices.check, "choices": choices, "kinds": kinds}
 
 
-def signature(choices, name):
+def signature(among, name):
     """The `inspect.Signature` of a thing.
 
     Args:
-        choices: a `choices.Choices`.
+        among: a `choices.Choices`.
         name: one of its names.
     """
-    thing = choices[name]
-    if not isinstance(thing, str):
-        return inspect.signature(thing)
+    thing = among[name]
+    return inspect.signature(thing) if not isinstance(thing, str) else _signature(*_place(thing))
+
+
+def check(among, name, values):
+    """Refuses values that a thing would refuse when it is made, as far as its source tells.
+
+    What it does with an argument alone is done here: calls of `kinds`, `scalars` and
+    `choices.check`. What it makes of several together is left to it, and so is None.
+
+    Args:
+        among, name: as of `signature`.
+        values: dict argument -> value.
+
+    Raises:
+        ValueError: what the check says.
+    """
+    if not isinstance(among[name], str):
+        return
+    values = {name: value for name, value in values.items() if value is not None}
+    for call, known in _checks(*_place(among[name])):
+        names = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
+        if names & values.keys() and names <= known.keys() | values.keys():
+            eval(compile(ast.Expression(call), __file__, "eval"), known | values)
+
+
+def _place(thing):
+    """(path, attribute) of "module:attribute"."""
     module, _, attribute = thing.partition(":")
-    path = _PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    return _signature(ast.parse(path.read_text(encoding="utf-8")).body, attribute)
+    return _PACKAGE.joinpath(*module.split(".")).with_suffix(".py"), attribute
 
 
-def _signature(body, name):
-    """That of a class, of a function, or of a `functools.partial` of one, in the same module."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return inspect.Signature([*_parameters(node.args)])
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _of_class(node.body)
+def _body(path):
+    return ast.parse(path.read_text(encoding="utf-8")).body
+
+
+def _find(path, name):
+    """(path, node, given): a class or function, and what a `functools.partial` of it gives it.
+
+    It is defined in the module, or imported by it from one beside it.
+    """
+    for node in _body(path):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return path, node, {}
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            return _of_partial(body, node.value)
+            given = {each.arg: _Default(each.value) for each in node.value.keywords}
+            return *_find(path, node.value.args[0].id)[:2], given
+        if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
+            return _find(path.parent / f"{node.module}.py", name)
     raise LookupError(name)
 
 
-def _of_class(body):
-    """That of `__init__`, without self; a class that has none takes nothing."""
-    if not any(isinstance(node, ast.FunctionDef) and node.name == "__init__" for node in body):
-        return inspect.Signature()
-    return inspect.Signature([*_signature(body, "__init__").parameters.values()][1:])
+def _maker(node):
+    """The function that makes a thing, or an `__init__`; None of a class that has none."""
+    if isinstance(node, ast.FunctionDef):
+        return node
+    return next((each for each in node.body if getattr(each, "name", "") == "__init__"), None)
 
 
-def _of_partial(body, call):
-    whole = _signature(body, call.args[0].id)
-    given = {each.arg: _Default(each.value) for each in call.keywords}
-    return whole.replace(
-        parameters=[
-            one.replace(default=given.get(name, one.default))
-            for name, one in whole.parameters.items()
-        ]
+def _signature(path, name):
+    """That of a function or of an `__init__` without self; a class that has none takes nothing."""
+    _, node, given = _find(path, name)
+    made = _maker(node)
+    parameters = [one for one in _parameters(made.args) if one.name != "self"] if made else []
+    return inspect.Signature(
+        [one.replace(default=given.get(one.name, one.default)) for one in parameters]
     )
 
 
@@ -61,6 +98,30 @@ def _parameters(arguments):
     defaults += map(_Default, arguments.defaults)
     for each, default in zip(arguments.args, defaults, strict=True):
         yield inspect.Parameter(each.arg, kind, default=default)
+
+
+def _checks(path, name):
+    """Yields the calls in what makes a thing, each with what their module knows besides."""
+    path, node, _ = _find(path, name)
+    known = _KNOWN | _constants(path)
+    for call in ast.walk(_maker(node) or ast.Pass()):
+        called = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+        if called == "super().__init__":
+            yield from _checks(path, node.bases[0].id)
+        elif called.partition(".")[0] in known:
+            yield call, known
+
+
+def _constants(path):
+    """Tuples of names that a module holds, by theirs."""
+    found = {}
+    for node in _body(path):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            names = {each.id for each in ast.walk(node.value) if isinstance(each, ast.Name)}
+            if names <= _KNOWN.keys():
+                code = compile(ast.Expression(node.value), path, "eval")
+                found[ast.unparse(node.targets[0])] = eval(code, dict(_KNOWN))
+    return found
 
 
 class _Default:

@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import names
+from .. import kinds, names
 from ..choices import EMA_RULES, EMA_SCHEDULES
 from ..configured import Configured
-from ..scalars import count, number, positive
+from ..scalars import count, positive
 
 logger = logging.getLogger("ddpm_keras")
 tnp = tf.experimental.numpy
@@ -114,13 +114,6 @@ class Decay(Configured):
         return ScaledDecay(self, kappa)
 
 
-def _check_beta(beta, name="beta"):
-    beta = number(beta, name)
-    if not 0.0 <= beta < 1.0:
-        raise ValueError(f"{name} must be at least 0 and below 1, such as 0.999; got {beta!r}.")
-    return beta
-
-
 @keras.saving.register_keras_serializable(package="ddpm_keras")
 class ConstantDecay(Decay):
     """beta_n = beta, as in Ho et al. 2020 (0.9999).
@@ -130,7 +123,7 @@ class ConstantDecay(Decay):
     """
 
     def __init__(self, beta: float):
-        self.beta = _check_beta(beta)
+        self.beta = kinds.beta(beta)
 
     def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
@@ -158,7 +151,7 @@ class WarmupDecay(Decay):
     """
 
     def __init__(self, beta: float):
-        self.beta = _check_beta(beta)
+        self.beta = kinds.beta(beta)
 
     def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)
@@ -180,7 +173,7 @@ class PowerWarmupDecay(Decay):
     """
 
     def __init__(self, beta: float, inv_gamma: float = 1.0, power: float = 2 / 3):
-        self.beta = _check_beta(beta)
+        self.beta = kinds.beta(beta)
         self.inv_gamma = positive(inv_gamma, "inv_gamma")
         self.power = positive(power, "power")
 
@@ -204,8 +197,8 @@ class LinearRampDecay(Decay):
     """
 
     def __init__(self, start: float, end: float, steps: int):
-        self.start = _check_beta(start, "start")
-        self.end = _check_beta(end, "end")
+        self.start = kinds.beta(start, "start")
+        self.end = kinds.beta(end, "end")
         self.steps = count(steps, "steps")
         if self.start > self.end:
             raise ValueError(

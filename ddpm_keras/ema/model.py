@@ -104,6 +104,7 @@ class EMAModel(TrainingStep):
         given = by_name(keras.Model.fit, self, args, kwargs)
         if not self.network.built:
             self._build_network(given.get("x"))
+        self._follow_assigned()
         self.check_finite()
         callbacks = given.get("callbacks")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -307,6 +308,7 @@ class EMAModel(TrainingStep):
             raise ValueError(
                 "The network has no weights to average yet: call it on a batch before training."
             )
+        self._follow_assigned()
         self._prepare_averages()
         with self.distribute_strategy.scope():
             build_before_trace(self.optimizer, self.trainable_variables)

@@ -37,9 +37,10 @@ class EMAOptimizer(OptimizerAround):
     BatchNormalization, no optimizer can see (`EMAModel` takes it back).
 
     Averages whose weights are not all loaded with them (`skip_mismatch`) start anew before the next
-    step, with a warning. Weights that are assigned by hand, or come from a file without a state of
-    an optimizer (`.h5` of older versions), are averaged on as if a step had led there:
-    `ema.reset()` starts anew from them. Before the first step averages follow the weights.
+    step, with a warning. So they do where weights were replaced after a `fit`: assigned by hand, or
+    loaded from a file without a state of an optimizer (`.h5` of older versions). A loop of one's
+    own tells where it ends by `ema.leave()`, or starts anew by `ema.reset()`. Before the first step
+    averages follow the weights.
 
     Args:
         optimizer: A `keras.optimizers.Optimizer`, or the name of one such as "adam". Its arguments
@@ -130,6 +131,11 @@ class EMAOptimizer(OptimizerAround):
         super().build(variables)
         with keras.name_scope(self.name):
             self.ema.extend(variables)
+
+    def finalize_variable_values(self, var_list: Sequence[Any]) -> None:
+        """What Keras calls at the end of `fit`: the averages are of the weights as they are now."""
+        super().finalize_variable_values(var_list)
+        self.ema.leave()
 
     def apply(self, grads: Iterable, trainable_variables: Iterable | None = None) -> None:
         """One call of the optimizer, then one move of the averages if it made a true step.

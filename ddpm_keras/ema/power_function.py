@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..scalars import number
+from .. import kinds
 from .decays import Decay, as_float64, tnp
 
 
@@ -30,12 +30,7 @@ def power_function_gamma(sigma_rel: float) -> float:
         Karras et al. 2024, "Analyzing and Improving the Training Dynamics of Diffusion Models",
         eq. 123-127.
     """
-    sigma_rel = number(sigma_rel, "sigma_rel")
-    if not 0.0 < sigma_rel < 12**-0.5:
-        raise ValueError(
-            f"sigma_rel must be above 0 and below 0.2887, such as 0.05; got {sigma_rel!r}."
-        )
-    inverse = sigma_rel**-2
+    inverse = kinds.width(sigma_rel) ** -2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return float(np.max(roots[np.abs(roots.imag) < 1e-9 * np.abs(roots)].real))
 
@@ -55,8 +50,8 @@ class PowerFunctionDecay(Decay):
     """
 
     def __init__(self, sigma_rel: float):
-        self.gamma = power_function_gamma(sigma_rel)
-        self.sigma_rel = float(sigma_rel)
+        self.sigma_rel = kinds.width(sigma_rel)
+        self.gamma = power_function_gamma(self.sigma_rel)
 
     def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)

@@ -9,6 +9,8 @@ from ..reading import keras_file
 from .averages import EMA
 from .groups import fingerprint, is_same_path
 
+_IN_PART = "Not all weights of these averages were loaded with them"
+
 
 class AveragedNetwork(Trainer):
     """A network and its averages, which Keras sees as non-trainable weights of the model.
@@ -19,7 +21,8 @@ class AveragedNetwork(Trainer):
     `network.weights` are the raw weights alone. Before the network is built there are none.
 
     An average follows the weights that it was made of. Where others are put in their place without
-    it, it starts anew from them, or `fit` and whatever uses it say that it did not.
+    it, it starts anew from them, at the latest before the next step; what uses it before that says
+    that it did not yet.
 
     Args:
         network: a `keras.Model`.
@@ -135,17 +138,23 @@ class AveragedNetwork(Trainer):
         super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
         if skip_mismatch or kwargs.get("objects_to_skip"):
             self._follow_what_was_loaded(before)
+        elif self._moved() and self.ema.loaded_with_weights() is None:  # as of an older .h5
+            self._follow_what_was_loaded(before, "The file holds no averages")
         self._leave_weights()
         self._prepare_averages()  # averages that start anew do so from the loaded weights
 
-    def _follow_what_was_loaded(self, before):
+    def _moved(self):
+        """Whether there are averages that do not follow whatever is assigned."""
+        return self.ema is not None and self.ema.num_updates > 0
+
+    def _follow_what_was_loaded(self, before, why=_IN_PART):
         if self.ema is None:
             return
         whole = self.ema.loaded_with_weights()
         if whole is None:  # no averages were loaded; are those that are here still of the weights?
             whole = fingerprint(self.network.weights) == before
         if not whole:
-            self._start_anew("Not all weights of these averages were loaded with them")
+            self._start_anew(why)
 
     def _start_anew(self, why):
         warnings.warn(
@@ -162,13 +171,20 @@ class AveragedNetwork(Trainer):
             self._left.note(self.ema.num_updates, self.network.trainable_weights)
 
     def _say_assigned(self):
-        if self._left.differ(self.ema.num_updates):
-            self._leave_weights()  # it is said once
+        if not self._left.said and self._left.differ(self.ema.num_updates):
+            self._left.said = True
             warnings.warn(
                 "The weights of the network were assigned since its last step, and its averages "
-                "are still those of the former ones: model.ema.reset() starts them anew.",
+                "are still those of the former ones: model.ema.reset() starts them anew, as the "
+                "next step will.",
                 stacklevel=3,
             )
+
+    def _follow_assigned(self):
+        """Before training: averages of weights that were assigned since start anew."""
+        if self.ema is not None and self._left.differ(self.ema.num_updates):
+            self._left.forget()
+            self._start_anew("The weights of the network were assigned since its last step")
 
 
 class _Left:
@@ -183,9 +199,11 @@ class _Left:
     def forget(self):
         """From now on, weights may move."""
         self.updates, self.variables, self.fingerprint = 0, [], 0
+        self.said = False  # that they differ
 
     def note(self, updates, variables):
         """Notes the weights as they are after this many updates of their averages."""
+        self.forget()
         self.updates, self.variables = updates, list(variables)
         self.fingerprint = fingerprint(self.variables) if updates else 0
 

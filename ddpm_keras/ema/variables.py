@@ -1,4 +1,4 @@
-"""The variables of averages of one set of weights: created, listed, started anew, saved, loaded."""
+"""The variables of averages of one set of weights: created, listed, started anew."""
 
 import itertools
 import warnings
@@ -14,14 +14,11 @@ from .groups import (
     holds_value,
     in_groups,
     is_float,
-    join,
     label,
     new_variable,
     rows,
     strategy_of,
-    tf_variable,
 )
-from .stored import StoredAverages
 
 _BEGUN_AGAIN = np.iinfo(np.int64).min  # of `_claimed`: what a step found, and nobody has said yet
 
@@ -45,6 +42,7 @@ class AverageVariables(Saveable):
         self._pending_at = 0  # as long as there were so many updates
         self._is_part = False  # of a model: of what an optimizer trains
         self._loaded = None  # (positions, fingerprint of the weights) of the file loaded last
+        self._left = False  # whether `_claimed` is from the end of a training, not from a file
 
     @property
     def _range(self):
@@ -92,7 +90,7 @@ class AverageVariables(Saveable):
             self._steps = self.track("steps", new_variable(0, "ema_steps", "int64"))
             starts = np.zeros(len(self._rules), np.int64)
             self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
-            # The fingerprint of the weights that loaded averages are of; 0: it is theirs.
+            # Fingerprint of the weights that averages were loaded or left with; 0: these are.
             self._claimed = new_variable(0, "ema_claimed", "int64")
         self.built = True
         self._add_thawed()
@@ -119,6 +117,7 @@ class AverageVariables(Saveable):
                 "an EMA for each optimizer, and for each model."
             )
         with tf.init_scope():
+            self._settle_claim(training=True)
             self.settle()
         given = {id(v) for v in variables}
         self._set_sources((*variables, *(v for v in self._sources if id(v) not in given)))
@@ -173,7 +172,27 @@ class AverageVariables(Saveable):
         """Starts every average anew as a copy of the present weights, with its counter at 0."""
         self._check_built()
         self._set_counters(0, 0)
+        self._claimed.assign(0)
         self.settle()
+
+    def leave(self):
+        """Notes that the averages are of the weights as they are now, where a training ends.
+
+        Where others are in their place when it goes on (see `EMA.start`), all averages start anew
+        from those, and it is said. Until then weights can be replaced and put back.
+        """
+        if self.built and self._groups:
+            self._settle_claim()
+            if self.num_updates:
+                self._claim(fingerprint(self._averaged()), left=True)
+
+    def _claim(self, expected, left=False):
+        self._claimed.assign(expected)
+        self._left = left
+
+    def _averaged(self):
+        """The weights that are averaged, in the order of `sources`."""
+        return [self._sources[i] for i in self.averaged_positions]
 
     def _set_counters(self, steps, starts):
         self._steps.assign(steps)
@@ -218,152 +237,37 @@ class AverageVariables(Saveable):
         """The places in `sources` of the weights that are averaged; the others are copied."""
         return tuple(sorted(i for group in self._groups for i in group.positions))
 
-    # Saving and loading.
+    # Of which weights they are.
 
-    def save_own_variables(self, store):
-        if not self.built:
-            return
-        self.settle()
-        StoredAverages(
-            keys=list(self._keys),
-            rules=list(self._rules),
-            steps=self.num_updates,
-            starts=self._starts.numpy().tolist(),
-            positions=[group.positions for group in self._groups],
-            shapes=[group.shapes for group in self._groups],
-            averages=[[each.averages[i].numpy() for each in self._groups] for i in self._range],
-            windows={
-                i: [each.windows[i].numpy() for each in self._groups]
-                for i in self._range
-                if self._rules[i].slots
-            },
-            count=len(self._sources),
-            paths=[label(v) for v in self._sources],
-            fingerprint=fingerprint([self._sources[i] for i in self.averaged_positions]),
-        ).write(store)
-
-    def load_own_variables(self, store):
-        stored = StoredAverages.read(store)
-        if stored is None:
-            return self._load_nothing()
-        if not self.built:
-            return _say_not_built(stored)
-        if self._is_part:
-            return self._load_part(stored.at([label(v) for v in self._sources]))
-        self._check_fit(stored)
-        self._take_over(stored)
-
-    def _load_part(self, stored):
-        """Of a model, whose other parts may be loaded later, or not at all (`skip_mismatch`)."""
-        try:
-            self._check_fit(stored)
-        except ValueError:
-            self._load_nothing("The averages of the file are those of other weights")
-            raise
-        self._take_over(stored)
-        positions, expected = self._loaded
-        whole = self.loaded_with_weights() or sorted(positions) != list(self.averaged_positions)
-        self._claimed.assign(0 if whole else expected)
-
-    def _load_nothing(self, why="The file holds no averages"):
-        if self.num_updates:  # an average without updates follows the weights by itself
-            self._set_counters(0, 0)
-            warnings.warn(f"{why}: {', '.join(self._keys)} start anew.", stacklevel=3)
-        self._loaded = ((), 0)
-
-    def _check_fit(self, stored):
-        if not stored.fits(len(self._sources)):
-            count = stored.count or max(stored.shape_at) + 1
-            raise ValueError(
-                f"The file holds averages of {count} weights, and this network has "
-                f"{len(self._sources)}: load it into a network built the same way."
-            )
-        for i, shape in stored.shape_at.items():
-            weight = self._sources[i]
-            if tuple(weight.shape) != shape:
-                raise ValueError(
-                    f"The file's average of {label(weight)} has shape {shape}, the weight "
-                    f"{tuple(weight.shape)}: load it into a network built the same way."
-                )
-
-    def _take_over(self, stored):
-        # A layer that was frozen since the file was written keeps its average.
-        self._add_averages(stored.shape_at)
-        kept = {i: stored.match(self._keys[i], self._rules[i]) for i in self._range}
-        kept = {i: j for i, j in kept.items() if j is not None}
-        pending = {(i, p) for i in self._range if i not in kept for p in self.averaged_positions}
-        for i, j in kept.items():
-            pending |= self._load_average(i, stored.average(j))
-            if self._rules[i].slots:
-                self._load_window(i, stored.window(j))
-        self._set_counters(
-            stored.steps,
-            [stored.starts[kept[i]] if i in kept else stored.steps for i in self._range],
-        )
-        # Before the next use, since the weights themselves may be loaded after this.
-        self._pending, self._pending_at = pending, stored.steps
-        self._loaded = (tuple(stored.shape_at), stored.fingerprint)
-        told = stored.told(self._keys, self._rules, kept)
-        if told:
-            warnings.warn(told, stacklevel=3)
-
-    def _load_average(self, rule, values):
-        """Takes over an average, position -> array; returns what of it starts anew."""
-        for group in self._groups:
-            pairs = zip(group.positions, group.weights, strict=True)
-            parts = [values.get(i, tf_variable(weight)) for i, weight in pairs]
-            group.averages[rule].assign(join(parts))
-        # Those that were frozen when the file was written had not moved.
-        return {(rule, i) for i in self.averaged_positions if i not in values}
-
-    def _load_window(self, rule, values):
-        """Takes over the past weights of an average; those that are missing are filled in later."""
-        for group in self._groups:
-            window = group.windows[rule]
-            parts = [
-                values.get(i, np.zeros((window.shape[0], *shape), np.float32))
-                for i, shape in zip(group.positions, group.shapes, strict=True)
-            ]
-            window.assign(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
-
-    def begin_loading(self):
-        """Forgets what was loaded before: `loaded_with_weights` will speak of what comes."""
-        self._loaded = None
-
-    def loaded_with_weights(self):
-        """Whether all weights that the loaded averages were made of were loaded with them.
-
-        A file of before version 0.2 does not tell, and is believed. None: no averages were loaded.
-        """
-        if self._loaded is None:
-            return None
-        positions, expected = self._loaded
-        return expected in (None, fingerprint([self._sources[i] for i in positions]))
-
-    def _settle_claim(self):
-        """Starts averages anew that were loaded without their weights, and says so.
+    def _settle_claim(self, training=False):
+        """Starts averages anew whose weights are not those they were of, and says so.
 
         If a step has been made since, it has done so already: see `_check_claim`.
+
+        Args:
+            training: whether a step comes next, before which weights are what they will stay.
         """
         claimed = int(self._claimed.numpy())
-        if not claimed:
+        begun_again = claimed == _BEGUN_AGAIN
+        if not claimed or (self._left and not (training or begun_again)):
             return
-        left_behind = claimed == _BEGUN_AGAIN
-        if not left_behind and not self.loaded_with_weights():
-            left_behind = True
+        if not begun_again and fingerprint(self._averaged()) != claimed:
+            begun_again = True
             self._set_counters(self.num_updates, self.num_updates)
             self._pending_at = self.num_updates
             self._pending = {(i, p) for i in self._range for p in self.averaged_positions}
         self._claimed.assign(0)
-        if left_behind:
+        if begun_again:
+            why = "Not all weights of these averages were loaded with them"
+            if self._left:
+                why = "The weights of these averages were replaced since the last fit"
             warnings.warn(
-                f"Not all weights of these averages were loaded with them: {', '.join(self._keys)} "
-                "start anew from the weights as they are now.",
+                f"{why}: {', '.join(self._keys)} start anew from the weights as they are now.",
                 stacklevel=4,
             )
 
     def _check_claim(self, strategy):
-        """The same in the graph, in the first step after a file was loaded.
+        """The same in the graph, in the first step after a file was loaded or a training ended.
 
         Args:
             strategy: The `tf.distribute.Strategy` of the variables, in cross-replica context.
@@ -374,8 +278,7 @@ class AverageVariables(Saveable):
             strategy.extended.update(variable.value, lambda v: v.assign(value), group=False)
 
         def check():
-            averaged = [self._sources[i] for i in self.averaged_positions]
-            left_behind = tf.not_equal(checksum(averaged), claimed)
+            left_behind = tf.not_equal(checksum(self._averaged()), claimed)
             steps, starts = (tf.convert_to_tensor(each) for each in (self._steps, self._starts))
             assign(self._claimed, tf.where(left_behind, _BEGUN_AGAIN, 0))
             assign(self._starts, tf.where(left_behind, steps, starts))
@@ -384,12 +287,3 @@ class AverageVariables(Saveable):
 
         unknown = tf.logical_and(tf.not_equal(claimed, 0), tf.not_equal(claimed, _BEGUN_AGAIN))
         tf.cond(unknown, check, lambda: None)
-
-
-def _say_not_built(stored):
-    warnings.warn(
-        f"The averages of the file, after {stored.steps:,} steps, are left in it: call "
-        "ema.build(model.weights), or build(model.trainable_variables) of the optimizer that keeps "
-        "them, before the file is loaded.",
-        stacklevel=3,
-    )

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import choices
-from ..scalars import count, number, whole
+from .. import choices, kinds
+from ..scalars import count, whole
 from .decays import Decay, as_float64
 
 
@@ -145,9 +145,7 @@ class WSM(Window):
     """
 
     def __init__(self, share: float, steps: int, decay: str = "linear"):
-        self.share = number(share, "share")
-        if not 0.0 < self.share <= 1.0:
-            raise ValueError(f"share must be above 0 and at most 1, such as 0.2; got {share!r}.")
+        self.share = kinds.share(share)
         self.steps = count(steps, "steps")
         choices.check("decay of the learning rate", decay, choices.LR_DECAYS)
         self.decay = decay

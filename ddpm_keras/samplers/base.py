@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .. import kinds
 from ..aliases import Predictor, Tensor
 from ..configured import Configured
 from ..noise import NoiseSchedule, check_prediction, to_epsilon, to_x_start
 from ..random import as_image_seeds, step_noise
-from ..scalars import count, number, whole
-from .clipping import checked_clip, clipped
+from ..scalars import whole
+from .clipping import clipped
 
 X_STARTS = ("x_start", "previous_x_start", "x_start_2_back", "x_start_3_back")
 _COLUMNS = ("x", "epsilon", *X_STARTS, "noise")
@@ -44,7 +45,7 @@ class Sampler(Configured):
     """
 
     def __init__(self, clip: bool | str):
-        self.clip = checked_clip(clip)
+        self.clip = kinds.clip(clip)
 
     def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         """The timesteps that are visited, descending, int64 of shape (steps,)."""
@@ -217,22 +218,6 @@ def predicted(predict, x, t):
             "give the noise in each image, shaped like x."
         )
     return output
-
-
-def checked_eta(eta):
-    """A share of fresh noise, from 0 to 1."""
-    eta = number(eta, "eta")
-    if not 0.0 <= eta <= 1.0:
-        raise ValueError(f"eta is {eta}; use a number from 0 (deterministic) to 1.")
-    return eta
-
-
-def checked_order(order):
-    """The order of a multistep solver: how many x_starts it looks at."""
-    order = count(order, "order")
-    if order > 3:
-        raise ValueError(f"order is {order}; use 1, 2 or 3.")
-    return order
 
 
 def check_schedule(schedule):

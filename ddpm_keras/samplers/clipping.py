@@ -2,20 +2,9 @@
 
 import tensorflow as tf
 
-from ..scalars import flag
+from ..kinds import DYNAMIC
 
-DYNAMIC = "dynamic"
 _QUANTILE = 0.995  # of the absolute values of an image
-
-
-def checked_clip(clip):
-    """`clip`; refused unless it is True, False or "dynamic"."""
-    if clip == DYNAMIC:
-        return DYNAMIC
-    try:
-        return flag(clip, "clip")
-    except ValueError:
-        raise ValueError(f'clip is True, False or "dynamic"; got {clip!r}.') from None
 
 
 def clipped(x_start, clip):

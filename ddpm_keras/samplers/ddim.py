@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from .. import kinds
 from ..scalars import count, flag
-from .base import Sampler, checked_eta
-from .grids import checked_spacing, sampling_timesteps
+from .base import Sampler
+from .grids import sampling_timesteps
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -47,9 +48,9 @@ class DDIM(Sampler):
         recompute_epsilon: bool = True,
     ):
         super().__init__(clip)
-        self.eta = checked_eta(eta)
+        self.eta = kinds.eta(eta)
         self.steps = count(steps, "steps")
-        self.spacing = checked_spacing(spacing)
+        self.spacing = kinds.spacing(spacing)
         self.recompute_epsilon = flag(recompute_epsilon, "recompute_epsilon")
 
     @classmethod

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 
+from .. import kinds
 from ..choices import VARIANCES, check
 from ..noise import NoiseSchedule
 from ..scalars import count
 from .base import Sampler
-from .grids import checked_spacing, sampling_timesteps
+from .grids import sampling_timesteps
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras", name="DDPMSampler")
@@ -42,7 +43,7 @@ class DDPM(Sampler):
         check("variance", variance, VARIANCES)
         self.variance = variance
         self.steps = None if steps is None else count(steps, "steps")
-        self.spacing = checked_spacing(spacing)
+        self.spacing = kinds.spacing(spacing)
 
     def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         steps = schedule.timesteps if self.steps is None else self.steps

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .. import kinds
 from ..scalars import count
-from .base import Sampler, checked_eta, checked_order
-from .grids import checked_spacing, levels, solver_timesteps
+from .base import Sampler
+from .grids import levels, solver_timesteps
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -47,10 +48,10 @@ class DPMSolver(Sampler):
         eta: float = 0.0,
     ):
         super().__init__(clip)
-        self.order = checked_order(order)
+        self.order = kinds.order(order)
         self.steps = count(steps, "steps")
-        self.spacing = checked_spacing(spacing)
-        self.eta = checked_eta(eta)
+        self.spacing = kinds.spacing(spacing)
+        self.eta = kinds.eta(eta)
 
     def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         return solver_timesteps(schedule.timesteps, self.steps, self.spacing)

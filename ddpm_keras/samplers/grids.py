@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..choices import SPACINGS, check
+from .. import kinds
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -74,12 +74,6 @@ def nearest_level(sigma, values):
     return np.searchsorted((sigma[1:] + sigma[:-1]) / 2.0, values)
 
 
-def checked_spacing(spacing: str) -> str:
-    """`spacing`; refused where it is not among `SPACINGS`."""
-    check("spacing", spacing, SPACINGS)
-    return spacing
-
-
 def _grid(timesteps, points, spacing):
     if spacing == "trailing":
         return np.round(timesteps - np.arange(points) * (timesteps / points)).astype(np.int64) - 1
@@ -91,7 +85,7 @@ def _grid(timesteps, points, spacing):
 
 def _check(timesteps, steps, spacing, points):
     """Refuses what makes no grid, or one of so many points that begins too low."""
-    checked_spacing(spacing)
+    kinds.spacing(spacing)
     _check_steps(timesteps, steps)
     if spacing == "leading":
         _check_start(timesteps, steps, points)

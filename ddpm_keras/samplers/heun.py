@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .. import kinds
 from ..choices import SPACINGS, check
-from ..scalars import count, number
+from ..scalars import count
 from .base import Sampler
 from .grids import karras_timesteps, levels, nearest_level, sampling_timesteps, sigmas
 
@@ -49,9 +50,7 @@ class Heun(Sampler):
     ):
         super().__init__(clip)
         self.steps = count(steps, "steps")
-        self.churn = number(churn, "churn")
-        if self.churn < 0:
-            raise ValueError(f"churn is {churn}; use a number of at least 0.")
+        self.churn = kinds.churn(churn)
         check("spacing", spacing, _SPACINGS)
         self.spacing = spacing
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .. import kinds
 from ..scalars import count
 from .base import Sampler
 from .ddim import DDIM
-from .grids import checked_spacing, sampling_timesteps
+from .grids import sampling_timesteps
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -37,7 +38,7 @@ class DDIMInversion(Sampler):
     def __init__(self, steps: int = 100, spacing: str = "trailing"):
         super().__init__(clip=False)
         self.steps = count(steps, "steps")
-        self.spacing = checked_spacing(spacing)
+        self.spacing = kinds.spacing(spacing)
 
     @classmethod
     def of(cls, sampler: Sampler) -> DDIMInversion:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .. import kinds
 from ..choices import check
 from ..scalars import count
-from .base import X_STARTS, Sampler, checked_order
-from .grids import checked_spacing, levels, solver_timesteps
+from .base import X_STARTS, Sampler
+from .grids import levels, solver_timesteps
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..noise import NoiseSchedule
@@ -48,11 +49,11 @@ class UniPC(Sampler):
         clip: bool | str = False,
     ):
         super().__init__(clip)
-        self.order = checked_order(order)
+        self.order = kinds.order(order)
         self.steps = count(steps, "steps")
         check("variant", variant, _VARIANTS)
         self.variant = variant
-        self.spacing = checked_spacing(spacing)
+        self.spacing = kinds.spacing(spacing)
 
     def timesteps(self, schedule: NoiseSchedule) -> np.ndarray:
         return solver_timesteps(schedule.timesteps, self.steps, self.spacing)
