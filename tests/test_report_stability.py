@@ -69,6 +69,23 @@ def test_share_above_agrees_with_a_fine_grid():
     assert stability.share_above(steps, values, reference) == pytest.approx(fine.mean(), abs=1e-4)
 
 
+def test_jitter_leaves_out_a_straight_course():
+    assert stability.jitter(5 - 0.3 * np.arange(20)) == pytest.approx(0, abs=1e-12)
+    # Of the second half, 0 0 3 0: second differences 3 and -6.
+    assert stability.jitter([9, 9, 9, 9, 0, 0, 3, 0]) == pytest.approx(np.sqrt(45 / 2 / 6))
+    assert stability.jitter([1, 2, 3, 4]) is None
+    many = 0.2 * np.random.RandomState(0).randn(20_000) - 1e-3 * np.arange(20_000)
+    assert stability.jitter(many) == pytest.approx(0.2, rel=0.02)
+
+
+def test_when_an_average_begins_to_pay():
+    steps, raw = [10, 20, 30, 40], [4.0, 3.0, 2.0, 2.0]
+    assert stability.pays_from(steps, [5.0, 2.0, 3.0, 1.0], raw) == 40
+    assert stability.pays_from(steps, [5.0, 2.0, 1.0, 1.0], raw) == 20
+    assert stability.pays_from(steps, [3.0, 2.0, 1.0, 1.0], raw) == 10
+    assert stability.pays_from(steps, [3.0, 2.0, 1.0, 2.0], raw) is None
+
+
 def test_summary_of_a_curve():
     summary = stability.summarize([1, 2, 3, 4], [4.0, 1.0, 3.0, 2.0], raw=[5.0, 2.0, 2.0, 2.0])
     assert summary == stability.CurveSummary(
@@ -77,6 +94,7 @@ def test_summary_of_a_curve():
         best_step=2,
         variation=1.0,
         relative_variation=0.4,
+        jitter=None,
         steps_to_10_percent=2,
         steps_to_2_percent=2,
         steps_to_best_raw=2,

@@ -15,6 +15,7 @@ COLUMNS = {
     "best_step": "at step",
     "variation": "variation",
     "relative_variation": "relative variation",
+    "jitter": "jitter",
     "steps_to_10_percent": "steps to 10% of best",
     "steps_to_2_percent": "steps to 2% of best",
     "steps_to_best_raw": "steps to raw's best",
@@ -39,6 +40,11 @@ DEFINITIONS = {
     "relative_variation": (
         "variation / mean v over the same evaluations",
         "The same as a share of the level, so that curves of different height compare.",
+    ),
+    "jitter": (
+        "√(mean (vₖ₋₁ - 2 vₖ + vₖ₊₁)² / 6) over the second half of the evaluations",
+        "Noise of a number around its own straight course: what variation is without the slope "
+        "of a training that still learns.",
     ),
     "final": ("the last value", "What the weights give at the end of training."),
     "best": ("min v", "The lowest value that any evaluation saw, and the step it came at."),
@@ -73,6 +79,7 @@ class CurveSummary:
     best_step: int
     variation: float | None
     relative_variation: float | None
+    jitter: float | None
     steps_to_10_percent: int
     steps_to_2_percent: int
     steps_to_best_raw: int | None
@@ -104,6 +111,7 @@ def summarize(steps, values, raw=None):
         best_step=int(steps[values.argmin()]),
         variation=moved,
         relative_variation=None if moved is None or level <= 0 else moved / level,
+        jitter=jitter(values),
         steps_to_10_percent=steps_to_within(steps, values, 0.10),
         steps_to_2_percent=steps_to_within(steps, values, 0.02),
         steps_to_best_raw=None if raw is None else steps_to_reach(steps, values, np.min(raw)),
@@ -146,6 +154,24 @@ def variation(values):
     """Mean absolute change between consecutive values of the second half; None below two values."""
     settled = np.asarray(values, np.float64)[len(values) // 2 :]
     return float(np.abs(np.diff(settled)).mean()) if len(settled) > 1 else None
+
+
+def jitter(values):
+    """Noise around a straight course, in the second half; None below three values there.
+
+    Independent noise of standard deviation s on a straight line gives second differences of
+    variance 6 s² (von Neumann et al. 1941 do so with first differences), so that s is expected.
+    """
+    settled = np.asarray(values, np.float64)[len(values) // 2 :]
+    return float(np.sqrt((np.diff(settled, 2) ** 2).mean() / 6)) if len(settled) > 2 else None
+
+
+def pays_from(steps, values, raw):
+    """The first step from which on a curve stays below `raw` to the end, or None."""
+    steps, values = _curve(steps, values)
+    behind = np.flatnonzero(values >= np.asarray(raw, np.float64))
+    first = behind[-1] + 1 if len(behind) else 0
+    return int(steps[first]) if first < len(steps) else None
 
 
 def steps_to_reach(steps, values, target):
