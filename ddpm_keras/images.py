@@ -13,9 +13,10 @@ from . import files
 from .scalars import count
 
 _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
+_SIZE = 400  # pixels
 
 
-def grid(images, columns=None, size=400, gap=1):
+def grid(images, columns=None, size=_SIZE, gap=1):
     """Tiles images into one picture.
 
     Args:
@@ -41,6 +42,35 @@ def grid(images, columns=None, size=400, gap=1):
     return Image.fromarray(canvas).resize(
         (canvas.shape[1] * factor, canvas.shape[0] * factor), Image.Resampling.NEAREST
     )
+
+
+def tiles(picture, shape, gap=1):
+    """The images of a picture that `grid` made with its own columns and size.
+
+    Args:
+        picture: a `PIL.Image`.
+        shape: (height, width) of each image.
+        gap: as of `grid`.
+
+    Returns:
+        uint8 (N, height, width, 3), the empty places of the last row among them; None where the
+        picture is no such grid.
+    """
+    height, width = shape
+    for columns in range(1, picture.width + 1):
+        across = columns * (width + gap) - gap
+        factor = max(1, _SIZE // across)
+        if across * factor == picture.width:
+            break
+    else:
+        return None
+    pixels = np.asarray(picture.convert("RGB"))[::factor, ::factor]
+    rows, rest = divmod(len(pixels) + gap, height + gap)
+    if rest:
+        return None
+    pixels = np.pad(pixels, ((0, gap), (0, gap), (0, 0)))
+    pixels = pixels.reshape(rows, height + gap, columns, width + gap, 3)[:, :height, :, :width]
+    return pixels.swapaxes(1, 2).reshape(-1, height, width, 3)
 
 
 def side_by_side(pictures, margin=16):

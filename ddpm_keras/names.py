@@ -124,6 +124,9 @@ def parse_picture(name):
     return match and (int(match[1]), match[2])
 
 
+REAL_PICTURE = "real.png"  # beside them: real images, as many
+
+
 def checkpoint(step):
     """The file of the weights of the checkpoint made after a step."""
     return f"step-{step:08d}.weights.h5"

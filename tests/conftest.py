@@ -49,3 +49,43 @@ def digits():
     from ddpm_keras import data
 
     return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory):
+    """A run directory with made-up numbers, for the tests of the report."""
+    from report_runs import make_run
+
+    return make_run(tmp_path_factory.mktemp("runs") / "one")
+
+
+@pytest.fixture(scope="session")
+def written(made_run):
+    """Its report.html."""
+    from ddpm_keras import report
+    from ddpm_keras.app.run_directory import Run
+
+    return report.write(Run.open(made_run))
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """The comparison of five such runs, in two groups."""
+    from report_runs import make_run
+
+    from ddpm_keras import report
+    from ddpm_keras.app.run_directory import Run
+
+    folder = tmp_path_factory.mktemp("several")
+    runs = [make_run(folder / f"constant-{seed}", seed=seed) for seed in range(3)]
+    runs += [make_run(folder / f"warmup-{s}", seed=s, ema_schedule="warmup") for s in range(2)]
+    return report.write_comparison(map(Run.open, runs), folder / "comparison.html")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Chromium, driven by selenium."""
+    import browsers
+
+    with browsers.started(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver

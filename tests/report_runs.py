@@ -4,9 +4,10 @@ import csv
 import json
 
 import numpy as np
-from PIL import Image
 
-from ddpm_keras import names, quality
+from ddpm_keras import images, names, quality
+from ddpm_keras.app.run_directory import Run
+from ddpm_keras.report import analysis
 
 DECAYS = {"ema_0.99": 0.99, "ema_0.999": 0.999}
 
@@ -26,12 +27,17 @@ def make_run(path, seed=0, averages_win=True, evaluated=True, epochs=4, decays=N
     _write_trajectory(path, random, decays, epochs)
     for epoch in range(1, epochs + 1):
         for name in tracked:
-            pixels = random.randint(0, 256, (16, 16, 3), np.uint8)
-            picture = Image.fromarray(pixels).resize((160, 160), Image.Resampling.NEAREST)
-            picture.save(path / "samples" / f"epoch-{epoch:04d}-{name}.png")
+            samples = random.randint(0, 256, (9, 8, 8, 3), np.uint8)
+            images.grid(samples).save(path / "samples" / names.picture(epoch, name))
+    images.grid(samples).save(path / "samples" / names.REAL_PICTURE)
     if evaluated:
         _write_evaluation(path, random, level)
     return path
+
+
+def record_of(path):
+    """What the report reads of a run directory."""
+    return analysis.RunRecord(Run.open(path))
 
 
 def _write_config(path, seed, decays, epochs, options):
@@ -48,8 +54,12 @@ def _write_config(path, seed, decays, epochs, options):
             **options,
         },
         "command": f"python train.py --seed {seed} --run-dir {path.name}",
+        "begun": "2026-05-01T12:00:00",
         "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
-        "data": {"name": "digits", "num_train": 1437, "num_held_out": 360},
+        "data": {
+            **{"name": "digits", "num_train": 1437, "num_held_out": 360},
+            "image_shape": [8, 8, 3],
+        },
     }
     (path / "config.json").write_text(json.dumps(config))
 

@@ -3,40 +3,21 @@
 import base64
 import csv
 import html.parser
-import io
 import json
-import os
 import re
-import shutil
-import warnings
-from importlib import resources
+from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
-from report_runs import make_run, write_evaluation
+from report_runs import make_run, record_of, write_evaluation
 
-from ddpm_keras import report
+from ddpm_keras import files, images, names, report
+from ddpm_keras.app import table
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference
-from ddpm_keras.report import analysis, figures, picture, words
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("runs") / "one")
-
-
-@pytest.fixture(scope="module")
-def written(run):
-    return report.write(Run.open(run))
-
-
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("several")
-    runs = [make_run(folder / f"constant-{seed}", seed=seed) for seed in range(3)]
-    runs += [make_run(folder / f"warmup-{s}", seed=s, ema_schedule="warmup") for s in range(2)]
-    return report.write_comparison(map(Run.open, runs), folder / "comparison.html")
+from ddpm_keras.report import analysis, changes, figures, picture, tables, words
 
 
 class Elements(html.parser.HTMLParser):
@@ -61,10 +42,6 @@ class Elements(html.parser.HTMLParser):
             self.texts[name] = self.texts.get(name, "") + data
 
 
-def record_of(path):
-    return analysis.RunRecord(Run.open(path))
-
-
 def summary(path):
     """The summary alone, without the time that figures take."""
     return words.summary(record_of(path))
@@ -73,9 +50,9 @@ def summary(path):
 # What a page says
 
 
-def test_summary_names_the_weights_the_numbers_and_their_circumstances(written, run):
+def test_summary_names_the_weights_the_numbers_and_their_circumstances(written, made_run):
     texts = Elements(written).texts
-    weights = record_of(run).evaluation.weights
+    weights = record_of(made_run).evaluation.weights
     assert texts["advice"].strip() == "Use the averaged weights ema_0.999 rather than the raw ones."
     for part in (
         "Fréchet distance, digits classifier",
@@ -88,7 +65,7 @@ def test_summary_names_the_weights_the_numbers_and_their_circumstances(written, 
     ):
         assert part in texts["evidence"], part
     assert "average of many steps" in texts["reason"]
-    assert texts["use"] == f"python sample.py {run} --weights ema_0.999"
+    assert texts["use"] == f"python sample.py {made_run} --weights ema_0.999"
 
 
 def test_raw_is_advised_where_it_wins_and_the_reason_is_given(tmp_path):
@@ -142,9 +119,9 @@ def test_names_are_escaped(tmp_path):
     assert "ema_<script>" not in text and "ema_&lt;script&gt;x" in text
 
 
-def test_one_run_is_no_comparison(tmp_path, run):
+def test_one_run_is_no_comparison(tmp_path, made_run):
     with pytest.raises(ValueError, match="at least two runs"):
-        report.write_comparison([Run.open(run)], tmp_path / "comparison.html")
+        report.write_comparison([Run.open(made_run)], tmp_path / "comparison.html")
 
 
 @pytest.mark.parametrize(
@@ -165,54 +142,170 @@ def test_page_is_self_contained(which, request):
     for tag, attributes in Elements(path).tags:
         for name in ("src", "href", "action", "data", "srcset"):
             assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
-    text = re.sub(r"base64,[\w+/=]+", "", path.read_text())
+    text = re.sub(r"base64,[\w+/=]+|/\*! \S+ \(v[\d.]+\) \*/", "", path.read_text())
     assert "http://" not in text and "https://" not in text and "@import" not in text
 
 
-def test_slider_holds_every_picture_to_the_byte(written, run):
+def test_slider_holds_every_picture_to_the_byte(written, made_run):
     data = json.loads(Elements(written).texts["pictures"])
     assert data["epochs"] == [1, 2, 3, 4] and data["sets"] == ["raw", "ema_0.99", "ema_0.999"]
     for epoch, row in zip(data["epochs"], data["images"], strict=True):
         for name, content in zip(data["sets"], row, strict=True):
-            file = run / "samples" / f"epoch-{epoch:04d}-{name}.png"
+            file = made_run / "samples" / f"epoch-{epoch:04d}-{name}.png"
             assert base64.b64decode(content) == file.read_bytes()
 
 
-def test_figures_and_numbers_lie_beside_the_page(written, run):
-    names = {path.name for path in (run / "report").iterdir()}
-    drawn = figures.draw(record_of(run))
-    assert {f"{picture.name}.png" for picture in drawn} <= names and len(drawn) == 10
-    for path in (run / "report").glob("*.png"):
+def test_figures_and_numbers_lie_beside_the_page(written, made_run):
+    beside = {path.name for path in (made_run / "report").iterdir()}
+    drawn = figures.draw(record_of(made_run))
+    assert {f"{picture.name}.png" for picture in drawn} <= beside and len(drawn) == 10
+    for path in (made_run / "report").glob("*.png"):
         with Image.open(path) as image:
             assert image.width >= 1000
             assert len(image.convert("L").getcolors()) > 10
-    with open(run / "report" / "quality.csv", newline="") as file:
+    with open(made_run / "report" / "quality.csv", newline="") as file:
         rows = {row["weights"]: row for row in csv.DictReader(file)}
-    weights = record_of(run).evaluation.weights
+    weights = record_of(made_run).evaluation.weights
     assert {k: float(v["to training images"]) for k, v in rows.items()} == {
         name: value.frechet for name, value in weights.items()
     }
-    with open(run / "report" / "stability_val_loss.csv", newline="") as file:
+    with open(made_run / "report" / "stability_val_loss.csv", newline="") as file:
         rows = {row["weights"]: row for row in csv.DictReader(file)}
-    summary = analysis.stability_table(record_of(run), "val_loss")["ema_0.99"]
+    summary = analysis.stability_table(record_of(made_run), "val_loss")["ema_0.99"]
     assert float(rows["ema_0.99"]["variation"]) == summary.variation
     assert int(rows["ema_0.99"]["steps to raw's best"]) == summary.steps_to_best_raw
 
 
-def test_the_same_run_gives_the_same_page(written, run):
+def test_the_charts_come_from_one_release_of_their_library_byte_by_byte():
+    folder = Path(report.__file__).parent / "templates" / "uplot"
+    vendored = json.loads((folder / "VENDORED.json").read_text())
+    beside = {path.name for path in folder.iterdir()} - {"VENDORED.json"}
+    assert beside == vendored["sha256"].keys()
+    for name, checksum in vendored["sha256"].items():
+        assert files.sha256(folder / name) == checksum, name
+    script = (folder / "uPlot.iife.min.js").read_text()
+    assert f"(v{vendored['version']})" in script and len(script) < 60_000
+    assert "MIT License" in (folder / "LICENSE").read_text()
+
+
+def test_charts_hold_the_numbers_of_the_history(written, made_run):
+    drawn = {each.name: each for each in figures.draw(record_of(made_run))}
+    (axis,) = drawn["validation_loss"].chart()
+    assert [line["label"] for line in axis["lines"]] == ["raw", "ema_0.99", "ema_0.999"]
+    for line in axis["lines"]:
+        steps, values = record_of(made_run).curve(names.column("val_loss", line["label"]))
+        assert axis["x"] == list(steps)
+        assert line["y"] == pytest.approx(values, rel=1e-5)
+    assert len(drawn["training_loss"].chart()) == 2  # an axis each
+    assert drawn["blocks"].chart()[0]["categories"] == ["first", "middle", "last"]
+    assert drawn["final_quality"].chart() is None  # bars
+    assert drawn["trajectory"].chart() is None  # no function of its horizontal axis
+    in_page = written.read_text().count('class="chart-data"')
+    assert in_page == sum(each.chart() is not None for each in drawn.values()) == 8
+
+
+def test_charts_of_lines_with_gaps_and_without_labels():
+    figure, (axis,) = picture.axes()
+    axis.plot([1, 2, 3], [1.0, np.nan, 3.0], "--", label="one")
+    axis.plot([2, 4], [5.0, 6.0], "--", color=axis.get_lines()[0].get_color())  # belongs to it
+    axis.plot([1.5], [2.0], "*", color="#000000", label="best")
+    (chart,) = picture.Picture("name", "title", "text", "note", figure).chart()
+    assert chart["x"] == [1.0, 1.5, 2.0, 3.0, 4.0]
+    assert [line["label"] for line in chart["lines"]] == ["one", "one", "best"]
+    assert chart["lines"][0]["y"] == [1.0, None, None, 3.0, None]
+    assert chart["lines"][1]["y"] == [None, None, 5.0, None, 6.0]
+    assert [line["width"] > 0 for line in chart["lines"]] == [True, True, False]
+
+
+def luminance(colour):
+    """Relative luminance of a colour such as "#d55e00" (WCAG 2.2)."""
+    values = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(first, second):
+    high, low = sorted((luminance(first), luminance(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_curves_stand_out_on_paper_light_and_dark(written):
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#ffffff", "#777777") == pytest.approx(4.48, abs=0.01)  # as published
+    papers = re.findall(r"--paper: (#\w{6})", written.read_text())
+    assert len(papers) == 2
+    assert {*picture.COLOURS, picture.RAW_COLOUR, picture.FAINT} < picture.DARK.keys()
+    for light, dark in picture.DARK.items():
+        assert contrast(light, papers[0]) >= 3 and contrast(dark, papers[1]) >= 3, light
+        assert f"--c{light[1:]}:{dark}" in written.read_text()
+
+
+def test_text_of_figures_can_be_read_on_a_phone(made_run):
+    for each in figures.draw(record_of(made_run)):
+        width = each.figure.get_figwidth() * 72
+        texts = [text for text in each.figure.findobj(Text) if text.get_text()]
+        smallest = min(text.get_fontsize() for text in texts)
+        assert len(texts) >= 3 and smallest * (390 - 2 * 16 - 2) / width >= 11, each.name
+
+
+def test_what_an_average_changes_most(tmp_path):
+    random = np.random.default_rng(0)
+    before = random.integers(0, 256, (10, 8, 6, 1), "uint8")
+    after = before.copy()
+    after[3] = 255 - after[3]
+    after[7, :2] ^= 1
+    paths = tmp_path / "raw.png", tmp_path / "average.png"
+    for path, pixels in zip(paths, (before, after), strict=True):
+        images.grid(pixels).save(path)
+    tiles = images.tiles(Image.open(paths[0]), (8, 6))
+    np.testing.assert_array_equal(tiles[:10], np.repeat(before, 3, axis=-1))
+    places, rows = changes.most_changed(*paths, (8, 6), count=2)
+    assert places == [4, 8]
+    shown = [np.asarray(row)[:: row.height // 8, :: row.width // 13, 0] for row in rows]
+    np.testing.assert_array_equal(shown[0][:, :6], before[3, ..., 0])
+    np.testing.assert_array_equal(shown[1][:, 7:13], after[7, ..., 0])
+    np.testing.assert_array_equal(shown[2][2:, 7:13], 255)  # the same in both
+    assert changes.most_changed(*paths, (9, 7)) is None  # no such grids
+
+
+def test_page_shows_real_images_changes_dates_and_windows(written, made_run):
+    page, texts = written.read_text(), Elements(written).texts
+    real = base64.b64encode((made_run / "samples" / names.REAL_PICTURE).read_bytes()).decode()
+    assert f'id="real" src="data:image/png;base64,{real}"' in page
+    assert texts["changed"] == "What ema_0.999 changes most" and "in places" in page
+    assert "Run begun 2026-05-01 12:00:00, " in page
+    assert "ema_0.99 about 100, ema_0.999 about 1,000." in page
+
+
+def test_equal_rows_are_explained(tmp_path):
+    path = make_run(tmp_path / "run")
+    evaluation = write_evaluation(path, {"raw": 4.0, "ema_0.99": 2.0, "ema_0.999": 2.0})
+    (line,) = evaluation.alike
+    assert line.startswith("ema_0.99, ema_0.999: equal to the last digit")
+    assert line in table.rows(evaluation)
+    assert line in next(iter(tables.of_run(record_of(path))))["note"]
+    assert write_evaluation(path, {"raw": 2.0, "ema_0.99": 2.0}).alike == []  # by chance
+
+
+def test_commands_can_be_typed_as_they_are_printed(tmp_path):
+    path = make_run(tmp_path / "my runs")
+    assert summary(path)["use"] == f"python sample.py '{path}' --weights ema_0.999"
+
+
+def test_the_same_run_gives_the_same_page(written, made_run):
     before = written.read_bytes()
-    assert report.write(Run.open(run)).read_bytes() == before
+    assert report.write(Run.open(made_run)).read_bytes() == before
 
 
-def test_figures_tell_their_numbers_in_words(run):
-    record = record_of(run)
+def test_figures_tell_their_numbers_in_words(made_run):
+    record = record_of(made_run)
     texts = {picture.name: picture.text for picture in figures.draw(record)}
     for name, value in record.measured().items():
         assert f"{name} {value:.4g}" in texts["final_quality"]
     assert "real held-out images 3" in texts["final_quality"]
     assert "digits classifier of 500 images" in texts["quality"]
-    names, cosines = record.block_cosines()
-    assert f"{names[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]
+    blocks, cosines = record.block_cosines()
+    assert f"{blocks[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]
     width, _ = analysis.optimum(*analysis.posthoc_curve(record))
     assert f"width of {width:.3g}" in texts["posthoc"] and 0.05 < width < 0.15
 
@@ -255,151 +348,3 @@ def test_comparison_of_unevaluated_runs(tmp_path):
     text = report.write_comparison(map(Run.open, runs), tmp_path / "page.html").read_text()
     assert "has not been evaluated" in text
     assert (tmp_path / "page" / "stability_val_loss_by_group.csv").exists()
-
-
-# In a browser
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    selenium = pytest.importorskip("selenium", reason="selenium, which drives browsers, is missing")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    binary = next(filter(None, map(shutil.which, names)), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium or Chrome with its chromedriver is installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    profile = tmp_path_factory.mktemp("profile")
-    arguments = ["--headless=new", "--disable-dev-shm-usage", f"--user-data-dir={profile}"]
-    arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
-    for argument in [*arguments, "--window-size=1200,900", "--proxy-server=127.0.0.1:9"]:
-        options.add_argument(argument)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # selenium's own pipes
-        try:
-            driver = webdriver.Chrome(options=options, service=Service(driver))
-        except selenium.common.exceptions.WebDriverException as error:
-            pytest.skip(f"the browser does not start here: {error.msg.splitlines()[0]}")
-        yield driver
-        driver.quit()
-
-
-def open_page(browser, path):
-    browser.get_log("browser")
-    browser.get(path.as_uri())
-    return browser
-
-
-def shown(browser, name):
-    """The pixels of a picture on the page, as drawn by the browser."""
-    from selenium.webdriver.common.by import By
-
-    png = browser.find_element(By.ID, name).screenshot_as_png
-    return Image.open(io.BytesIO(png)).convert("RGB").tobytes()
-
-
-def test_sliders_change_the_pictures_and_the_console_stays_empty(browser, written):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    open_page(browser, written)
-    left, right = shown(browser, "left"), shown(browser, "right")
-    assert left != right
-
-    epoch = browser.find_element(By.ID, "epoch")
-    epoch.send_keys(Keys.ARROW_LEFT)
-    assert browser.find_element(By.ID, "epoch-shown").text == "3"
-    assert shown(browser, "left") != left and shown(browser, "right") != right
-    assert "epoch 3" in browser.find_element(By.ID, "left").get_attribute("alt")
-    epoch.send_keys(Keys.END)
-    assert shown(browser, "left") == left and shown(browser, "right") == right
-
-    weights = browser.find_element(By.ID, "set")
-    assert browser.find_element(By.ID, "right-name").text == "ema_0.999"
-    weights.send_keys(Keys.ARROW_LEFT)
-    assert browser.find_element(By.ID, "right-name").text == "ema_0.99"
-    assert shown(browser, "right") != right and shown(browser, "left") == left
-    weights.send_keys(Keys.HOME)
-    assert shown(browser, "right") == left  # raw on both sides
-    assert browser.get_log("browser") == []
-
-
-def test_headings_sort_their_column_both_ways(browser, written, run):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    open_page(browser, written)
-    table = browser.find_element(By.ID, "table-quality")
-
-    def order():
-        return [each.text for each in table.find_elements(By.CSS_SELECTOR, "tbody th")]
-
-    distances = record_of(run).measured()
-    ascending = sorted(distances, key=distances.get)
-    button = table.find_elements(By.CSS_SELECTOR, "button.sort")[1]
-    assert order() == list(distances)
-    button.send_keys(Keys.ENTER)  # by keyboard
-    assert [distances[name] for name in order()] == sorted(distances.values())
-    assert order()[-1] == ascending[-1]
-    button.click()
-    assert [distances[name] for name in order()] == sorted(distances.values(), reverse=True)
-    heading = button.find_element(By.XPATH, "..")
-    assert heading.get_attribute("aria-sort") == "descending"
-
-
-def test_empty_cells_sort_last(browser, written):
-    from selenium.webdriver.common.by import By
-
-    open_page(browser, written)
-    table = browser.find_element(By.ID, "table-stability_val_loss")
-    button = table.find_elements(By.CSS_SELECTOR, "button.sort")[-1]
-    for _ in range(2):
-        button.click()
-        assert table.find_elements(By.CSS_SELECTOR, "tbody th")[-1].text == "raw"
-
-
-def test_figures_enlarge_and_escape_closes_them(browser, written):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    open_page(browser, written)
-    button = browser.find_element(By.CSS_SELECTOR, ".zoom")
-    dialog = browser.find_element(By.ID, "zoomed")
-    button.send_keys(Keys.ENTER)
-    large = dialog.find_element(By.TAG_NAME, "img")
-    assert dialog.is_displayed() and large.size["width"] > button.size["width"]
-    assert large.get_attribute("alt").startswith("Bars of")
-    large.screenshot_as_png  # noqa: B018  (it is drawn)
-    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    assert not dialog.is_displayed()
-
-
-@pytest.mark.parametrize("which", ["written", "compared"])
-@pytest.mark.parametrize("width", [360, 1200])
-def test_page_fits_the_screen(browser, which, width, request):
-    open_page(browser, request.getfixturevalue(which))
-    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    try:
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-@pytest.mark.parametrize("which", ["written", "compared"])
-def test_page_passes_the_accessibility_check(browser, which, request):
-    pytest.importorskip("axe_core_python", reason="axe-core-python, the checker, is not installed")
-    script = resources.files("axe_core_python") / "axe.min.js"
-    open_page(browser, request.getfixturevalue(which))
-    browser.execute_script("document.querySelectorAll('details').forEach((d) => (d.open = true));")
-    browser.execute_script(script.read_text(encoding="utf-8"))
-    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1]);")
-    problems = [(each["id"], each["nodes"][0]["html"][:200]) for each in found["violations"]]
-    assert problems == []
-    assert len(found["passes"]) > 20  # it did look
-    assert browser.get_log("browser") == []

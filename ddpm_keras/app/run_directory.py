@@ -140,6 +140,20 @@ class Run:
         """Writes config.json."""
         files.write_record(self.config_file, config)
 
+    def write_real(self, real, count):
+        """Writes the picture of real images that samples are seen beside, unless it is there.
+
+        Args:
+            real: images, uint8 (N, height, width, channels).
+            count: how many are shown, spread evenly.
+        """
+        from .. import images  # with NumPy, which --help does without
+
+        path = self.samples / names.REAL_PICTURE
+        if not path.exists() and len(real):
+            places = [i * len(real) // count for i in range(min(count, len(real)))]
+            images.save(images.grid(real[places]), path)
+
     # Checkpoints
 
     def save_checkpoint(self, model, step, keep=2):

@@ -44,6 +44,7 @@ class Config(Checked):
 
     Attributes:
         command: the command line that began the run.
+        begun: when that was, local time such as 2026-05-01T12:00:00; older versions do not say.
         options: of that training, by name.
         data: the images.
         precision: in which it computes.
@@ -55,6 +56,7 @@ class Config(Checked):
     """
 
     command: str = ""
+    begun: str = ""
     options: dict[str, object] = field(default_factory=dict)
     data: Images = field(default_factory=Images)
     precision: Precision | None = None

@@ -24,7 +24,7 @@ def rows(evaluation):
         if row.bits_per_dim is not None:
             bits = f"{row.bits_per_dim:.3f} ± {row.bits_per_dim_error:.3f}"
             lines.append(f"{name}: {bits} bits per dimension, held-out images")
-    return "\n".join(lines)
+    return "\n".join([*lines, *evaluation.alike])
 
 
 def _columns(evaluation):

@@ -5,6 +5,7 @@ import functools
 import platform
 import sys
 import tempfile
+import time
 from dataclasses import asdict, replace
 
 import keras
@@ -167,6 +168,7 @@ def begin(run, options, images, model, command, computed_in=None):
     else:
         config = {
             "command": command,
+            "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
             **told,
             "data": dataset.record(images, options),
             "precision": computed_in or {"policy": keras.config.dtype_policy().name},
@@ -177,6 +179,7 @@ def begin(run, options, images, model, command, computed_in=None):
             "versions": _versions(),
         }
     run.write_config(config)
+    run.write_real(images.held_out, PICTURE_IMAGES)
     return step(model)
 
 

@@ -218,6 +218,20 @@ class Evaluation(Checked):
         these = "these " if self.reference.split == "held-out" else ""
         return found | {"frechet": f"to {these}{self.reference.images}"}
 
+    @property
+    def alike(self) -> list[str]:
+        """A line for each group of averages that are the same weights, as their numbers say."""
+        groups: dict[tuple, list[str]] = {}
+        for name, each in self.weights.items():
+            numbers = (each.frechet, *each.numbers.values())
+            groups.setdefault(numbers, []).append(name)
+        return [
+            f"{', '.join(group)}: equal to the last digit, since these averages had the same decay "
+            "at every step so far (a warm-up that none of them has outgrown, say)."
+            for group in groups.values()
+            if len(group) > 1 and names.RAW not in group
+        ]
+
     def compares_with(self, other: Evaluation) -> bool:
         """Whether the numbers of two evaluations were got in the same way from the same step."""
         return self.key == other.key

@@ -131,6 +131,11 @@ class RunRecord:
         return int(self.history[-1]["step"]) if self.history else 0
 
     @property
+    def windows(self):
+        """Dict average -> steps that it stood for at the end, where that was written down."""
+        return {name: float(values[-1]) for name, (_, values) in self.curves("window").items()}
+
+    @property
     def metric(self):
         """What the distance of evaluation.json is called."""
         return self.evaluation.metric if self.evaluation else "Fréchet distance"

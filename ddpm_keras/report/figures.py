@@ -1,5 +1,6 @@
 """The figures of a run, each drawn once and written as PNG and as SVG."""
 
+import matplotlib
 import numpy as np
 
 from .. import names
@@ -28,14 +29,15 @@ def draw(record):
         _posthoc,
         _tuning,
     )
-    return [made for make in makers if (made := make(record)) is not None]
+    with matplotlib.rc_context(picture.SETTINGS):
+        return [made for make in makers if (made := make(record)) is not None]
 
 
 def _final_quality(record):
     numbers = record.measured()
     if not numbers:
         return None
-    figure, (axis,) = picture.axes()
+    figure, (axis,) = picture.axes(height=1.1 + 0.34 * len(numbers))
     names = list(numbers)
     axis.barh(
         names,
@@ -83,15 +85,29 @@ def _quality(record):
     picture.overlay(axis, record, curves)
     picture.log_if_wide(axis, curves)
     axis.set_ylabel("Fréchet distance")
-    axis.set_title(record.monitored, fontsize="medium")
+    axis.set_title(record.monitored, fontsize=picture.FONT)
     return picture.Picture(
         "quality",
         "Quality during training",
         f"{record.monitored}, of every weight set over the steps; "
         f"at the end {picture.ends(curves)}.",
         "Lower is better. A curve that jumps up and down means that the result depends on when one "
-        "happens to stop; averages are smoother.",
+        "happens to stop." + _steadiness(record),
         figure,
+    )
+
+
+def _steadiness(record):
+    """How far the raw weights and the best average move between evaluations, in words."""
+    table = analysis.stability_table(record, "quality")
+    moved = {name: each.variation for name, each in table.items() if each.variation is not None}
+    averages = [name for name in moved if name != names.RAW]
+    if names.RAW not in moved or not averages:
+        return ""
+    best = min(averages, key=lambda name: table[name].final)
+    return (
+        f" From one evaluation to the next of the second half, raw moves by {moved[names.RAW]:.2g} "
+        f"and {best} by {moved[best]:.2g}."
     )
 
 
@@ -118,15 +134,17 @@ def _loss(record):
         return None
     norm_steps, norm = record.curve("grad_norm")
     figure, axes = picture.axes(2 if len(norm) else 1)
-    axes[0].plot(steps, loss, color="#999999", linewidth=0.7, label="mean of a log interval")
+    axes[0].plot(steps, loss, color=picture.FAINT, linewidth=0.7, label="mean of a log interval")
     window = max(1, len(loss) // 20)
     smooth = np.convolve(loss, np.ones(window) / window, "valid")
-    axes[0].plot(steps[window - 1 :], smooth, color="#444444", label=f"mean of {window} intervals")
+    axes[0].plot(
+        steps[window - 1 :], smooth, color=picture.RAW_COLOUR, label=f"mean of {window} intervals"
+    )
     axes[0].set(xlabel="optimizer step", ylabel="training loss")
     axes[0].legend(frameon=False)
     picture.log_if_wide(axes[0], {"loss": (steps, loss)})
     if len(norm):
-        axes[1].plot(norm_steps, norm, color="#444444", linewidth=0.8)
+        axes[1].plot(norm_steps, norm, color=picture.RAW_COLOUR, linewidth=0.8)
         axes[1].set(xlabel="optimizer step", ylabel="gradient norm")
         picture.log_if_wide(axes[1], {"norm": (norm_steps, norm)})
     return picture.Picture(
@@ -210,14 +228,14 @@ def _blocks(record):
     if recorded is None:
         return None
     blocks, cosines = recorded
-    figure, (axis,) = picture.axes(height=4.2)
+    figure, (axis,) = picture.axes(height=4.4)
     places = range(len(blocks))
     for name, values in cosines.items():
         look = picture.style(record.weight_sets, name) | {"linestyle": "none"}
         axis.plot(places, np.maximum(1 - values, 1e-9), markersize=4, **look)
     axis.set_yscale("log")
     shown = places[:: max(1, len(blocks) // 16)]
-    axis.set_xticks(shown, [blocks[i] for i in shown], rotation=60, ha="right", fontsize="small")
+    axis.set_xticks(shown, [blocks[i] for i in shown], rotation=60, ha="right")
     axis.set_ylabel("1 - cosine with raw")
     axis.legend(frameon=False)
     farthest = {name: blocks[int(np.argmin(values))] for name, values in cosines.items()}
@@ -229,6 +247,7 @@ def _blocks(record):
         + ".",
         "Layers from input to output. High: the raw weights of that layer move about most.",
         figure,
+        tuple(map(str, blocks)),
     )
 
 
@@ -238,7 +257,7 @@ def trajectory(record):
     if recorded is None:
         return None
     points, explained = analysis.principal_plane(recorded[1])
-    figure, (axis,) = picture.axes(height=4.6)
+    figure, (axis,) = picture.axes(height=4.2)
     for name in record.weight_sets:
         if name in points:
             look = picture.style(record.weight_sets, name)
@@ -246,7 +265,7 @@ def trajectory(record):
             x, y = points[name].T
             axis.plot(x, y, linewidth=0.8 if name == names.RAW else 1.6, **look)
             axis.plot(x[-1:], y[-1:], marker, color=look["color"], markersize=8)
-    axis.set_xlabel(f"1st principal component ({explained[0]:.0%} of the variance)")
+    axis.set_xlabel(f"1st principal component ({explained[0]:.0%})")
     axis.set_ylabel(f"2nd ({explained[1]:.0%})")
     axis.set_aspect("equal", adjustable="datalim")
     picture.legend(axis)
@@ -295,7 +314,7 @@ def _tuning(record):
         label = f"guidance {guidance:g}" if guidance != 1 else "no guidance"
         color = picture.COLOURS[i % len(picture.COLOURS)]
         axis.plot(*zip(*points, strict=True), "o-", color=color, label=label)
-    dark = {"color": "#444444", "linestyle": "none"}
+    dark = {"color": picture.RAW_COLOUR, "linestyle": "none"}
     axis.plot(best.sigma_rel, best.value, "*", markersize=14, label="chosen", **dark)
     axis.plot(best.sigma_rel, tuning.judged, "D", label="on other images", **dark)
     axis.set(xlabel="relative width of the average (sigma_rel)", ylabel=title, xscale="log")

@@ -1,12 +1,15 @@
 """The figures of several runs: quality with intervals, paired gains, curves."""
 
+import matplotlib
+
 from . import analysis, picture
 
 
 def draw(records):
     """Figures of several runs: quality with intervals, paired gains, validation loss."""
     makers = (_grouped_quality, _paired_gains, _grouped_curves)
-    return [made for make in makers if (made := make(records)) is not None]
+    with matplotlib.rc_context(picture.SETTINGS):
+        return [made for make in makers if (made := make(records)) is not None]
 
 
 def _grouped_quality(records):
@@ -74,8 +77,8 @@ def _grouped_curves(records):
                 labelled.add(name)
                 axis.plot(steps, values, linewidth=1, alpha=0.8, **look)
         axis.set_xlabel("optimizer step")
-        axis.set_title(label if len(axes) == len(grouped) else "all runs", fontsize="medium")
-        axis.legend(frameon=False, fontsize="small")
+        axis.set_title(label if len(axes) == len(grouped) else "all runs", fontsize=picture.FONT)
+        picture.legend(axis)
     return picture.Picture(
         "comparison_curves",
         "Quality during training" if what == "quality" else "Validation loss",

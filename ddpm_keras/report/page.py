@@ -7,13 +7,16 @@ numbers as CSV are written into `report/` beside it.
 import base64
 import csv
 import functools
+import io
+import time
 from pathlib import Path
 
 import jinja2
+import markupsafe
 
 from .. import checksums, files, names
 from ..version import __version__
-from . import analysis, figures, figures_compared, tables, words
+from . import analysis, changes, figures, figures_compared, picture, tables, words
 
 
 def write(run):
@@ -39,10 +42,13 @@ def write(run):
         tables=shown,
         figures=pictures,
         samples=samples,
+        real=_real(record),
+        changed=_changed(record, _chosen(record, samples)),
         nearest=_nearest(record),
         chosen=_chosen(record, samples),
-        definitions=words.definitions(record.metric),
+        definitions=words.definitions(record.metric, record.windows),
         settings=_settings(record.config),
+        dates=_dates(record),
         version=__version__,
     )
     files.write_text(run.report, page)
@@ -77,6 +83,7 @@ def write_comparison(runs, out=None):
         tables=shown,
         figures=pictures,
         definitions=words.definitions(records[0].metric),
+        dates=_dates(),
         version=__version__,
     )
     files.write_text(out, page)
@@ -93,7 +100,14 @@ def _environment():
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = words.number
+    environment.globals["colours"] = markupsafe.Markup(picture.colour_variables())
+    environment.globals["source"] = functools.partial(_source, environment)
     return environment
+
+
+def _source(environment, name):
+    """A file of the templates' folder as it is, for the page to hold."""
+    return markupsafe.Markup(environment.loader.get_source(environment, name)[0])
 
 
 def _template(name):
@@ -101,9 +115,9 @@ def _template(name):
 
 
 def _write_beside(folder, pictures, tables):
-    for picture in pictures:
-        with files.atomic_path(folder / f"{picture.name}.png") as temporary:
-            picture.png(temporary)
+    for each in pictures:
+        with files.atomic_path(folder / f"{each.name}.png") as temporary:
+            each.png(temporary)
     for table in tables:
         with files.atomic_path(folder / f"{table['name']}.csv") as temporary:
             with open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -126,6 +140,26 @@ def _samples(record):
         "sets": sets,
         "images": [[_base64(paths[name]) for name in sets] for paths in pictures.values()],
     }
+
+
+def _real(record):
+    """The PNG of real images, or None where a run of an older version has none."""
+    path = record.run.samples / names.REAL_PICTURE
+    return _base64(path) if path.is_file() and checksums.is_whole(path) else None
+
+
+def _changed(record, chosen):
+    """What `changes.most_changed` finds of the last epoch: a dict, or None."""
+    shape = record.config.get("data", {}).get("image_shape")
+    last = list(record.pictures(most=1).values())
+    if not shape or not last or chosen in (None, names.RAW):
+        return None
+    found = changes.most_changed(last[0][names.RAW], last[0][chosen], shape[:2])
+    if found is None:
+        return None
+    places, rows = found
+    titles = (names.RAW, chosen, "difference (white: none)")
+    return {"places": places, "rows": list(zip(titles, map(_png, rows), strict=True))}
 
 
 def _nearest(record):
@@ -160,6 +194,23 @@ def _chosen(record, samples):
     numbers = record.measured()
     known = [name for name in samples["sets"][1:] if name in numbers]
     return min(known, key=numbers.get, default=samples["sets"][-1])
+
+
+def _dates(record=None):
+    """When the run began and was evaluated, and the day of this page: dict of what is known."""
+    known = {}
+    if record is not None:
+        known["run begun"] = record.config.get("begun", "").replace("T", " ")
+        known["evaluated"] = (record.evaluation.time if record.evaluation else "").replace("T", " ")
+    known["this page written"] = time.strftime("%Y-%m-%d")
+    return {name: value for name, value in known.items() if value}
+
+
+def _png(image):
+    """A `PIL.Image` as base64 of a PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "png")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _base64(path):

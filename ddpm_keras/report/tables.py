@@ -1,4 +1,8 @@
-"""The tables of a report: dicts of name, title, columns, rows as (weight set, cells), and note."""
+"""The tables of a report: dicts of name, title, columns, rows as (weight set, cells), and note.
+
+A table with "shown" has so many columns on the page; the others, which are in its CSV, are the same
+in every row, and the note tells them.
+"""
 
 from ..quality import metrics
 from . import analysis, stability
@@ -54,8 +58,14 @@ def _evaluation_table(name, title, evaluation):
             (weights, [getattr(each, key) for key in columns])
             for weights, each in evaluation.weights.items()
         ],
-        "note": f"Measured: {evaluation.way}. Lower is better, but for {higher}. "
-        "Every weight set was sampled from the same noise.",
+        "note": " ".join(
+            [
+                f"Measured: {evaluation.way}. Lower is better, but for {higher}. "
+                "Every weight set was sampled from the same noise.",
+                *evaluation.alike,
+            ]
+        ),
+        "shown": len(evaluation.headings),
     }
 
 

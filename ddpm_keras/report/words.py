@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def summary(record):
             "use": _use(record, found.weights),
         }
     losses = analysis.by_validation_loss(record)
-    evaluate = f"{_command(record, 'evaluate')} {record.path}"
+    evaluate = _command(record, "evaluate", record.path)
     if not losses:
         return {
             "advice": "Nothing has been measured yet.",
@@ -43,7 +44,7 @@ def summary(record):
             "use": "",
         }
     best, raw = next(iter(losses)), losses.get(names.RAW)
-    beside = "" if raw is None else f"; the raw weights have {number(raw)}"
+    beside = f"; the raw weights have {number(raw)}" if raw and best != names.RAW else ""
     return {
         "advice": f"By the validation loss alone, {best} is ahead.",
         "evidence": f"Its validation loss at step {number(record.last_step)} is "
@@ -77,8 +78,16 @@ def _evidence(record):
     )
     floor = evaluation.reference.floor_frechet
     if floor is not None:
-        text += f" Real images that were held out are at {number(floor)}."
+        text += f" Real images that were held out are at {number(floor)}{_fewer(evaluation)}."
     return text
+
+
+def _fewer(evaluation):
+    """A caveat where fewer held-out images than generated ones were measured."""
+    count = evaluation.reference.num_held_out
+    if not count or count >= evaluation.num_images:
+        return ""
+    return f" ({number(count)} of them; the fewer the images, the larger the distance)"
 
 
 def _reason(record):
@@ -122,13 +131,14 @@ def _use(record, name):
     step = record.evaluation.step if record.evaluation else None
     if step is not None and step >= record.last_step:
         step = None  # the end, as by default
-    return f"{_command(record, 'sample')} {record.path} --weights {names.at_step(name, step)}"
+    return _command(record, "sample", record.path, "--weights", names.at_step(name, step))
 
 
-def _command(record, job):
-    """How `job` is called where the run was trained: from a checkout, or installed."""
+def _command(record, job, *arguments):
+    """How `job` is called where the run was trained, from a checkout or installed; as typed."""
     installed = re.match("(ddpm-keras|python -m ddpm_keras) ", record.config.get("command", ""))
-    return f"{installed[0]}{job}" if installed else f"python {job}.py"
+    program = f"{installed[0]}{job}" if installed else f"python {job}.py"
+    return f"{program} {shlex.join(map(str, arguments))}"
 
 
 def comparison_summary(records):
@@ -164,24 +174,38 @@ def _count(runs):
     return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
-def definitions(metric):
-    """What every number means: list of (term, formula, meaning)."""
-    names = stability.COLUMNS | {"variance": "variance", "spikes": "spikes"}
-    found = [(names[key], *text) for key, text in stability.DEFINITIONS.items()]
+def definitions(metric, windows=None):
+    """What every number means: list of (term, formula, meaning).
+
+    Args:
+        metric: what the distance of the report is called.
+        windows: dict average -> steps that it stood for at the end of the run, to be told.
+    """
+    titles = stability.COLUMNS | {"variance": "variance", "spikes": "spikes"}
+    found = [(titles[key], *text) for key, text in stability.DEFINITIONS.items()]
     return [
         (
             "raw weights, average (EMA)",
             "ema ← ema + (1 - beta) (raw - ema) after each step",
             "The raw weights are those that training moves. An average follows them, forgetting "
-            "old weights at the rate 1 - beta: ema_0.999 is about the mean of the last 1,000.",
+            f"old weights at the rate 1 - beta.{_told(windows)}",
         ),
         *_metrics(metric),
         *found,
     ]
 
 
+def _told(windows):
+    """How many steps each average stood for at the end of a run."""
+    if not windows:
+        return ""
+    parts = (f"{name} about {number(round(window))}" for name, window in windows.items())
+    return f" Steps that each stood for at the end of this run: {', '.join(parts)}."
+
+
 def _metrics(frechet):
     """`definitions` of every metric; `frechet` is what the distance of the report is called."""
     for each in metrics.every_metric().values():
-        titles = ", ".join(number.title for number in each.shown.values())
+        numbers = each.shown.values() or list(each.numbers.values())[:1]
+        titles = ", ".join(number.title for number in numbers)
         yield frechet if "frechet" in each.numbers else titles, each.formula, each.meaning

@@ -58,6 +58,30 @@
     });
   });
 
+  // Commands: copied; where the browser keeps the clipboard to itself, they are marked instead.
+  document.querySelectorAll(".copy").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const command = byId(button.dataset.of);
+      try {
+        await navigator.clipboard.writeText(command.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(command);
+        button.textContent = "Marked: copy it now";
+      }
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+  });
+
+  // On paper every section is open.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    closed.forEach((each) => (each.open = true));
+  });
+  addEventListener("afterprint", () => closed.forEach((each) => (each.open = false)));
+
   // Figures: enlarged in a dialog, which the browser closes by Escape.
   const dialog = byId("zoomed");
   document.querySelectorAll(".zoom").forEach((button) => {

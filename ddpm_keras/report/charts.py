@@ -1,0 +1,82 @@
+"""Figures of curves as data, for the charts that a page draws of them.
+
+A figure is drawn once, by Matplotlib; what its axes hold is read back here, so that the chart that
+a reader moves about in and the picture beside it show the same.
+"""
+
+import numpy as np
+from matplotlib.colors import to_hex
+
+DIGITS = 6  # of a number in a page
+_DASHES = {"--": [7, 4], "-.": [7, 3, 2, 3], ":": [2, 3]}  # pixels drawn and left out, in turn
+
+
+def of_figure(figure, categories=()):
+    """The curves of every axis of a figure.
+
+    Args:
+        figure: a `matplotlib.figure.Figure`.
+        categories: as of `picture.Picture`.
+
+    Returns:
+        A list of dicts, one for each axis: "x" (R,), the places of all points; "lines", each with
+        its "label", "colour", "dash" (lengths in pixels, or []), "marker" (whether its points are
+        drawn), "width" and "y" (R,), None where it has no point; "x_title", "y_title", "title";
+        "x_log", "y_log"; "categories". None where an axis holds something else than curves over x.
+    """
+    found = [_of_axis(axis) for axis in figure.axes]
+    if not found or not all(found):
+        return None
+    return [each | {"categories": list(categories)} for each in found]
+
+
+def _of_axis(axis):
+    lines = axis.get_lines()
+    if axis.patches or axis.containers or not lines or not all(map(_is_over_x, lines)):
+        return None
+    places = np.unique(np.concatenate([line.get_xdata() for line in lines]))
+    return {
+        "x": _plain(places),
+        "lines": _lines(lines, places),
+        "x_title": axis.get_xlabel(),
+        "y_title": axis.get_ylabel(),
+        "title": axis.get_title(),
+        "x_log": axis.get_xscale() == "log",
+        "y_log": axis.get_yscale() == "log",
+    }
+
+
+def _is_over_x(line):
+    return bool(np.all(np.diff(np.asarray(line.get_xdata(), float)) > 0))
+
+
+def _lines(lines, places):
+    """A line without a label of its own belongs to the one before that looks like it."""
+    labels, result = {}, []
+    for line in lines:
+        look = _look(line)
+        own, alike = line.get_label(), (look["colour"], tuple(look["dash"]))
+        label = labels.get(alike, "") if own.startswith("_") else own
+        labels.setdefault(alike, label)
+        result.append({"label": label, **look, "y": _at(places, *line.get_data())})
+    return result
+
+
+def _look(line):
+    return {
+        "colour": to_hex(line.get_color()),
+        "dash": _DASHES.get(line.get_linestyle(), []),
+        "marker": line.get_marker() not in ("None", "none", None, ""),
+        "width": 0 if line.get_linestyle() in ("None", "none") else line.get_linewidth(),
+    }
+
+
+def _at(places, x, y):
+    """The values of a line at all places, None between its points and where it is not finite."""
+    values = np.full(len(places), np.nan)
+    values[np.searchsorted(places, x)] = y
+    return _plain(values)
+
+
+def _plain(values):
+    return [float(f"{v:.{DIGITS}g}") if np.isfinite(v) else None for v in map(float, values)]

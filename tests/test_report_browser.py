@@ -1,0 +1,217 @@
+"""The pages in a browser: charts, sliders, tables, paper, dark mode, accessibility."""
+
+import contextlib
+import io
+import re
+
+import pytest
+from browsers import dark, emulated, open_page, problems, screen
+from PIL import Image
+from report_runs import record_of
+
+from ddpm_keras.report import picture
+
+
+def shown(browser, name):
+    """The pixels of a picture on the page, as drawn by the browser."""
+    from selenium.webdriver.common.by import By
+
+    png = browser.find_element(By.ID, name).screenshot_as_png
+    return Image.open(io.BytesIO(png)).convert("RGB").tobytes()
+
+
+def test_sliders_change_the_pictures_and_the_console_stays_empty(browser, written):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written)
+    left, right = shown(browser, "left"), shown(browser, "right")
+    assert left != right
+
+    epoch = browser.find_element(By.ID, "epoch")
+    epoch.send_keys(Keys.ARROW_LEFT)
+    assert browser.find_element(By.ID, "epoch-shown").text == "3"
+    assert shown(browser, "left") != left and shown(browser, "right") != right
+    assert "epoch 3" in browser.find_element(By.ID, "left").get_attribute("alt")
+    epoch.send_keys(Keys.END)
+    assert shown(browser, "left") == left and shown(browser, "right") == right
+
+    weights = browser.find_element(By.ID, "set")
+    assert browser.find_element(By.ID, "right-name").text == "ema_0.999"
+    weights.send_keys(Keys.ARROW_LEFT)
+    assert browser.find_element(By.ID, "right-name").text == "ema_0.99"
+    assert shown(browser, "right") != right and shown(browser, "left") == left
+    weights.send_keys(Keys.HOME)
+    assert shown(browser, "right") == left  # raw on both sides
+    assert browser.get_log("browser") == []
+
+
+def test_headings_sort_their_column_both_ways(browser, written, made_run):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written)
+    table = browser.find_element(By.ID, "table-quality")
+
+    def order():
+        return [each.text for each in table.find_elements(By.CSS_SELECTOR, "tbody th")]
+
+    distances = record_of(made_run).measured()
+    ascending = sorted(distances, key=distances.get)
+    button = table.find_elements(By.CSS_SELECTOR, "button.sort")[1]
+    assert order() == list(distances)
+    button.send_keys(Keys.ENTER)  # by keyboard
+    assert [distances[name] for name in order()] == sorted(distances.values())
+    assert order()[-1] == ascending[-1]
+    button.click()
+    assert [distances[name] for name in order()] == sorted(distances.values(), reverse=True)
+    heading = button.find_element(By.XPATH, "..")
+    assert heading.get_attribute("aria-sort") == "descending"
+
+
+def test_empty_cells_sort_last(browser, written):
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, written)
+    table = browser.find_element(By.ID, "table-stability_val_loss")
+    button = table.find_elements(By.CSS_SELECTOR, "button.sort")[-1]
+    for _ in range(2):
+        button.click()
+        assert table.find_elements(By.CSS_SELECTOR, "tbody th")[-1].text == "raw"
+
+
+def test_figures_enlarge_and_escape_closes_them(browser, written):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written)
+    button = browser.find_element(By.CSS_SELECTOR, ".zoom")
+    dialog = browser.find_element(By.ID, "zoomed")
+    button.send_keys(Keys.ENTER)
+    large = dialog.find_element(By.TAG_NAME, "img")
+    assert dialog.is_displayed() and large.size["width"] > button.size["width"]
+    assert large.get_attribute("alt").startswith("Bars of")
+    large.screenshot_as_png  # noqa: B018  (it is drawn)
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not dialog.is_displayed()
+
+
+@pytest.mark.parametrize("which", ["written", "compared"])
+@pytest.mark.parametrize("width", [360, 1120, 1200])
+def test_page_fits_the_screen(browser, which, width, request):
+    open_page(browser, request.getfixturevalue(which))
+    with screen(browser, width):
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        if width == 1120:
+            wide = "return [...document.querySelectorAll('table')].map((t) => t.offsetWidth)"
+            assert max(browser.execute_script(wide)) <= width
+
+
+def test_charts_tell_values_hide_curves_and_zoom(browser, written, made_run):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written)
+    figure = browser.find_element(By.ID, "figure-validation_loss")
+    assert not figure.find_element(By.CSS_SELECTOR, ".zoom").is_displayed()  # drawn instead
+    box = figure.find_element(By.CSS_SELECTOR, ".chart")
+    raw = box.find_element(By.CSS_SELECTOR, ".keys button")
+    values = record_of(made_run).curve("val_loss_raw")[1]
+
+    def told():
+        return raw.find_element(By.TAG_NAME, "b").text, box.find_element(By.CLASS_NAME, "at").text
+
+    def scale():
+        return browser.execute_script(
+            "const {min, max} = arguments[0].charts[0].plot.scales.x; return [min, max];", figure
+        )
+
+    assert told() == (f"{values[-1]:.4g}", "optimizer step 400")
+    box.send_keys(Keys.ARROW_LEFT)
+    assert told() == (f"{values[-2]:.4g}", "optimizer step 300")
+    over = box.find_element(By.CSS_SELECTOR, ".u-over")
+    ActionChains(browser).move_to_element_with_offset(
+        over, -over.size["width"] // 2 + 3, 0
+    ).perform()
+    assert told() == (f"{values[0]:.4g}", "optimizer step 100")
+    assert scale() == [100, 400]
+    ActionChains(browser).move_to_element(over).click_and_hold().move_by_offset(
+        over.size["width"] // 4, 0
+    ).release().perform()
+    low, high = scale()
+    assert 200 < low < high < 400
+    box.send_keys(Keys.ESCAPE)
+    assert scale() == [100, 400]
+    box.send_keys("+")
+    assert scale()[1] - scale()[0] < 300
+    raw.send_keys(Keys.ENTER)
+    is_shown = "return arguments[0].charts[0].plot.series.map((s) => s.show)"
+    assert raw.get_attribute("aria-pressed") == "false"
+    assert browser.execute_script(is_shown, figure)[1:] == [False, True, True]
+    raw.click()
+    assert browser.execute_script(is_shown, figure)[1:] == [True, True, True]
+    fonts = "return arguments[0].charts[0].plot.axes.map((a) => a.font[0])"
+    assert all(
+        float(re.search(r"([\d.]+)px", f)[1]) >= 11 for f in browser.execute_script(fonts, figure)
+    )
+    assert browser.get_log("browser") == []
+
+
+def test_without_scripts_figures_are_pictures(browser, written):
+    from selenium.webdriver.common.by import By
+
+    with emulated(browser, "ScriptExecutionDisabled", value=True):
+        open_page(browser, written)
+        buttons = browser.find_elements(By.CSS_SELECTOR, ".figures .zoom")
+        assert len(buttons) == 10 and all(each.is_displayed() for each in buttons)
+        assert not any(each.is_displayed() for each in browser.find_elements(By.CLASS_NAME, "copy"))
+
+
+def test_print_shows_pictures_and_opens_every_section(browser, written):
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, written)
+    formulas = browser.find_elements(By.CLASS_NAME, "formula")
+    assert len(formulas) > 10 and not any(each.is_displayed() for each in formulas)
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    with emulated(browser, "EmulatedMedia", media="print"):
+        assert all(each.is_displayed() for each in formulas)
+        assert not any(e.is_displayed() for e in browser.find_elements(By.CLASS_NAME, "chart"))
+        assert all(e.is_displayed() for e in browser.find_elements(By.CSS_SELECTOR, ".zoom"))
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert not any(each.is_displayed() for each in formulas)
+
+
+def test_commands_are_copied(browser, written):
+    from selenium.webdriver.common.by import By
+
+    open_page(browser, written)
+    clipboard = "{value: {writeText: async (text) => { window.copied = text; }}}"
+    browser.execute_script(f"Object.defineProperty(navigator, 'clipboard', {clipboard});")
+    use = browser.find_element(By.ID, "use")
+    browser.find_element(By.CSS_SELECTOR, "[data-of=use]").click()
+    assert browser.execute_script("return window.copied") == use.text
+
+
+def test_dark_pages_have_dark_paper_and_other_curves(browser, written):
+    open_page(browser, written)
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    curve = (
+        "return document.querySelector('#figure-validation_loss').charts[0].plot.series[1].stroke()"
+    )
+    light = browser.execute_script(paper), browser.execute_script(curve)
+    with dark(browser):
+        browser.execute_async_script("setTimeout(arguments[0], 200)")  # they are drawn anew
+        assert browser.execute_script(paper) == "rgb(21, 23, 27)"
+        assert browser.execute_script(curve) == picture.DARK[picture.RAW_COLOUR]
+    assert light == ("rgb(255, 255, 255)", picture.RAW_COLOUR)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("which", ["written", "compared"])
+def test_page_passes_the_accessibility_check(browser, which, mode, request):
+    with dark(browser) if mode == "dark" else contextlib.nullcontext():
+        open_page(browser, request.getfixturevalue(which))
+        assert problems(browser) == []
+    assert browser.get_log("browser") == []
