@@ -131,7 +131,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("guidance goes the other way", "guidance.py",
      "scale * (good - worse)", "scale * (worse - good)",
      "test_guidance.py::test_guidance_goes_on_from_the_worse_through_the_good"),
-    ("a guide has the weights that it guides", "ddpm.py",
+    ("a guide has the weights that it guides", "predictor.py",
      "with self.weight_scope(guide):", "if True:",
      "test_guidance.py::test_a_guide_has_the_label_of_what_it_guides"),
     # data

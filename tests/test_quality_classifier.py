@@ -125,7 +125,7 @@ def test_grey_images_become_rgb_where_the_network_wants_it(digits):
 
 
 BAD_IMAGES = {
-    "another size": (np.zeros((2, 9, 8, 1), np.uint8), r"trained on images \(8, 8, 1\)"),
+    "another size": (np.zeros((2, 9, 8, 1), np.uint8), r"of images \(8, 8, 1\)"),
     "colour": (np.zeros((2, 8, 8, 3), np.uint8), "expects images with 1 channels"),
     "one image": (np.zeros((8, 8, 1), np.uint8), "must be a batch"),
     "floats to 255": (np.full((2, 8, 8, 1), 255.0), r"must lie in -1..1; got 255..255"),

@@ -13,6 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from ..scalars import number
+from .arrays import (
+    InputError,
+    as_numpy,
+    check_is_tensor,
+    check_one_each,
+    dtype_of,
+    fits,
+    shape_of,
+    wrong_number,
+)
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -22,7 +32,6 @@ _MARK = "ddpm_keras.inputs"
 # By what a data set reads while a graph runs.
 _RAISED = re.compile(r"(?:InputError|DamagedImages): (.*)")
 _ASSERTED = re.compile(rf"\[{_MARK} (\w+)\] \[([^\]]*)\] \[([^\]]*)\]")
-_EACH = "give one for each image"
 
 _DTYPE_CURES = {
     "uint16": "divide 16-bit images by 257 and cast them to uint8",
@@ -32,10 +41,6 @@ _DTYPE_CURES = {
     "string": "decode the files first, for example by tf.io.decode_image",
     "object": "make one array of images of one size by np.stack",
 }
-
-
-class InputError(ValueError):
-    """Images, labels or weights are not what a model takes. One line that names the cure."""
 
 
 class Inputs:
@@ -62,20 +67,20 @@ class Inputs:
             InputError: in one line that names the cure.
         """
         self._check_images(images)
-        count = _shape(images)[0]
+        count = shape_of(images)[0]
         if self.num_classes is not None:
             self._check_labels(labels, count)
         if weights is not None:
-            _check_is_tensor(weights, "sample_weight", "one number an image")
+            check_is_tensor(weights, "sample_weight", "one number an image")
             if dtype_of(weights) not in (*_FLOATS, *_INTEGERS):
                 raise InputError(
                     f"sample_weight must hold numbers, not {dtype_of(weights)}: cast it to float32."
                 )
-            _check_one_each(weights, count, "sample_weight")
+            check_one_each(weights, count, "sample_weight")
 
     def _check_images(self, images):
-        _check_is_tensor(images, "images", "one array (N, height, width, channels)")
-        dtype, shape = dtype_of(images), _shape(images)
+        check_is_tensor(images, "images", "one array (N, height, width, channels)")
+        dtype, shape = dtype_of(images), shape_of(images)
         if dtype != "uint8" and dtype not in _FLOATS:
             whole = "cast them to uint8 if they lie in 0..255, and scale them to floats otherwise"
             cure = _DTYPE_CURES.get(dtype, whole if dtype in _INTEGERS else "cast them to float32")
@@ -116,8 +121,8 @@ class Inputs:
                 "A conditional network is trained on (images, labels): give one integer in "
                 f"0..{self.num_classes - 1} an image."
             )
-        _check_is_tensor(labels, "labels", "one integer an image")
-        shape = _shape(labels)
+        check_is_tensor(labels, "labels", "one integer an image")
+        shape = shape_of(labels)
         if shape is not None and len(shape) == 2 and shape[1] not in (None, 1):
             raise InputError(
                 f"Labels must be integers, one an image, not one-hot vectors of shape {shape}: "
@@ -128,7 +133,7 @@ class Inputs:
                 f"Labels must be integers in 0..{self.num_classes - 1}, not {dtype_of(labels)}: "
                 "give the number of each image's class, cast to int32."
             )
-        _check_one_each(labels, count, "labels")
+        check_one_each(labels, count, "labels")
 
     def check_batch(self, batch, dtype):
         """A batch as (x,), (x, y) or (x, y, sample_weight), of NumPy arrays.
@@ -256,7 +261,7 @@ class Inputs:
         if what == "shape":
             return self._wrong_shape((None, *map(int, one.split())))
         if what.startswith("number_of_"):
-            return _wrong_number(what.removeprefix("number_of_"), one, other)
+            return wrong_number(what.removeprefix("number_of_"), one, other)
         number = _number(what)
         return self._explain(what, number(one), number(other))
 
@@ -352,14 +357,6 @@ def unpacked(data):
     return keras.utils.unpack_x_y_sample_weight(data)
 
 
-def as_numpy(values):
-    """An array, or a tensor of any library, as a NumPy array."""
-    if hasattr(values, "detach"):  # of torch
-        values = values.detach().cpu()
-        values = values.float() if "bfloat16" in str(values.dtype) else values
-    return np.asarray(values)
-
-
 def _number(what):
     return int if what == "labels" else float
 
@@ -367,65 +364,4 @@ def _number(what):
 def _assert(what, condition, one, other):
     return tf.raw_ops.Assert(
         condition=condition, data=[tf.constant(f"{_MARK} {what}"), one, other], summarize=8
-    )
-
-
-def _check_is_tensor(values, what, expected):
-    """Refuses whatever is not one dense array or tensor, or the spec of one."""
-    kind = type(values).__name__
-    if isinstance(values, dict):
-        keys = ", ".join(repr(key) for key in list(values)[:5])
-        raise InputError(
-            f"The {what} come as a dict of {keys}: give {expected}, for example by "
-            "dataset.map(lambda batch: batch['image'])."
-        )
-    if isinstance(values, (list, tuple)):
-        raise InputError(
-            f"The {what} come as a {kind} of {len(values)} parts: give {expected}, for example by "
-            "np.stack."
-        )
-    if isinstance(values, np.ma.MaskedArray):
-        raise InputError(
-            f"The {what} come as a masked array, whose mask means nothing here: "
-            f"give {expected} by values.filled(...)."
-        )
-    if "Ragged" in kind or "Sparse" in kind or hasattr(values, "tocsr"):
-        raise InputError(f"The {what} come as a {kind}: give {expected}, dense and of one size.")
-    if not (hasattr(values, "dtype") and hasattr(values, "shape")):
-        raise InputError(f"The {what} come as a {kind}: give {expected}.")
-
-
-def _check_one_each(values, count, what):
-    shape = _shape(values)
-    if shape is None:  # then the number of values is asserted
-        return
-    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (None, 1))):
-        raise InputError(f"{what} must be of shape (N,), not {tuple(shape)}: {_EACH}.")
-    if None not in (count, shape[0]) and count != shape[0]:
-        raise InputError(_wrong_number(what, shape[0], count))
-
-
-def _wrong_number(what, found, images):
-    return f"{what} holds {found} numbers for {images} images: {_EACH}."
-
-
-def dtype_of(values):
-    """The name of a dtype of NumPy, TensorFlow, PyTorch or JAX."""
-    dtype = values.dtype
-    name = getattr(dtype, "name", None) or str(dtype).rsplit(".", 1)[-1]
-    return "string" if name.startswith(("str", "bytes")) else name
-
-
-def _shape(values):
-    """The shape as a tuple, None where a size is unknown, or None if the rank is."""
-    shape = values.shape
-    if isinstance(shape, tf.TensorShape):
-        return None if shape.rank is None else tuple(shape.as_list())
-    return tuple(shape)
-
-
-def fits(shape, expected):
-    """Whether a shape is another one, as far as both are known."""
-    return len(shape) == len(expected) and all(
-        a is None or b is None or a == b for a, b in zip(shape, expected, strict=True)
     )

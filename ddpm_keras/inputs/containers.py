@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .checks import dtype_of, unpacked
+from .arrays import dtype_of
+from .checks import unpacked
 
 
 def prepare(inputs, x, y=None, sample_weight=None):

@@ -19,6 +19,7 @@ class FeatureExtractor:
         fingerprint: checksum of weights and preprocessing, for cache keys and records.
         batch_size: images computed at a time; but for rounding it does not change the features.
         channels: channels that the network expects.
+        image_shape: (height, width, channels) of the only images it takes; None: of any size.
     """
 
     name: str
@@ -26,6 +27,7 @@ class FeatureExtractor:
     fingerprint: str
     batch_size = 64
     channels = 3
+    image_shape = None
 
     @property
     def metric(self) -> str:
@@ -68,11 +70,15 @@ class FeatureExtractor:
     def _check(self, images):
         """Brings greyscale to the channels of the network."""
         if images.shape[-1] == 1 and self.channels == 3:
-            return np.repeat(images, 3, axis=-1)
+            images = np.repeat(images, 3, axis=-1)
         if images.shape[-1] != self.channels:
             raise ValueError(
                 f"The {self.name} expects images with {self.channels} channels; got shape "
                 f"{images.shape}."
+            )
+        if self.image_shape not in (None, images.shape[1:]):
+            raise ValueError(
+                f"The {self.name} is of images {self.image_shape}; got {images.shape[1:]}."
             )
         return images
 

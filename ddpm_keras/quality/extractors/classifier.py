@@ -188,14 +188,6 @@ class ClassifierFeatures(FeatureExtractor):
             raise ValueError(f"{path} is no saved ClassifierFeatures: {error}") from None
         return extractor
 
-    def _check(self, images):
-        images = super()._check(images)
-        if images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"The {self.name} was trained on images {self.image_shape}; got {images.shape[1:]}."
-            )
-        return images
-
     def _features(self, batch):
         return self._until_features(_normalise(batch)).numpy() * self._scale
 

@@ -72,14 +72,6 @@ class PixelFeatures(FeatureExtractor):
         mean = np.asarray(statistics.mean, np.float32)
         return cls(images.shape[1:], dataset, mean, components, digest.hexdigest())
 
-    def _check(self, images):
-        images = super()._check(images)
-        if images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"The {self.name} are of images {self.image_shape}; got {images.shape[1:]}."
-            )
-        return images
-
     def _features(self, batch):
         return (_rows(batch) - self._mean) @ self._components
 
