@@ -318,7 +318,7 @@ def test_orientation_of_tiff(tmp_path):
 
 OLD_PILLOW = pytest.mark.skipif(
     int(PIL.__version__.split(".")[0]) < 12,
-    reason="Pillow 11 reads no TIFF in YCbCr, its own neither",
+    reason="Pillow 11 reads no YCbCr TIFF, not even its own",
 )
 
 
