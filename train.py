@@ -127,10 +127,10 @@ def continued(run, options, given, chief):
     """The options that hold in a run: its own ones when it is continued."""
     if options.resume:
         options = resumed_options(run.options, given)
-        run.check_checkpoints()
-        if options.steps < run.last_step:
+        made = run.check_checkpoints()
+        if options.steps < made:
             raise UsageError(
-                f"{run.path} has made {run.last_step} steps already; give at least as many --steps."
+                f"{run.path} has made {made} steps already; give at least as many --steps."
             )
     elif chief:
         run.check_new()

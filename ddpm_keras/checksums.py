@@ -1,9 +1,9 @@
 """Checksums that files carry in themselves, by which damage to any byte of them is found.
 
-An archive (.npz, .keras) ends with the SHA-256 of all that comes before, in the comment that zip
-files have at their end. A record in JSON names the SHA-256 of its text. A PNG has a CRC in each of
-its chunks. An archive without such a comment, of an older version or of another tool, is held
-against the CRCs of its members, and a record without one against nothing.
+An archive (.npz, .keras) ends with the SHA-256 of all that comes before, see `reading.seals`. A
+record in JSON names the SHA-256 of its text. A PNG has a CRC in each of its chunks. An archive
+without a seal, of an older version or of another tool, is held against the CRCs of its members, and
+a record without one against nothing. Archives and records in the directory of a run name the run.
 """
 
 from __future__ import annotations
@@ -11,33 +11,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
+import os
 import warnings
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 from .aliases import PathLike
+from .reading import bounds, owners, seals
 
-ARCHIVES = (".npz", ".keras")
 _KEY = "checksum"  # of a record
-_COMMENT = b"sha256 "
-_SEALED = re.compile(rb"sha256 [0-9a-f]{64}")
 _PNG = b"\x89PNG\r\n\x1a\n"
-_CHUNK = 2**20
-
-
-def sha256(path: PathLike, without: int = 0) -> str:
-    """SHA-256 of a file without so many bytes at its end, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        left = file.seek(0, 2) - without
-        file.seek(0)
-        while left > 0 and (chunk := file.read(min(left, _CHUNK))):
-            digest.update(chunk)
-            left -= len(chunk)
-    return digest.hexdigest()
 
 
 def damage(path: PathLike) -> str | None:
@@ -47,13 +31,13 @@ def damage(path: PathLike) -> str | None:
         path: a file. Of one whose name ends otherwise nothing is known, so None.
     """
     path = Path(path)
-    if path.suffix in ARCHIVES:
-        return _damage_of_archive(path)
+    if path.suffix in seals.ARCHIVES:
+        return seals.damage_of_archive(path)
     if path.suffix == ".png":
         return None if _is_whole_png(path.read_bytes()) else "it is no whole PNG"
     if path.suffix == ".json":
         try:
-            parse_record(path.read_text(encoding="utf-8"))
+            read_record(path)
         except ValueError as error:
             return str(error)
     return None
@@ -68,67 +52,57 @@ def check(path: PathLike) -> None:
     """
     reason = damage(path)
     if reason is not None:
-        raise ValueError(f"{path} is damaged ({reason}).")
+        raise ValueError(f"{told(path, reason)}.")
 
 
 def is_whole(path: PathLike) -> bool:
     """Whether nothing is wrong with a file that one can do without, else with a warning."""
     reason = damage(path)
     if reason is not None:
-        _say_once(f"{path} is damaged ({reason}); going on without it.")
+        say_once(f"{told(path, reason)}; going on without it.")
     return reason is None
 
 
+def told(path: PathLike, reason: object) -> str:
+    """What is wrong with a file, by a reason that `damage` gave."""
+    if str(reason) == owners.OTHER:
+        return f"{path} is of another run"
+    return f"{path} is damaged ({reason})"
+
+
 @functools.cache
-def _say_once(text):
+def say_once(text: str) -> None:
     """A warning, however many readers of a file come to it."""
     warnings.warn(text, stacklevel=1)
 
 
-# Archives
-
-
-def seal_archive(path: PathLike) -> None:
-    """Writes the checksum of a zip file into its comment."""
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.comment = _COMMENT + b"0" * 64
-    digest = sha256(path, without=64)
-    with open(path, "rb+") as file:
-        file.seek(-64, 2)
-        file.write(digest.encode())
-
-
-def damage_of_seal(path: PathLike) -> str | None:
-    """What is wrong with an archive by its comment alone; None if it has none."""
-    return _damage_of_seal(path)[0]
-
-
-def _damage_of_seal(path):
-    """(what is wrong or None, whether there is a seal)."""
-    with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - len(_COMMENT) - 64))
-        seal = file.read()
-    if _SEALED.fullmatch(seal):
-        same = sha256(path, without=64).encode() == seal[-64:]
-        return (None if same else "its checksum is another"), True
-    if not seal.endswith(b"\0\0"):  # which say that there is no comment
-        return "it is cut short or no archive", False
-    return None, False
-
-
-def _damage_of_archive(path):
-    reason, is_sealed = _damage_of_seal(path)
-    if reason or is_sealed:
-        return reason
-    try:
-        with zipfile.ZipFile(path) as archive:
-            wrong = archive.testzip()
-    except Exception as error:  # zipfile and zlib fail on broken files in many ways
-        return f"it is cut short or no archive: {' '.join(str(error).split())[:100]}"
-    return wrong and f"the checksum of its {wrong} is another"
-
-
 # Records
+
+
+def record_text(path: PathLike, value: dict[str, Any]) -> str:
+    """The text of a record at a place: JSON with its checksum, and the run that it is of."""
+    owner = owners.of_place(path)
+    return sealed_text({owners.KEY: owner} | value if owner else value)
+
+
+def read_record(path: PathLike, **arguments: Any) -> Any:
+    """What a record holds, without its checksum and, but for a config.json, the run that it is of.
+
+    Args:
+        path: the file.
+        **arguments: of `json.loads`.
+
+    Raises:
+        ValueError: it is damaged, of another run, too long, or no JSON.
+        OSError: it cannot be read.
+    """
+    bounds.check_text(os.stat(path).st_size)
+    record = parse_record(Path(path).read_text(encoding="utf-8"), **arguments)
+    if not isinstance(record, dict) or os.path.basename(path) == owners.CONFIG:
+        return record
+    if owners.is_foreign(path, record.get(owners.KEY, "")):
+        raise ValueError(owners.OTHER)
+    return {key: value for key, value in record.items() if key != owners.KEY}
 
 
 def sealed_text(value: dict[str, Any]) -> str:

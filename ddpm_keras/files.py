@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 from . import checksums
-from .checksums import sha256 as sha256
+from .reading import seals
+from .reading.seals import sha256 as sha256
 
 # Bytes that file systems allow for one name; and for a path, with room for what lies below it.
 LONGEST_NAME, LONGEST_PATH = 255, 3800
@@ -24,7 +25,7 @@ def atomic_path(path):
 
     The temporary file keeps the suffixes of the final one, since writers choose the format by it,
     and only the end of its name, which might be as long as a name can be. An archive is sealed, see
-    `checksums`. Where the block raises, it is removed and what was at `path` stays as it was.
+    `reading.seals`. Where the block raises, it is removed and what was at `path` stays as it was.
 
     Raises:
         OSError: it cannot be written; of a full disk with the name of `path`.
@@ -41,8 +42,8 @@ def atomic_path(path):
     temporary = Path(name)
     try:
         yield temporary
-        if path.suffix in checksums.ARCHIVES and zipfile.is_zipfile(temporary):
-            checksums.seal_archive(temporary)
+        if path.suffix in seals.ARCHIVES and zipfile.is_zipfile(temporary):
+            seals.seal(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -107,26 +108,15 @@ def write_json(path, value):
 
 
 def write_record(path, value):
-    """Writes a dict as JSON that names its checksum, whole or not at all."""
-    write_text(path, checksums.sealed_text(value))
+    """Writes a dict as JSON that names its checksum and its run, whole or not at all."""
+    write_text(path, checksums.record_text(path, value))
 
 
-def read_record(path, **arguments):
-    """What `write_record` wrote, or what any other file of JSON holds.
-
-    Args:
-        path: the file.
-        **arguments: of `json.loads`.
-
-    Raises:
-        ValueError: it is damaged, or no JSON.
-        OSError: it cannot be read.
-    """
-    return checksums.parse_record(Path(path).read_text(encoding="utf-8"), **arguments)
+read_record = checksums.read_record
 
 
 def set_aside(path, reason):
     """Renames a file that cannot be read, so that another is begun in its place, with a warning."""
     path = Path(path)
     kept = path.replace(path.with_name(f"{path.name}.damaged"))
-    warnings.warn(f"{path} is damaged ({reason}); it is kept as {kept}.", stacklevel=2)
+    warnings.warn(f"{checksums.told(path, reason)}; it is kept as {kept}.", stacklevel=2)

@@ -153,13 +153,13 @@ def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
     record = analysis.RunRecord(source)
+    shutil.copyfile(source.config_file, target.config_file)  # which says of which run the others are
     thin_path(record, target.trajectory)
     shutil.rmtree(target.samples, ignore_errors=True)
     target.samples.mkdir()
     for pictures in record.pictures(most=1).values():
         for picture in pictures.values():
             shutil.copyfile(picture, target.samples / picture.name)
-    shutil.copyfile(source.config_file, target.config_file)
     shutil.copyfile(source.evaluation, target.evaluation)
     rows = record.history
     whole = [any(map(evaluated, row)) for row in rows]

@@ -53,15 +53,33 @@ def test_what_is_later_is_removed_and_seen_once(folder, step):
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"\x07", b"\x05" + bytes(11) + b"torn", bytes(16)], ids=repr
+    "damage", [b"\x07", b"\x05" + bytes(11) + b"torn", bytes(16)], ids=repr
 )
-def test_a_torn_end_is_removed(folder, damage):
+def test_a_torn_end_is_said_and_removed(folder, damage):
     write(folder, 1, 2)
     (path,) = folder.iterdir()
     path.write_bytes(path.read_bytes() + damage)
-    events.cut(folder, 2)
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged; what is whole of it is kept"):
+        events.cut(folder, 2)
     write(folder, 3)
     assert read(EventAccumulator(str(folder))) == [1, 2, 3]
+
+
+def test_damage_to_any_byte_is_said_and_costs_no_more_than_what_follows_it(folder):
+    write(folder, 1, 2, 3)
+    (path,) = folder.iterdir()
+    data = path.read_bytes()
+    records = list(events._read(path, False))
+    starts = np.cumsum([0, *map(len, records)])
+    for place in range(0, len(data), 7):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        assert not events._is_whole(path), place
+        struck = np.searchsorted(starts, place, "right") - 1
+        of_length = place - starts[struck] < events._HEAD  # where the next one begins is lost, too
+        left = records[:struck] + ([] if of_length else records[struck + 1 :])
+        assert list(events._read(path, True)) == left, place
+    path.write_bytes(data[: len(data) // 2])
+    assert not events._is_whole(path)
 
 
 def test_a_cut_that_was_interrupted_is_made_again(folder):

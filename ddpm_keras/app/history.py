@@ -1,8 +1,9 @@
 """history.csv: a row a log interval, each with a checksum, so that damage to it is found.
 
-The last column is the CRC-32, as a whole number, of the names of the other columns and of the row
-before it as they are written. Files of older versions, which lack it, are read as well. A line
-without its end is torn, whatever it holds, and one whose step is not above that before it is none.
+The last column is the CRC-32, as a whole number, of the id of the run, the names of the other
+columns and the row before it as they are written: rows of another run are none. Files of older
+versions, which lack it, are read as well. A line without its end is torn, whatever it holds, and
+one whose step is not above that before it is none.
 """
 
 import csv
@@ -12,26 +13,47 @@ import warnings
 import zlib
 
 from .. import files
+from ..reading import bounds, owners
 
 CHECKSUM = "checksum"  # the name of the last column
 _END = "\r\n"
 _MOST_LINES = 5  # that are listed
+_OF_CELL = 24  # bytes, of which `bounds.most` are read: 2.8 million cells
 
 
-def read(path):
+def read(path, known=(0, 0)):
     """The rows as dicts of numbers, without cells that were not measured.
 
     Lines that are damaged are left out, with a warning that names them.
+
+    Args:
+        path: the file.
+        known: (step, how many rows there were up to it). Of rows that are gone a warning tells.
+
+    Raises:
+        ValueError: the file is too long.
     """
     rows, damaged = _read(path)
     if damaged:
         warnings.warn(f"{path} is damaged in {_listed(damaged)}; left out.", stacklevel=1)
+    step, count = known
+    missing = count - len(damaged) - sum(row["step"] <= step for row in rows)
+    if missing > 0:
+        warnings.warn(f"{path} is damaged: {missing} of its rows up to step {step} are gone.")
     return rows
+
+
+def length(path):
+    """How many rows there are, damaged ones among them."""
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.is_file() else 0
 
 
 def mend(path):
     """Leaves the whole rows alone in the file; one without any is set aside, with a warning."""
-    rows, damaged = _read(path)
+    try:
+        rows, damaged = _read(path)
+    except ValueError as error:
+        return files.set_aside(path, error)
     if damaged and not rows:
         files.set_aside(path, _listed(damaged))
     elif damaged:
@@ -42,7 +64,10 @@ def _read(path):
     """(rows, numbers of the lines that are damaged)."""
     if not path.is_file():
         return [], []
-    is_whole, rows = _parse(path.read_bytes().decode("utf-8", "replace"))
+    bounds.check(f"{path}", path.stat().st_size, 0)
+    data = path.read_bytes()
+    bounds.check(f"{path}", _OF_CELL * (data.count(b",") + data.count(b"\n")), 0)
+    is_whole, rows = _parse(data.decode("utf-8", "replace"), owners.of_place(path))
     damaged = [] if is_whole else [1]
     kept = []
     for number, row in enumerate(rows, 2):
@@ -61,7 +86,7 @@ def _listed(lines):
 def write(path, rows):
     """Writes the file anew, columns in the order of their first appearance; no file for no row."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    text = _line([*columns, CHECKSUM]) + _END + "".join(_sealed(columns, row) for row in rows)
+    text = _line([*columns, CHECKSUM]) + _END + _sealed(path, columns, rows)
     if rows:
         with files.atomic_path(path) as temporary:
             temporary.write_bytes(text.encode())
@@ -77,7 +102,7 @@ def append(path, row):
     columns = _columns_to_append_to(path)
     if set(row) <= set(columns):
         with open(path, "ab") as file:
-            file.write(_sealed(columns, row).encode())
+            file.write(_sealed(path, columns, [row]).encode())
     else:
         write(path, [*read(path), row])
 
@@ -90,13 +115,13 @@ def cut(path, step):
     return kept
 
 
-def _parse(text):
+def _parse(text, run):
     """(whether the first line is whole, list of the others as dicts, None where damaged)."""
     header, *lines = re.findall(r"[^\n]*\n|[^\n]+", text) or [""]
     names, _, last = header.rpartition(",")
     bodies = [line.rpartition(",")[0] for line in lines]
-    same = [line == _seal(names, body) for line, body in zip(lines, bodies, strict=True)]
-    if CHECKSUM in header or any(same):
+    same = [line == _seal(run, names, body) for line, body in zip(lines, bodies, strict=True)]
+    if run or CHECKSUM in header or any(same):
         columns = _cells(names)
         rows = [_row(columns, body) if ok else None for body, ok in zip(bodies, same, strict=True)]
         return last == CHECKSUM + _END, rows
@@ -134,14 +159,16 @@ def _line(cells):
     return text.getvalue()
 
 
-def _sealed(columns, row):
-    """A row as a line with its checksum."""
-    return _seal(_line(columns), _line([row.get(name, "") for name in columns]))
+def _sealed(path, columns, rows):
+    """Rows as lines with their checksums."""
+    run, names = owners.of_place(path), _line(columns)
+    return "".join(_seal(run, names, _line([row.get(name, "") for name in columns])) for row in rows)
 
 
-def _seal(names, body):
-    """The line of a row: its text, and the checksum of that and of the names of the columns."""
-    return f"{body},{zlib.crc32(f'{names}{_END}{body}'.encode())}{_END}"
+def _seal(run, names, body):
+    """The line of a row: its text, and the checksum of the run, the columns' names and the text."""
+    sealed = f"{run or ''}{names}{_END}{body}"
+    return f"{body},{zlib.crc32(sealed.encode())}{_END}"
 
 
 def _columns_to_append_to(path):

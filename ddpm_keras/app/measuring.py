@@ -74,7 +74,7 @@ class Measuring:
     """
 
     def __init__(self, run, options, command="", model=None, images=None):
-        run.read_evaluations()  # a damaged file is refused before hours of drawing
+        run.mend_evaluations()
         self.run, self.options, self.command = run, options, command
         self.trained = run.options
         self.model = model or models.load_to_draw(run, options)

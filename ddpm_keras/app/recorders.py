@@ -106,7 +106,8 @@ class Checkpoints(keras.callbacks.Callback):
             self.wait()  # one copy in memory at a time
             self.model.check_finite()
             self.saved = int(self.model.train_counter.numpy())
-            state = weights_file(self.model), self.model.steps_made, metric_values(self.model)
+            noted = self.run.noted(self.model)
+            state = weights_file(self.model), self.model.steps_made, noted
             self.writing = self.writer.submit(self.run.write_checkpoint, *state, self.keep)
 
     def flush(self):

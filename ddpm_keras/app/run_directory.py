@@ -4,6 +4,7 @@ Every file appears under its final name only when it is complete. A checkpoint c
 record, a JSON file that is written after it and holds its SHA-256.
 """
 
+import functools
 import hashlib
 import time
 import warnings
@@ -12,13 +13,14 @@ from pathlib import Path
 from .. import checksums, files, names
 from ..checked import build
 from ..errors import UsageError
+from ..reading import owners
 from . import history, invocation, run_record
 from .options import stored_options
 
 
 def _damaged(path, reason):
     """The error for a file of a run that cannot be read."""
-    return UsageError(f"{path} is damaged ({reason}); restore it, or begin a new run.")
+    return UsageError(f"{checksums.told(path, reason)}; restore it, or begin a new run.")
 
 
 def fresh_path(root, name):
@@ -159,8 +161,6 @@ class Run:
     def save_checkpoint(self, model, step, keep=2):
         """Saves weights, averages, optimizer and counters, then removes all but the last `keep`.
 
-        The record holds what the metrics have summed up since they were reset, too.
-
         Args:
             model: a built `keras.Model`.
             step: optimizer steps made so far.
@@ -168,46 +168,55 @@ class Run:
         """
         from ..keras_internals import weights_file  # with TensorFlow, which a model has loaded
 
-        self.write_checkpoint(weights_file(model), step, metric_values(model), keep)
+        self.write_checkpoint(weights_file(model), step, self.noted(model), keep)
 
-    def write_checkpoint(self, weights, step, metrics, keep=2):
+    def noted(self, model):
+        """What the record of a checkpoint says besides: see `run_record.Checkpoint`, a dict."""
+        return {"metrics": metric_values(model), "rows": history.length(self.history)}
+
+    def write_checkpoint(self, weights, step, noted, keep=2):
         """Writes a checkpoint as `save_checkpoint` does, of a state that was copied before.
 
         Args:
             weights: what `keras_internals.weights_file` gave at that step.
             step, keep: as of `save_checkpoint`.
-            metrics: what `metric_values` gave.
+            noted: what `noted` gave.
         """
         with files.atomic_path(self.checkpoints / names.checkpoint(step)) as temporary:
             temporary.write_bytes(weights)
         checksum = hashlib.sha256(weights).hexdigest()
-        record = {"step": step, "sha256": checksum, "time": time.time(), "metrics": metrics}
+        record = {"step": step, "sha256": checksum, "time": time.time(), **noted}
         files.write_record(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
-            path.unlink()
-            _weights_of(path).unlink(missing_ok=True)
+            _remove_checkpoint(path)
 
     def check_checkpoints(self):
         """Refuses to go on with a run that has lost its state.
 
+        Returns:
+            The step of the newest checkpoint that is whole; 0 where there was none yet.
+
         Raises:
-            UsageError: there is no checkpoint that is whole, though there was one.
+            UsageError: there is none, though there was one.
         """
         records = self._records()
-        if any(map(_is_whole, records)):
-            return
+        whole = next((path for path in reversed(records) if not _wrong(path)), None)
+        if whole is not None:
+            return names.parse_checkpoint(whole.name)
         # Older versions made no checkpoint before the end of the first epoch.
         without = 0 if "first_steps" in self.config else self.options.epoch_steps
         if records or self.model.is_file() or self._last_logged() > without:
             raise UsageError(
-                f"no checkpoint in {self.checkpoints} is whole; restore one, or begin a new run."
+                f"no checkpoint in {self.checkpoints} is whole and of this run; restore one, or "
+                "begin a new run."
             )
+        return 0
 
     def _last_logged(self):
         """The last step of history.csv, 0 without one."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whoever goes on with the run will hear of damage
-            return max((row["step"] for row in self.read_history()), default=0)
+            return max((row["step"] for row in history.read(self.history)), default=0)
 
     def restore(self, model):
         """Loads the newest checkpoint that is whole into `model`.
@@ -218,18 +227,28 @@ class Run:
         Raises:
             UsageError: as of `check_checkpoints`.
         """
-        self.check_checkpoints()
+        step = self.check_checkpoints()
         records = self._records()
-        whole = [path for path in records if _is_whole(path)]
-        if not whole:
-            return 0
-        step = names.parse_checkpoint(whole[-1].name)
         for path in records:
-            if path not in whole:
-                warnings.warn(f"{path.stem} is damaged; going on from step {step}.", stacklevel=2)
-        model.load_weights(_weights_of(whole[-1]))
-        set_metrics(model, files.read_record(whole[-1]).get("metrics", {}))
+            reason = _wrong(path)
+            if reason:
+                told = checksums.told(path.stem, reason)
+                warnings.warn(f"{told}; going on from step {step}.", stacklevel=2)
+        if records:
+            record = self.checkpoints / names.checkpoint_record(step)
+            model.load_weights(_weights_of(record))
+            set_metrics(model, files.read_record(record).get("metrics", {}))
         return step
+
+    def clear_checkpoints(self):
+        """Removes checkpoints that are damaged, and renames those of another run."""
+        for path in self._records():
+            reason = _wrong(path)
+            if reason == owners.OTHER:
+                for file in filter(Path.is_file, (path, _weights_of(path))):
+                    file.replace(file.with_name(f"{file.name}.damaged"))
+            elif reason:
+                _remove_checkpoint(path)
 
     def restore_step(self, model, step):
         """Loads the checkpoint of a step into `model`.
@@ -238,8 +257,10 @@ class Run:
             UsageError: it is damaged.
         """
         record = self.checkpoints / names.checkpoint_record(step)
-        if not _is_whole(record):
-            raise UsageError(f"{record.stem} of {self.path} is damaged; name another --step.")
+        reason = _wrong(record)
+        if reason:
+            told = checksums.told(f"{record.stem} of {self.path}", reason)
+            raise UsageError(f"{told}; name another --step.")
         model.load_weights(_weights_of(record))
 
     @property
@@ -285,10 +306,7 @@ class Run:
         reason = checksums.damage(self.trajectory) if self.trajectory.is_file() else None
         if reason:
             files.set_aside(self.trajectory, reason)
-        try:
-            self.read_evaluations()
-        except UsageError as error:
-            files.set_aside(self.evaluation, error.__cause__)
+        self.mend_evaluations()
         for path in filter(Path.is_file, sorted(self.path.rglob("*"))):
             if path.parent != self.checkpoints:
                 checksums.is_whole(path)
@@ -325,6 +343,22 @@ class Run:
 
         return Evaluations.read(self.evaluation)
 
+    def whole_evaluations(self):
+        """As `read_evaluations`; None, with a warning, where evaluation.json is damaged."""
+        try:
+            return self.read_evaluations()
+        except UsageError as error:
+            told = checksums.told(self.evaluation, error.__cause__)
+            checksums.say_once(f"{told}; going on without it.")
+            return None
+
+    def mend_evaluations(self):
+        """Sets evaluation.json aside where it is damaged, with a warning."""
+        try:
+            self.read_evaluations()
+        except UsageError as error:
+            files.set_aside(self.evaluation, error.__cause__)
+
     def evaluations_with(self, evaluation):
         """What evaluation.json holds, and a newer `Evaluation`; nothing is written."""
         return evaluation.after(self.read_evaluations())
@@ -332,8 +366,25 @@ class Run:
     # History
 
     def read_history(self):
-        """The rows of history.csv that are whole, see `history.read`."""
-        return history.read(self.history)
+        """The rows of history.csv that are whole, see `history.read`.
+
+        Raises:
+            UsageError: it is too long.
+        """
+        try:
+            return history.read(self.history, self._known_rows())
+        except ValueError as error:
+            raise UsageError(f"{error}.") from None
+
+    def _known_rows(self):
+        """(step, rows of history.csv up to it) by the newest record of a checkpoint."""
+        for path in reversed(self._records()):
+            try:
+                record = build(run_record.Checkpoint, files.read_record(path))
+                return record.step, record.rows
+            except ValueError:
+                continue
+        return 0, 0
 
     def write_history(self, rows):
         """Writes history.csv anew; columns in the order of their first appearance."""
@@ -392,12 +443,28 @@ def _weights_of(record):
     return record.with_name(names.checkpoint(names.parse_checkpoint(record.name)))
 
 
-def _is_whole(path):
-    """Whether the checkpoint of a record is there, as it was written."""
+def _remove_checkpoint(record):
+    record.unlink()
+    _weights_of(record).unlink(missing_ok=True)
+
+
+def _wrong(path):
+    """What is wrong with the checkpoint of a record, None if nothing is."""
     weights = _weights_of(path)
     try:
         record = build(run_record.Checkpoint, files.read_record(path))
-    except ValueError:
-        return False
-    same = record.step == names.parse_checkpoint(path.name) and weights.is_file()
-    return same and files.sha256(weights) == record.sha256
+    except (ValueError, OSError) as error:
+        return str(error)
+    if record.step != names.parse_checkpoint(path.name):
+        return f"its record is of step {record.step}"
+    if not weights.is_file():
+        return "it has no weights"
+    status = weights.stat()
+    known = _sha256(weights, status.st_size, status.st_mtime_ns)
+    return None if known == record.sha256 else "its checksum is another"
+
+
+@functools.lru_cache(8)
+def _sha256(path, size, time):
+    """The SHA-256 of a file, which is computed again only where its size or time has changed."""
+    return files.sha256(path)

@@ -43,7 +43,8 @@ class Config(Checked):
     """config.json; see `training.begin`.
 
     Attributes:
-        command: the command line that began the run.
+        run: the id of the run, by which its files are told from those of another.
+        command: the command line that began it.
         begun: when that was, local time such as 2026-05-01T12:00:00; older versions do not say.
         options: of that training, by name.
         data: the images.
@@ -55,6 +56,7 @@ class Config(Checked):
         versions: of what it was made with, by name.
     """
 
+    run: str = ""
     command: str = ""
     begun: str = ""
     options: dict[str, object] = field(default_factory=dict)
@@ -67,6 +69,11 @@ class Config(Checked):
     workers: int | None = bounded(1, default=None)
     versions: dict[str, object] = field(default_factory=dict)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not re.fullmatch("[0-9a-f]{0,64}", self.run):
+            raise ValueError(f"run is {self.run!r:.80}, not up to 64 hexadecimal digits")
+
 
 @dataclass(frozen=True)
 class Checkpoint(Checked):
@@ -77,12 +84,14 @@ class Checkpoint(Checked):
         sha256: of the file of weights.
         time: when it was written, in seconds since 1970.
         metrics: what the metrics have summed up since they were reset, by name.
+        rows: of history.csv by then.
     """
 
     step: int = bounded(0)
     sha256: str
     time: float = bounded(0)
     metrics: dict[str, object] = field(default_factory=dict)
+    rows: int = bounded(0, default=0)
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import platform
+import secrets
 import sys
 import tempfile
 import time
@@ -162,11 +163,13 @@ def begin(run, options, images, model, command, computed_in=None):
     if options.resume:
         alone.tidy(run)
         run.restore(model)
+        run.clear_checkpoints()
         if options.data_dir != run.options.data_dir:
             told["data"] = dataset.record(images, options)
         config = run.config | told
     else:
         config = {
+            "run": secrets.token_hex(8),
             "command": command,
             "begun": time.strftime("%Y-%m-%dT%H:%M:%S"),
             **told,

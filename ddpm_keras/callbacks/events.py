@@ -8,10 +8,10 @@ import io
 import os
 import struct
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
@@ -54,18 +54,19 @@ def append(directory, step, summaries):
 
 
 def cut(directory, step):
-    """Removes from the event files of a directory what is later than a step, or torn.
+    """Removes from the event files of a directory what is later than a step, or damaged.
 
-    What is kept goes into a file of a new name, so that a TensorBoard that has read the old one
-    reads on there, and shows nothing twice.
+    Of damage a warning tells. What is kept goes into a file of a new name, so that a TensorBoard
+    that has read the old one reads on there, and shows nothing twice.
     """
     directory = Path(directory)
     found = _files(directory)
-    read = [_read(path) for path in found]
-    steps = {record: step for records, _ in read for record, step in records.items()}
+    damaged = [path for path in found if not _is_whole(path)]
+    for path in damaged:
+        warnings.warn(f"{path} is damaged; what is whole of it is kept.", stacklevel=2)
+    steps = {record: of for path in found for record, of in _read(path, path in damaged).items()}
     kept = [record for record, of in steps.items() if of is not None and of <= step]
-    torn = any(rest for _, rest in read)
-    if len(found) <= 1 and not torn and all(of is None or of <= step for of in steps.values()):
+    if len(found) <= 1 and not damaged and all(of is None or of <= step for of in steps.values()):
         return
     with files.atomic_path(_new_file(directory)) as temporary:
         temporary.write_bytes(_records(_beginning()) + b"".join(kept))
@@ -100,20 +101,35 @@ def _records(events):
     return file.getvalue()
 
 
-def _read(path):
-    """The whole records of a file, a dict bytes -> step of the summary or None; and the rest."""
+def _is_whole(path):
+    """Whether all records of a file are as they were written, by their checksums."""
+    import tensorflow as tf
+
+    def longer(length, record):
+        return length + tf.strings.length(record, out_type=tf.int32) + _HEAD + _FOOT
+
+    try:
+        length = tf.data.TFRecordDataset(str(path)).reduce(0, longer)
+    except tf.errors.DataLossError:
+        return False
+    return int(length) == path.stat().st_size  # what is too short for a record is passed over
+
+
+def _read(path, is_damaged):
+    """The whole records of a file, a dict bytes -> step of the summary, or None without one.
+
+    The checksums of what they hold, which take Python long, are compared in a damaged file alone.
+    """
     data, start, records = path.read_bytes(), 0, {}
     while start + _HEAD <= len(data):
         length, checksum = struct.unpack_from("<QI", data, start)
-        if checksum != masked_crc32c(data[start : start + 8]):
-            break
         record = data[start : start + _HEAD + length + _FOOT]
-        try:
-            event = Event.FromString(record[_HEAD:-_FOOT])
-        except DecodeError:
-            break
-        if len(record) < _HEAD + length + _FOOT:
-            break
+        if checksum != masked_crc32c(data[start : start + 8]):
+            break  # where the next one begins is not known
+        start += _HEAD + length + _FOOT
+        held, foot = record[_HEAD:-_FOOT], record[-_FOOT:]
+        if is_damaged and (start > len(data) or struct.pack("<I", masked_crc32c(held)) != foot):
+            continue
+        event = Event.FromString(held)
         records[record] = event.step if event.HasField("summary") else None
-        start += len(record)
-    return records, data[start:]
+    return records

@@ -9,9 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from .. import checksums
 from ..aliases import PathLike
-from . import bounds
+from . import bounds, seals
 from .zips import opened
 
 _LONGEST_HEADER = 10_000  # characters, as NumPy's own bound
@@ -44,7 +43,7 @@ def read(
 
 def _check_seal(path):
     """Refuses a file whose own checksum is another, see `checksums`."""
-    reason = checksums.damage_of_seal(path)
+    reason = seals.damage(path)
     if reason:
         raise ValueError(f"it is damaged: {reason}")
 

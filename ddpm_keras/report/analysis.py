@@ -101,7 +101,7 @@ class RunRecord:
         self.name = self.path.resolve().name
         self.config = run.config
         self.history = run.read_history()
-        self.evaluations = run.read_evaluations()
+        self.evaluations = run.whole_evaluations()
         self.verdict, self.evaluation = verdict.Verdict(verdict.UNDECIDED), None
         if self.evaluations:
             self.verdict, self.evaluation = verdict.of_run(self.evaluations)

@@ -55,6 +55,8 @@ READERS = {
     "run/evaluation/nearest-*": (REPORT, RESUME),
     "run/evaluation/trials-*": (RESUME, TUNE),
     "run/evaluation/influences-*": (RESUME, EVALUATE),
+    "run/tensorboard/*": (RESUME,),
+    "run/tensorboard/*/*": (RESUME,),
     "run/report*": (REPORT,),
     "run/report/*": (REPORT,),
     "cache/*": (EVALUATE,),

@@ -104,24 +104,24 @@ def contents(run):
 
 
 def _events(path):
-    """(step, tag, value) of each summary; of HParams without the time."""
+    """(step, tag, value) of each summary, of HParams without the time; and whether it is whole."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     from ddpm_keras.callbacks import events
 
-    records, torn = events._read(path)
-    summaries = [Event.FromString(record[12:-4]) for record in records]
+    is_whole = events._is_whole(path)
+    summaries = [Event.FromString(record[12:-4]) for record in events._read(path, not is_whole)]
     rows = [
         (event.step, value.tag, "hparams" in value.tag or value.SerializeToString())
         for event in summaries
         for value in event.summary.value
     ]
-    return rows, bytes(torn)
+    return rows, is_whole
 
 
 def _json(path):
     value = json.loads(path.read_text())
-    return {k: v for k, v in value.items() if k not in ("time", "sha256", "checksum")}
+    return {k: v for k, v in value.items() if k not in ("run", "time", "sha256", "checksum")}
 
 
 def _history(path):

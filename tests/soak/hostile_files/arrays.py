@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 
@@ -225,7 +226,12 @@ def _classifier(path):
 def _snapshots(path):
     from ddpm_keras.ema import snapshots
 
-    return [snapshots.averages(each, 0) for each in snapshots.list_snapshots(path.parent)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of one that is left out
+        try:
+            return [snapshots.averages(each, 0) for each in snapshots.list_snapshots(path.parent)]
+        except UserWarning as error:
+            raise ValueError(str(error)) from None
 
 
 def _trajectory(path):
