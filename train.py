@@ -48,7 +48,7 @@ def train(run, options, given, argv):
         with strategy.scope():
             model = training.build_model(begun, data, computed_in["policy"])
         crew = workers.Crew(strategy)
-        observers = training.observers(run, options, data, crew.any)
+        observers = training.observers(run, options, data, crew)
         training.agree(crew, options, data)
     if not crew.is_chief:
         return follow(run, options, data, model, crew)
@@ -60,7 +60,8 @@ def train(run, options, given, argv):
     again = invocation.command("train", "--resume", "--run-dir", run.path)
     try:
         with console.disk_errors(again):
-            training.fit(options, data, model, done, observers)
+            unfinished = run.unfinished(model.steps_made)
+            training.fit(options, data, model, done, observers, unfinished)
             training.save(run, model)
     except KeyboardInterrupt as interrupted:
         print(f"\n{training.interrupted(run, model, interrupted)} To go on:\n  {again}")

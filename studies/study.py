@@ -153,7 +153,7 @@ def thin(source, target):
     """The files of one run that the study reads, a tenth of their size."""
     target.path.mkdir(parents=True, exist_ok=True)
     record = analysis.RunRecord(source)
-    shutil.copyfile(source.config_file, target.config_file)  # which says of which run the others are
+    shutil.copyfile(source.config_file, target.config_file)  # it says which run this is
     thin_path(record, target.trajectory)
     shutil.rmtree(target.samples, ignore_errors=True)
     target.samples.mkdir()

@@ -1,4 +1,4 @@
-"""Files of another run are found in a run's directory, and said by name; nothing of them is used."""
+"""Files of another run are found in a run's directory, said by name, and not used."""
 
 import shutil
 

@@ -52,9 +52,7 @@ def test_what_is_later_is_removed_and_seen_once(folder, step):
     assert read(reader) == read(EventAccumulator(str(folder))) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    "damage", [b"\x07", b"\x05" + bytes(11) + b"torn", bytes(16)], ids=repr
-)
+@pytest.mark.parametrize("damage", [b"\x07", b"\x05" + bytes(11) + b"torn", bytes(16)], ids=repr)
 def test_a_torn_end_is_said_and_removed(folder, damage):
     write(folder, 1, 2)
     (path,) = folder.iterdir()
@@ -91,6 +89,16 @@ def test_a_cut_that_was_interrupted_is_made_again(folder):
     events.cut(folder, 1)
     write(folder, 2)
     assert read(EventAccumulator(str(folder))) == [1, 2] and len(names(folder)) == 1
+
+
+def test_a_reader_goes_on_though_the_clock_was_set_back(folder, monkeypatch):
+    write(folder, 1, 2)
+    reader = EventAccumulator(str(folder))
+    assert read(reader) == [1, 2]
+    monkeypatch.setattr(events.time, "time", lambda: 1e9)
+    events.cut(folder, 1)
+    write(folder, 2, 3)
+    assert read(reader) == read(EventAccumulator(str(folder))) == [1, 2, 3]
 
 
 def test_files_of_other_programs_are_left_alone(folder):

@@ -1,6 +1,7 @@
 """What a run survives: a second process, signals, what killed ones leave, changes on resume."""
 
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -9,8 +10,9 @@ import sys
 import types
 from pathlib import Path
 
+import keras
 import pytest
-from refusals import call_command
+from refusals import TINY, call_command
 
 from ddpm_keras import DDPM
 from ddpm_keras.app import interrupt, training
@@ -20,6 +22,8 @@ from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
 
 SOAK = Path(__file__).parent / "soak"
+sys.path.insert(0, str(SOAK))
+import runs  # noqa: E402
 
 
 @pytest.fixture
@@ -86,6 +90,13 @@ def test_where_there_are_no_locks_a_run_is_used_with_a_warning(tmp_path, monkeyp
     with pytest.warns(UserWarning, match="cannot be locked .No locks available.*once at a time"):
         with alone(tmp_path):
             pass
+
+
+def test_a_lock_that_is_a_folder_is_no_lock(tmp_path):
+    (tmp_path / LOCK).mkdir()
+    with pytest.warns(UserWarning, match="cannot be locked"), alone(tmp_path):
+        pass
+    assert files(tmp_path) == {LOCK}
 
 
 def test_what_a_killed_process_left_half_done_is_removed(run):
@@ -237,9 +248,33 @@ def test_a_run_that_is_removed_while_it_trains_is_not_made_again(tmp_path):
         callback.on_train_batch_end(0)
 
 
-def test_an_interval_of_the_history_that_was_interrupted_is_gone_on_with(tmp_path):
-    import keras
+@pytest.mark.parametrize("place", ["ValidationLoss", "Checkpoints"])  # pictures were drawn before
+def test_a_signal_does_not_wait_for_what_an_epoch_ends_with(
+    place, tiny_run, tmp_path, monkeypatch, capfd
+):
+    class Signal(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert (tmp_path / "run" / "samples" / "epoch-0001.png").exists()
+            send(signal.SIGTERM)
+            pytest.fail("the end of an epoch went on")
 
+    def watched(*arguments):
+        found = observers(*arguments)
+        at = [type(each).__name__ for each in found].index(place)
+        return [*found[:at], Signal(), *found[at:]]
+
+    observers = training.observers
+    monkeypatch.setattr(training, "observers", watched)
+    call = functools.partial(call_command, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd)
+    outcome = call("train.py", *TINY, "--run-dir", "run")
+    assert outcome.status == 143 and "Interrupted at step 3; everything is saved" in outcome.out
+    monkeypatch.setattr(training, "observers", observers)
+    outcome = call("train.py", "--resume", "--run-dir", "run")
+    assert outcome.status == 0 and "damaged" not in outcome.err, outcome
+    assert runs.differences(tiny_run, tmp_path / "run") == []
+
+
+def test_an_interval_of_the_history_that_was_interrupted_is_gone_on_with(tmp_path):
     from ddpm_keras.app.run_directory import metric_values, set_metrics
 
     metric = keras.metrics.Mean("loss")

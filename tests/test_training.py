@@ -121,7 +121,8 @@ def test_the_stream_is_that_of_the_seed_the_step_and_the_flips(digits, condition
         epochs = arguments["epochs"] - arguments["initial_epoch"]
         model.train_counter.assign_add(epochs * arguments["steps_per_epoch"])
 
-    model = types.SimpleNamespace(train_counter=tf.Variable(2), fit=fit)
+    alone = tf.distribute.get_strategy()
+    model = types.SimpleNamespace(train_counter=tf.Variable(2), fit=fit, distribute_strategy=alone)
     arguments = "--steps 11 --epoch-steps 4 --batch-size 16 --seed 5 --flip"
     options = options_of(arguments + " --conditional" * conditional)
     training.fit(options, digits, model, 2, ["the observers"])

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -242,6 +243,21 @@ def test_workers_that_were_told_different_things_are_refused():
     crew.agree({"--seed": 1, "--ema": (0.5,)})
     with pytest.raises(UsageError, match="--seed is 2 in worker 0 and 1 in worker 1"):
         crew.agree({"--seed": 2, "--ema": (0.5,)})
+
+
+@pytest.mark.parametrize(
+    ("size", "replicas", "among", "expected"),
+    [
+        (8, 2, 2, [[(0, 4)], [(4, 8)]]),
+        (7, 2, 2, [[(0, 4)], [(4, 7)]]),
+        (8, 4, 2, [[(0, 2), (2, 4)], [(4, 6), (6, 8)]]),
+    ],
+)
+def test_each_process_takes_the_places_in_a_batch_of_its_replicas(size, replicas, among, expected):
+    for index, own in enumerate(expected):
+        crew = Among(index, among)
+        crew.strategy = types.SimpleNamespace(num_replicas_in_sync=replicas)
+        assert crew.shares(size) == own
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 3), (7, 3), (9, 3), (10, 2), (3, 5)])

@@ -51,7 +51,8 @@ def _one(path):
     try:
         yield
     finally:
-        (path / LOCK).unlink(missing_ok=True)  # while it is held: who opened it by now tries again
+        with contextlib.suppress(OSError):  # while it is held: who opened it by now tries again
+            (path / LOCK).unlink()
         lock.release()
         _remove_empty(made)
 
@@ -65,7 +66,7 @@ def _remove_empty(folders):
 
 def tidy(run):
     """Removes what a killed process left half done in a run that this one has to itself."""
-    for path in run.path.rglob(f"{files.PARTIAL}*"):
+    for path in filter(Path.is_file, run.path.rglob(f"{files.PARTIAL}*")):
         path.unlink()
     for weights in run.checkpoints.glob("*.weights.h5"):
         step = names.parse_weights(weights.name)

@@ -39,7 +39,8 @@ def read(path, known=(0, 0)):
     step, count = known
     missing = count - len(damaged) - sum(row["step"] <= step for row in rows)
     if missing > 0:
-        warnings.warn(f"{path} is damaged: {missing} of its rows up to step {step} are gone.")
+        gone = f"{missing} of its rows up to step {step} are gone"
+        warnings.warn(f"{path} is damaged: {gone}.", stacklevel=1)
     return rows
 
 
@@ -162,7 +163,8 @@ def _line(cells):
 def _sealed(path, columns, rows):
     """Rows as lines with their checksums."""
     run, names = owners.of_place(path), _line(columns)
-    return "".join(_seal(run, names, _line([row.get(name, "") for name in columns])) for row in rows)
+    bodies = (_line([row.get(name, "") for name in columns]) for row in rows)
+    return "".join(_seal(run, names, body) for body in bodies)
 
 
 def _seal(run, names, body):

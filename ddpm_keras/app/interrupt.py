@@ -16,7 +16,7 @@ SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 PATIENCE = 2  # signals that wait for a safe place; the next does not
-_NOTE = b"\nStopping at the end of this step, or of its epoch; twice more stops at once.\n"
+_NOTE = b"\nStopping at the end of this step; twice more stops at once.\n"
 
 _waiting = 0  # signals that have come and were not raised
 _patience = 0  # how many may wait
@@ -24,7 +24,10 @@ _last = signal.SIGINT
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupt at a safe place, where all that was done so far can be kept."""
+    """An interrupt where all that was done so far is kept, or can be."""
+
+
+_raised = KeyboardInterrupt  # by a signal that does not wait
 
 
 def install():
@@ -46,7 +49,7 @@ def check():
     global _waiting
     if _waiting > _patience:
         _waiting = 0
-        raise KeyboardInterrupt
+        raise _raised
 
 
 @contextlib.contextmanager
@@ -63,30 +66,37 @@ def held():
 @contextlib.contextmanager
 def safe_places():
     """Within the block, from the first `stop_here` on, signals wait for the next one."""
-    global _patience
+    global _patience, _raised
     before = _patience
     try:
         yield
     finally:
-        _patience = before
+        _patience, _raised = before, KeyboardInterrupt
     check()
 
 
-def stop_here(together=bool):
+def stop_here(together=bool, until_next=False):
     """Says that this is a safe place.
 
     Args:
         together: function of whether a signal has come here that gives whether one has come to any
             of the processes that stop together.
+        until_next: whether it is one until the next, so that signals need not wait for that.
 
     Raises:
         Interrupted: a signal has come. All that come until the end of the block will wait.
     """
-    global _waiting, _patience
+    global _patience, _raised
     if together(_waiting > 0):
-        _waiting, _patience = 0, math.inf
+        settle()
         raise Interrupted
-    _patience = PATIENCE
+    _patience, _raised = (0, Interrupted) if until_next else (PATIENCE, KeyboardInterrupt)
+
+
+def settle():
+    """Lets all signals that come until the end of the block wait, after an `Interrupted`."""
+    global _waiting, _patience
+    _waiting, _patience = 0, math.inf
 
 
 def _receive(number, frame):
@@ -96,4 +106,4 @@ def _receive(number, frame):
         with contextlib.suppress(OSError):
             os.write(2, _NOTE)  # print might have been interrupted itself
     if _waiting > _patience:
-        raise KeyboardInterrupt
+        raise _raised

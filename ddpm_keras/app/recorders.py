@@ -63,10 +63,11 @@ class Snapshots(callbacks.PowerFunctionSnapshots):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves a checkpoint of the run at its beginning and at the end of each epoch.
+    """Saves a checkpoint of the run at its beginning and after the last step of each epoch.
 
-    Between these, the end of each step is a place where an interrupt may end the training: put this
-    after the callbacks that note what the step was.
+    The end of each step is a place where an interrupt may end the training: put this after the
+    callbacks that note what the step was. What an epoch ends with may take long: a signal ends it,
+    and it is done again when training goes on, unless there are several processes.
 
     Training stands still while the state is copied, and goes on while it is written. Where it
     cannot be written, the next checkpoint or the end of training says so.
@@ -74,45 +75,61 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         run: a `Run`.
         keep: checkpoints kept, at least 1.
-        together: as of `interrupt.stop_here`.
+        crew: the `workers.Crew` of the processes that train together, or None.
+        log: the `HistoryLog` of the run, or None.
     """
 
-    def __init__(self, run, keep=2, together=bool):
+    def __init__(self, run, keep=2, crew=None, log=None):
         super().__init__()
         self.run = run
         self.keep = keep
-        self.together = together
+        self.together = crew.any if crew else bool
+        self.is_alone = crew is None or crew.count == 1
+        self.log = log
         self.writer = ThreadPoolExecutor(1, "checkpoints")
-        self.writing = self.saved = None
+        self.writing, self.saved = [], None
 
     def on_train_begin(self, logs=None):
         if not steps_done(self.model):
             self.flush()  # nothing is recorded that there is no checkpoint to go on from
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 != self.params["steps"]:  # the last one belongs to the end of the epoch
-            interrupt.stop_here(self.together)
+        is_last = batch + 1 == self.params["steps"]
+        if is_last:
+            self.save(unfinished=(self.log and self.log.pending) or {})
+        interrupt.stop_here(self.together, until_next=is_last and self.is_alone)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.save()
+        if self._is_saved():
+            noted = self.model.steps_made, self.run.noted(self.model)
+            self.writing.append(self.writer.submit(self.run.note_checkpoint, *noted))
+        else:
+            self.save()
         interrupt.stop_here(self.together)
 
     def on_train_end(self, logs=None):
         self.wait()
 
-    def save(self):
-        """Copies the state, and begins to write it."""
+    def save(self, unfinished=None):
+        """Copies the state, and begins to write it.
+
+        Args:
+            unfinished: of `run_record.Checkpoint`.
+        """
         with interrupt.held():
             self.wait()  # one copy in memory at a time
             self.model.check_finite()
             self.saved = int(self.model.train_counter.numpy())
-            noted = self.run.noted(self.model)
+            noted = self.run.noted(self.model, unfinished)
             state = weights_file(self.model), self.model.steps_made, noted
-            self.writing = self.writer.submit(self.run.write_checkpoint, *state, self.keep)
+            self.writing.append(self.writer.submit(self.run.write_checkpoint, *state, self.keep))
+
+    def _is_saved(self):
+        return self.saved == int(self.model.train_counter.numpy())
 
     def flush(self):
         """Saves what is not saved yet, and waits; used when training is interrupted."""
-        if self.saved != int(self.model.train_counter.numpy()):
+        if not self._is_saved():
             self.save()
         self.wait()
 
@@ -123,9 +140,9 @@ class Checkpoints(keras.callbacks.Callback):
             OSError: it could not be.
         """
         with interrupt.held():
-            writing, self.writing = self.writing, None
-            if writing is not None:
-                writing.result()
+            writing, self.writing = self.writing, []
+            for each in writing:
+                each.result()
 
 
 class Progress(keras.callbacks.Callback):
@@ -168,8 +185,9 @@ class HistoryLog(keras.callbacks.Callback):
     """Writes rows to history.csv; the last row of an epoch takes in its logs.
 
     The training metrics in a row are means over the interval: they are reset after each row. A row
-    is written when training has reached or passed a multiple of `every_steps`; an interval in
-    which no step was made has none. What metrics hold when training begins is gone on from.
+    is written when training has reached or passed a multiple of `every_steps`, and at the end of an
+    epoch; an interval in which no step was made has none. What metrics hold when training begins is
+    gone on from.
     Callbacks before this one in the list add their numbers to an epoch's last row through `logs`.
 
     Args:
@@ -193,6 +211,11 @@ class HistoryLog(keras.callbacks.Callback):
         self.unfinished = metric_values(self.model)  # which Keras is about to reset
         self._start_clock()
 
+    def go_on_with(self, row):
+        """Takes back the last row of an epoch whose end is still to add to it."""
+        self.run.cut_history(row["step"] - 1)
+        self.pending, self.seconds = row, row["seconds"]
+
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch + 1
         set_metrics(self.model, self.unfinished)
@@ -204,7 +227,8 @@ class HistoryLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.step = self.model.steps_made
-        if is_due(self.noted, self.step, self.every_steps):
+        is_last = batch + 1 == self.params.get("steps") and self.step > self.noted
+        if is_last or is_due(self.noted, self.step, self.every_steps):
             self._note(logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -212,7 +236,7 @@ class HistoryLog(keras.callbacks.Callback):
             self._note(logs)
         if self.pending is not None:
             known = {metric.name for metric in self.model.metrics}
-            self.pending |= {k: v for k, v in logs.items() if k not in known}
+            self.pending |= {k: _short(v) for k, v in logs.items() if k not in known}
         self.flush()
         self.model.reset_metrics()  # of an interval without a step
 
@@ -225,7 +249,7 @@ class HistoryLog(keras.callbacks.Callback):
         interval = time.perf_counter() - self.clock
         self._start_clock()
         self.seconds += interval
-        self.pending = {
+        row = {
             "step": self.step,
             "epoch": self.epoch,
             "seconds": round(self.seconds, 3),
@@ -236,9 +260,10 @@ class HistoryLog(keras.callbacks.Callback):
         ema = self.model.ema
         for name in ema.names if ema else ():
             weights = names.average(name)
-            self.pending[names.column("beta", weights)] = ema.beta(name)
-            self.pending[names.column("window", weights)] = ema.effective_window(name)
-            self.pending[names.column("initial_share", weights)] = ema.initial_share(name)
+            row[names.column("beta", weights)] = ema.beta(name)
+            row[names.column("window", weights)] = ema.effective_window(name)
+            row[names.column("initial_share", weights)] = ema.initial_share(name)
+        self.pending = {key: _short(value) for key, value in row.items()}
         self.noted = self.step
         self.model.reset_metrics()
 
@@ -250,9 +275,9 @@ class HistoryLog(keras.callbacks.Callback):
 
     def flush(self):
         """Writes the row that is held back, if there is one."""
-        if self.pending is not None:
-            self.run.append_history({k: _short(v) for k, v in self.pending.items()})
-            self.pending = None
+        row, self.pending = self.pending, None  # at once: a signal may come, and flush again
+        if row is not None:
+            self.run.append_history(row)
 
 
 def _short(value):

@@ -170,9 +170,10 @@ class Run:
 
         self.write_checkpoint(weights_file(model), step, self.noted(model), keep)
 
-    def noted(self, model):
-        """What the record of a checkpoint says besides: see `run_record.Checkpoint`, a dict."""
-        return {"metrics": metric_values(model), "rows": history.length(self.history)}
+    def noted(self, model, unfinished=None):
+        """What the record of a checkpoint says besides, a dict; see `run_record.Checkpoint`."""
+        rows = history.length(self.history)
+        return {"metrics": metric_values(model), "rows": rows, "unfinished": unfinished}
 
     def write_checkpoint(self, weights, step, noted, keep=2):
         """Writes a checkpoint as `save_checkpoint` does, of a state that was copied before.
@@ -189,6 +190,16 @@ class Run:
         files.write_record(self.checkpoints / names.checkpoint_record(step), record)
         for path in self._records()[:-keep]:
             _remove_checkpoint(path)
+
+    def note_checkpoint(self, step, noted):
+        """Writes the record of a checkpoint anew, with what `noted` gave since."""
+        path = self.checkpoints / names.checkpoint_record(step)
+        files.write_record(path, files.read_record(path) | noted)
+
+    def unfinished(self, step):
+        """What the epoch that ends at this step has still to do; see `run_record.Checkpoint`."""
+        path = self.checkpoints / names.checkpoint_record(step)
+        return files.read_record(path).get("unfinished") if path.exists() else None
 
     def check_checkpoints(self):
         """Refuses to go on with a run that has lost its state.

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import callbacks, data, ema, samplers
+from .. import callbacks, ema, samplers
+from ..callbacks import events
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
@@ -164,6 +165,8 @@ def begin(run, options, images, model, command, computed_in=None):
         alone.tidy(run)
         run.restore(model)
         run.clear_checkpoints()
+        if run.unfinished(model.steps_made) is not None:
+            forget_epoch_end(run, model.steps_made)
         if options.data_dir != run.options.data_dir:
             told["data"] = dataset.record(images, options)
         config = run.config | told
@@ -189,8 +192,11 @@ def begin(run, options, images, model, command, computed_in=None):
 class Elsewhere(Run):
     """What a worker that is not the chief has in place of the run: it is soon removed."""
 
-    def write_checkpoint(self, weights, step, metrics, keep=2):
+    def write_checkpoint(self, weights, step, noted, keep=2):
         """Writes nothing: the chief does."""
+
+    def note_checkpoint(self, step, noted):
+        """The same."""
 
 
 def follow(run, options, images, model, crew):
@@ -201,10 +207,11 @@ def follow(run, options, images, model, crew):
     """
     if options.resume:
         run.restore(model)
+    unfinished = run.unfinished(model.steps_made)
     crew.agree({"the step to go on at": step(model)})
     with tempfile.TemporaryDirectory() as folder:
-        watch = observers(Elsewhere(folder), options, images, crew.any)
-        fit(options, images, model, step(model), watch)
+        watch = observers(Elsewhere(folder), options, images, crew)
+        fit(options, images, model, step(model), watch, unfinished)
     if options.evaluate:
         from . import measuring
         from .stored import StoredWeights
@@ -251,13 +258,14 @@ def too_short(options):
     return lines
 
 
-def observers(run, options, images, together=bool):
+def observers(run, options, images, crew=None):
     """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more.
 
     Args:
         run, options, images: as of the functions above.
-        together: as of `interrupt.stop_here`.
+        crew: as of `Checkpoints`.
     """
+    log = HistoryLog(run, options.log_every_steps, options.batch_size)
     return [
         StillThere(run),
         callbacks.StopOnDivergence(),
@@ -269,28 +277,35 @@ def observers(run, options, images, together=bool):
             log_dir=run.tensorboard,
         ),
         *_quality_monitor(options, images),
-        *recorders(run, options, images),
+        *recorders(run, options, images, log),
         *_snapshots(run, options),
-        Checkpoints(run, options.keep, together),
+        Checkpoints(run, options.keep, crew, log),
     ]
 
 
-def fit(options, images, model, done, observers):
+def fit(options, images, model, done, observers, unfinished=None):
     """Trains from step `done` to the end, in the sight of these callbacks.
+
+    Args:
+        options, images, model, done, observers: what is trained, so far, and who watches.
+        unfinished: what `Run.unfinished` gave of the step that a run goes on at.
 
     Raises:
         interrupt.Interrupted: a signal has ended it early; all is saved.
         KeyboardInterrupt: the same, at once, so that nothing was saved since the last checkpoint.
     """
+    stream = workers.Crew(model.distribute_strategy).stream
     with interrupt.safe_places(), _flushed(observers):
         # `announce` has said what is logged.
         with console.log_kept_back("ddpm_keras"), devices.graphs_as_traced(images.image_shape):
+            if unfinished is not None:
+                end_epoch(model, (done - 1) // options.epoch_steps, observers, unfinished)
             for first, last, length in segments(done, options.steps, options.epoch_steps):
                 model.fit(
-                    data.training_stream(
+                    stream(
                         images.train,
                         images.train_labels if options.conditional else None,
-                        batch_size=options.batch_size,
+                        options.batch_size,
                         seed=options.seed,
                         start_step=step(model),
                         flip=options.flip,
@@ -304,12 +319,37 @@ def fit(options, images, model, done, observers):
                 )
 
 
+def forget_epoch_end(run, step):
+    """Removes what TensorBoard was told at the end of an epoch, at this step, to be told again."""
+    for folder in {path.parent for path in run.tensorboard.rglob("events.*")}:
+        events.cut(folder, step - 1)
+
+
+def end_epoch(model, epoch, observers, unfinished):
+    """Does what an epoch ends with, all of it, where a training was interrupted before it was over.
+
+    Args:
+        model: as it was after the last step of the epoch.
+        epoch: its number, from 0 on.
+        observers: the callbacks.
+        unfinished: of `run_record.Checkpoint`.
+    """
+    every = keras.callbacks.CallbackList(observers, model=model)
+    every.on_train_begin()
+    for each in observers:
+        if unfinished and hasattr(each, "go_on_with"):
+            each.go_on_with(unfinished)
+    every.on_epoch_end(epoch, model.get_metrics_result())
+    every.on_train_end()
+
+
 @contextlib.contextmanager
 def _flushed(observers):
     """Writes down what observers hold back, the state last, if the block is interrupted safely."""
     try:
         yield
     except interrupt.Interrupted:
+        interrupt.settle()
         for each in observers:
             if hasattr(each, "flush"):
                 each.flush()
@@ -321,7 +361,7 @@ def _flushed(observers):
         raise
 
 
-def recorders(run, options, images):
+def recorders(run, options, images, log):
     """The callbacks that write down how training goes: curves, distances, the path of the weights.
 
     They come after those that add numbers of their own to an epoch's row.
@@ -334,7 +374,7 @@ def recorders(run, options, images):
         callbacks.ValidationLoss(
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
-        HistoryLog(run, options.log_every_steps, options.batch_size),
+        log,
         callbacks.TensorBoardScalars(run.tensorboard, asdict(options) | {"resume": False}),
     ]
 

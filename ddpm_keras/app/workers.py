@@ -12,6 +12,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from .. import data
 from ..errors import UsageError
 from ..keras_internals import in_multi_worker_mode
 from . import cluster
@@ -83,6 +84,23 @@ class Crew:
                         f"{name} is {value} in worker 0 and {other.get(name)} in worker {index}; "
                         "start all with the same command, on the same files."
                     )
+
+    # Training
+
+    def shares(self, size):
+        """The places `(start, stop)` in a batch of so many images that the replicas here take."""
+        replicas = self.strategy.num_replicas_in_sync
+        bounds = [-(-size * i // replicas) for i in range(replicas + 1)]
+        here = slice(self.index * replicas // self.count, (self.index + 1) * replicas // self.count)
+        return list(zip(bounds, bounds[1:], strict=False))[here]
+
+    def stream(self, images, labels, batch_size, **arguments):
+        """`data.training_stream`, of which each process reads its part alone."""
+        if self.count == 1:
+            return data.training_stream(images, labels, batch_size, **arguments)
+        shares = self.shares(batch_size)
+        own = data.training_stream(images, labels, batch_size, shares=shares, **arguments)
+        return self.strategy.distribute_datasets_from_function(lambda context: own)
 
     # Drawing
 

@@ -48,7 +48,7 @@ def append(directory, step, summaries):
     if not found:
         directory.mkdir(parents=True, exist_ok=True)
     new = [_event(step=step, summary=summary) for summary in summaries]
-    with open(found[-1] if found else _new_file(directory), "ab", buffering=0) as file:
+    with open(found[-1] if found else _new_file(directory, ()), "ab", buffering=0) as file:
         file.write(_records(new if found else [*_beginning(), *new]))
         os.fsync(file.fileno())
 
@@ -68,7 +68,7 @@ def cut(directory, step):
     kept = [record for record, of in steps.items() if of is not None and of <= step]
     if len(found) <= 1 and not damaged and all(of is None or of <= step for of in steps.values()):
         return
-    with files.atomic_path(_new_file(directory)) as temporary:
+    with files.atomic_path(_new_file(directory, found)) as temporary:
         temporary.write_bytes(_records(_beginning()) + b"".join(kept))
     for path in found:
         path.unlink()
@@ -79,8 +79,12 @@ def _files(directory):
     return sorted(directory.glob(f"{_PREFIX}*{_SUFFIX}"))
 
 
-def _new_file(directory):
-    return directory / f"{_PREFIX}{time.time():.6f}{_SUFFIX}"
+def _new_file(directory, found):
+    """A name that comes after those of the files found, whatever the clock says, as readers go."""
+    now = time.time()
+    if found:
+        now = max(now, float(found[-1].name[len(_PREFIX) : -len(_SUFFIX)]) + 1e-6)
+    return directory / f"{_PREFIX}{now:.6f}{_SUFFIX}"
 
 
 def _event(**what):
@@ -106,7 +110,7 @@ def _is_whole(path):
     import tensorflow as tf
 
     def longer(length, record):
-        return length + tf.strings.length(record, out_type=tf.int32) + _HEAD + _FOOT
+        return length + tf.strings.length(record) + _HEAD + _FOOT
 
     try:
         length = tf.data.TFRecordDataset(str(path)).reduce(0, longer)

@@ -49,7 +49,7 @@ class Trajectory(keras.callbacks.Callback):
         self.path = path
         self.every_steps = count(every_steps, "every_steps")
         self.seed = whole(seed, "seed", 0)
-        self.records = None
+        self.records, self.is_written = None, False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.step = self.model.steps_made
@@ -72,8 +72,12 @@ class Trajectory(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         before, self.step = self.step, self.model.steps_made
-        if not is_due(before, self.step, self.every_steps):
-            return
+        if is_due(before, self.step, self.every_steps):
+            self._record(logs)
+        if batch + 1 == self.params.get("steps"):
+            self.flush()
+
+    def _record(self, logs):
         weight_sets = self.model.weight_sets
         sketches, squares, distances = (array.numpy() for array in self.measure())
         squares, distances = squares.astype(np.float64), distances.astype(np.float64)
@@ -92,13 +96,15 @@ class Trajectory(keras.callbacks.Callback):
             logs[names.column("relative_distance", name)] = float(np.sqrt(apart / raw))
             logs[names.column("cosine", name)] = float(_cosine(raw, own, apart))
         self.records.append(record)
+        self.is_written = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.flush()
 
     def flush(self) -> None:
-        """Writes all records so far; done at the end of each epoch."""
-        if self.records:
+        """Writes all records so far; done after the last step of each epoch."""
+        if self.records and not self.is_written:
+            self.is_written = True
             arrays = {key: np.stack([r[key] for r in self.records]) for key in self.records[0]}
             with files.atomic_path(self.path) as temporary:
                 np.savez(temporary, blocks=np.array(list(self.blocks)), **arrays)

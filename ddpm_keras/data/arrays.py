@@ -12,10 +12,12 @@ An `.npz` file with a single array may call it anything. Images are uint8, `(N, 
 """
 
 import contextlib
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..reading import npz
 from .decode import each_fitted
 from .image_data import ImageData
@@ -85,11 +87,11 @@ def _part(request, lengths, images, labels):
     """The `Part` that a pair of names stands for."""
     path, names = request.path, (images, labels)
     for name in filter(None, names):
-        if _is_archive(path) or request.cache is None:
+        if request.cache is None:
             where = f"{shown(name)} in {shown(path)}"
             check_bytes(where, lengths[name], "save fewer images, as uint8")
-    arrays = [None if name is None else _read(request, name) for name in names]
-    return Part(*arrays, *(f"{shown(name)} in {shown(path)}" for name in names))
+    sources = (f"{shown(name)} in {shown(path)}" for name in names)
+    return Part(_images(request, images), _read(path, labels) if labels else None, *sources)
 
 
 def from_parts(request, name, parts, provenance, notes):
@@ -160,13 +162,22 @@ def _pairs(path, names):
     return [whole]
 
 
-def _read(request, name):
-    """One array of a file; to be prepared, that of an `.npy` file need not fit into memory."""
+def _images(request, name):
+    """The images of a file; to be prepared, they need not fit into memory."""
     path = request.path
+    if request.cache is None:
+        return _read(path, name)
     with _damage_in_one_line(path):
-        if _is_archive(path):
-            return npz.read(path, name.__eq__)[name]
-        return npz.read_npy(path) if request.cache is None else npz.map_npy(path)
+        if not _is_archive(path):
+            return npz.map_npy(path)
+        unpack = functools.partial(request.store.unpack, shown(path))
+        return npz.map_member(path, name, unpack)
+
+
+def _read(path, name):
+    """One array of a file."""
+    with _damage_in_one_line(path):
+        return npz.read(path, name.__eq__)[name] if _is_archive(path) else npz.read_npy(path)
 
 
 @contextlib.contextmanager
@@ -174,6 +185,8 @@ def _damage_in_one_line(path):
     """NumPy and zipfile fail on broken files in many ways."""
     try:
         yield
+    except UsageError:  # of a cache that has no room
+        raise
     except Exception as error:
         raise ValueError(
             f"{shown(path)} cannot be read as arrays of NumPy ({reason(error)}): it is damaged or "

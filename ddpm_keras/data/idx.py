@@ -9,6 +9,7 @@ Reference:
     - Cohen et al. 2017, "EMNIST: an extension of MNIST to handwritten letters".
 """
 
+import functools
 import gzip
 import math
 import os
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..reading import bounds
 from .arrays import Part, from_parts
 from .listing import is_litter
@@ -77,17 +79,19 @@ def load(request):
     return from_parts(
         request,
         shown(request.path.name),
-        [_read_part(parts[part], is_transposed) for part in order],
+        [_read_part(request, parts[part], is_transposed) for part in order],
         provenance + (", turned upright" if is_transposed else ""),
         notes,
     )
 
 
-def read_idx(path):
+def read_idx(path, unpack=None):
     """The array that an IDX file of unsigned bytes holds.
 
     Args:
         path: the file, compressed by gzip or not, whatever its name says.
+        unpack: None to read it into memory; or, for a memory map of a copy, a function of a file
+            and how many bytes it holds that copies them, and gives the path.
 
     Raises:
         ValueError: in one line, if it is damaged or holds something else.
@@ -95,17 +99,29 @@ def read_idx(path):
     try:
         with _opened(path) as file:
             shape = _shape(file)
-            check_bytes(shown(path), math.prod(shape), "give fewer images")
-            bounds.check("what it promises", math.prod(shape), os.stat(path).st_size)
-            content = file.read(math.prod(shape))
-            if len(content) < math.prod(shape) or file.read(1):
-                wrong = "ends before" if len(content) < math.prod(shape) else "goes on after"
+            length = math.prod(shape)
+            if unpack is None:
+                check_bytes(shown(path), length, "give fewer images")
+            bounds.check("what it promises", length, os.stat(path).st_size)
+            values = _values(file, length) if unpack is None else _mapped(unpack(file, length))
+            if len(values) < length or file.read(1):
+                wrong = "ends before" if len(values) < length else "goes on after"
                 raise ValueError(f"it {wrong} the {'x'.join(map(str, shape))} values it promises")
+    except UsageError:  # of a cache that has no room
+        raise
     except Exception as error:  # gzip fails on broken files in many ways
         raise ValueError(
             f"{shown(path)} is no whole IDX file of bytes ({reason(error)}): get it again."
         ) from None
-    return np.frombuffer(content, np.uint8).reshape(shape)
+    return values.reshape(shape)
+
+
+def _values(file, length):
+    return np.frombuffer(file.read(length), np.uint8)
+
+
+def _mapped(path):
+    return np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.empty(0, np.uint8)
 
 
 def image_size(root):
@@ -176,9 +192,10 @@ def _notes(files, parts):
     return notes
 
 
-def _read_part(paths, is_transposed):
+def _read_part(request, paths, is_transposed):
     labels = paths.get("labels")
-    images = read_idx(paths["images"])
+    unpack = request.cache and functools.partial(request.store.unpack, shown(paths["images"]))
+    images = read_idx(paths["images"], unpack)
     if is_transposed:
         images = images.swapaxes(1, 2)
     return Part(

@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 
 from .. import files
+from ..errors import UsageError
 from . import memory
 from .rows import FileRows
 from .words import reason, shown
@@ -25,10 +26,14 @@ def cache_errors(folder):
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise NoRoom(
             f"The prepared images cannot be written to {shown(folder)} ({reason(error)}): make room"
             " there, or name another folder with cache=DIR."
         ) from None
+
+
+class NoRoom(UsageError):
+    """There is no place for prepared images. One line that names the cure."""
 
 
 class Scratch:
@@ -40,7 +45,7 @@ class Scratch:
 
     def __init__(self, path):
         self.path = path
-        self._parts = 0
+        self._parts = self._copies = 0
 
     def fill(self, source, shape, read, progress):
         """As `memory.fill`; the images are `FileRows`."""
@@ -57,12 +62,35 @@ class Scratch:
         is_read[part.left_out] = False
         return FileRows.opened(path, 0, shape)[is_read], is_read
 
+    def unpack(self, source, file, length):
+        """Copies what a file holds, so that it can be mapped into memory.
+
+        Args:
+            source: what it is, for messages.
+            file: it, opened for reading bytes.
+            length: how many bytes it is said to hold; more are not copied.
+
+        Returns:
+            The path of the copy, which goes when the images are prepared.
+        """
+        self._copies += 1
+        path = self.path.with_name(f"{self.path.name}.copy-{self._copies}")
+        self._check_room(source, length)
+        with cache_errors(path.parent):
+            copy = open(path, "wb")
+        with copy:
+            while chunk := file.read(min(_BLOCK, length - copy.tell())):
+                with cache_errors(path.parent):
+                    copy.write(chunk)
+                    copy.flush()
+        return path
+
     def _check_room(self, what, needed):
         folder = self.path.parent
         with cache_errors(folder):
             free = shutil.disk_usage(folder).free
         if needed > free:
-            raise ValueError(
+            raise NoRoom(
                 f"To prepare {what} takes {memory.gib(needed)} GiB, and {memory.gib(free)} GiB are "
                 f"free in {shown(folder)}: make room there, or name another folder with cache=DIR."
             )

@@ -1,5 +1,6 @@
 """An endless stream of batches that are a pure function of the seed and the step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ def training_stream(
     start_step: int = 0,
     steps: int | None = None,
     flip: bool = False,
+    shares: Sequence[tuple[int, int]] | None = None,
 ) -> Any:
     """An endless stream of batches in which the batch of step s depends on (seed, s) alone.
 
@@ -33,10 +35,13 @@ def training_stream(
         start_step: step of the first batch.
         steps: number of batches; None for an endless stream.
         flip: mirror each image left-right with probability 1/2, keyed on `(seed, i)`.
+        shares: None for whole batches; or, for a process that has a part in each batch, the places
+            `(start, stop)` of it that its replicas take, one after the other without a gap. No
+            other images are read.
 
     Returns:
         A `tf.data.Dataset` of `x` with shape `(batch_size, H, W, C)`, or of `(x, y)` when labels
-        are given, y int32 of shape `(batch_size,)`.
+        are given, y int32 of shape `(batch_size,)`. With shares, each batch is as many elements.
 
     Raises:
         ValueError: if there are no images, or labels and images differ in number.
@@ -76,14 +81,25 @@ def training_stream(
         x = take(index)
         if flip:
             both = tf.concat([x, tf.reverse(x, axis=[2])], axis=0)
-            x = tf.gather(both, tf.range(batch_size) + coin * batch_size)
+            size = tf.shape(index)[0]
+            x = tf.gather(both, tf.range(size) + coin * size)
         return x if labels is None else (x, tf.gather(labels, index))
 
     stream = tf.data.Dataset.counter(first_epoch).flat_map(epoch_order)
     stream = stream.batch(batch_size, drop_remainder=True)
     length = tf.data.INFINITE_CARDINALITY if steps is None else steps
     stream = stream.take(length).apply(tf.data.experimental.assert_cardinality(length))
+    if shares is not None:
+        stream = _shared(stream, shares)
     return stream.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _shared(stream, shares):
+    """The elements that the replicas of a process take of each batch, in turn."""
+    first, last = shares[0][0], shares[-1][1]
+    sizes = [stop - start for start, stop in shares]
+    own = stream.map(lambda index, coin: (index[first:last], coin[first:last]))
+    return own.rebatch(sizes[0] if len(set(sizes)) == 1 else sizes, drop_remainder=True)
 
 
 def reader(images: Any) -> Any:

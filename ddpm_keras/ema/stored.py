@@ -59,13 +59,27 @@ class StoredAverages:
 
     @classmethod
     def read(cls, store):
-        """Reads them from what Keras gives `load_own_variables`; None if there are none."""
+        """Reads them from what Keras gives `load_own_variables`; None if there are none.
+
+        Raises:
+            ValueError: they are damaged.
+        """
         if "record" not in store.keys():
             return None
         text = np.asarray(store["record"], np.uint8).tobytes()
         bounds.check_text(len(text))
-        record = json.loads(text)
-        keras_file.check_objects(record)
+        try:
+            record = json.loads(text)
+            keras_file.check_objects(record)
+            found = cls._of_record(record, store)
+            found._check()
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"The averages in the file are damaged ({reason}).") from None
+        return found
+
+    @classmethod
+    def _of_record(cls, record, store):
         record["rules"] = [as_decay(rule) for rule in record["rules"]]
         rules, groups = record["rules"], range(len(record["positions"]))
 
@@ -75,6 +89,18 @@ class StoredAverages:
         averages = [arrays(f"{i}_{{}}") for i in range(len(rules))]
         windows = {i: arrays(f"{i}_{{}}_window") for i, rule in enumerate(rules) if rule.slots}
         return cls(**record, averages=averages, windows=windows)
+
+    def _check(self):
+        """Refuses what does not belong together."""
+        if not len(self.keys) == len(self.rules) == len(self.starts):
+            raise ValueError(f"{len(self.keys)} names, {len(self.rules)} rules")
+        numbers = [self.steps, *self.starts, *(self.count is not None) * [self.count]]
+        if not all(isinstance(each, int) and each >= 0 for each in numbers):
+            raise ValueError("a number of steps or weights is none")
+        for rule in range(len(self.rules)):
+            self.average(rule)
+            if rule in self.windows:
+                self.window(rule)
 
     @property
     def shape_at(self):

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..aliases import PathLike
+from ..errors import UsageError
 from . import bounds, seals
 from .zips import opened
 
@@ -30,6 +31,31 @@ def read(
         ValueError: it is damaged, holds Python objects, or would take far more memory than it has
             bytes.
     """
+    return _each(path, wanted, read_array)
+
+
+def map_member(
+    path: PathLike, name: str, unpack: Callable[[IO[bytes], int], PathLike]
+) -> np.ndarray:
+    """An array of an `.npz` file as a read-only memory map of a copy; it raises what `read` does.
+
+    Args:
+        path: the file.
+        name: of the array.
+        unpack: function of a file and how many bytes it holds that copies them, and gives the path.
+    """
+
+    def take(file, length):
+        copy = unpack(file, length)
+        if file.read(1):  # which is also when an archive compares its checksum
+            raise ValueError("it goes on after its array")
+        return map_npy(copy)
+
+    return _each(path, name.__eq__, take)[name]
+
+
+def _each(path, wanted, take):
+    """dict name -> `take(file in the format of .npy, its bytes)` of the arrays of an archive."""
     with damage_as_value_error(), opened(path) as archive:
         _check_seal(path)
         found = {}
@@ -37,7 +63,7 @@ def read(
             name = member.filename.removesuffix(".npy")
             if wanted(name):
                 with damage_as_value_error(f"{name[:60]!r}: "), archive.open(member) as file:
-                    found[name] = read_array(file, member.file_size)
+                    found[name] = take(file, member.file_size)
         return found
 
 
@@ -125,6 +151,8 @@ def damage_as_value_error(where: str = "") -> Iterator[None]:
     """NumPy, zipfile and zlib fail on broken files in many ways."""
     try:
         yield
+    except UsageError:  # of who was called in the block
+        raise
     except OSError as error:
         if error.errno is not None:
             raise

@@ -1,9 +1,12 @@
 """Prepared data sets: the same to the bit as in memory, found again, gone on with, made anew."""
 
 import dataclasses
+import gzip
 import os
+import struct
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -66,12 +69,17 @@ def idx(root):
     return {"name": idx_folder(root / "idx", names)}
 
 
+def packed_idx(root):
+    names = {"train-images-idx3-ubyte.gz": 9, "train-labels-idx1-ubyte.gz": 9}
+    return {"name": idx_folder(root / "idx", names, compress=True)}
+
+
 def digits(root):
     return {"name": "digits", "image_size": 6}
 
 
 SOURCES = (photos, photos_in_parts, broken_photos, arrays, arrays_in_parts, fortran_array, idx)
-SOURCES = (*SOURCES, digits)
+SOURCES = (*SOURCES, packed_idx, digits)
 
 
 def assert_same(found, expected):
@@ -108,6 +116,38 @@ def test_a_prepared_set_is_that_in_memory(source, tmp_path, monkeypatch):
     assert {path.suffix for path in cache.iterdir()} == {".npz"}
     again = data.load(prepared_file(cache))  # which is a data set itself
     np.testing.assert_array_equal(again.train, expected.train)
+
+
+def many_arrays(root, images):
+    np.savez(root / "x.npz", images=images, labels=np.arange(len(images)) % 3)
+    return root / "x.npz"
+
+
+def many_packed_arrays(root, images):
+    np.savez_compressed(root / "x.npz", images)
+    return root / "x.npz"
+
+
+def many_idx(root, images):
+    (root / "idx").mkdir()
+    with gzip.open(root / "idx" / "train-images-idx4-ubyte.gz", "wb", compresslevel=1) as file:
+        file.write(struct.pack(">HBB4I", 0, 8, 4, *images.shape))
+        file.write(images)
+    return root / "idx"
+
+
+@pytest.mark.parametrize("source", [many_arrays, many_packed_arrays, many_idx])
+def test_arrays_are_prepared_in_less_memory_than_they_have_bytes(source, tmp_path):
+    images = np.tile(colours(64, side=64), (64, 1, 1, 1))
+    path = source(tmp_path, images)
+    tracemalloc.start()
+    try:
+        found = data.load(path, cache=tmp_path / "cache")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.train) + len(found.held_out) == len(images)
+    assert peak < images.nbytes / 2, f"{peak / 2**20:.0f} of {images.nbytes / 2**20:.0f} MiB"
 
 
 KEYS = {
@@ -156,6 +196,15 @@ def test_batches_of_a_prepared_set_are_those_in_memory(mapped, flip, start_step)
         assert x.shape == (4, 4, 4, 3)
         np.testing.assert_array_equal(x, x_memory)
         np.testing.assert_array_equal(y, y_memory)
+
+
+def test_a_share_of_a_batch_is_all_that_is_read(mapped, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        rows.FileRows, "_read", lambda self, number: read.append(number) or bytes(48)
+    )
+    stream = data.training_stream(mapped[0], batch_size=8, steps=3, shares=[(0, 2), (2, 4)])
+    assert len(list(stream)) == 6 and len(read) == 12  # of 24
 
 
 def change_image(root):

@@ -44,6 +44,22 @@ def test_batch_size_only_cuts_the_stream():
     assert flat[0] == flat[1] == flat[2]
 
 
+@pytest.mark.parametrize("bounds", [(0, 3, 6), (0, 2, 4, 6), (0, 4, 6)])
+def test_the_shares_of_several_processes_are_the_batches(bounds):
+    images, labels = numbered(11), np.arange(11)
+    options = dict(batch_size=6, seed=5, flip=True, start_step=3, steps=4)
+    whole = list(data.training_stream(images, labels, **options))
+    shares = list(itertools.pairwise(bounds))
+    for own in (shares[:1], shares[1:]):
+        found = iter(data.training_stream(images, labels, shares=own, **options))
+        for x, y in whole:
+            for start, stop in own:
+                x_part, y_part = next(found)
+                np.testing.assert_array_equal(x[start:stop], x_part)
+                np.testing.assert_array_equal(y[start:stop], y_part)
+        assert next(found, None) is None
+
+
 def test_labels_stay_with_their_images():
     for x, y in data.training_stream(numbered(7), np.arange(7), batch_size=5, steps=6):
         np.testing.assert_array_equal(x[:, 0, 0, 0], 2 * y)

@@ -11,6 +11,7 @@ from refusals import assert_refused
 from sklearn.datasets import load_digits
 
 from ddpm_keras import data
+from ddpm_keras.data import preparation
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,19 @@ def test_tfds_test_split_is_held_out(scans):
         np.testing.assert_array_equal(images.reshape(-1, 64)[order], expected[rows][by_source])
         np.testing.assert_array_equal(labels[order], source.target[rows][by_source])
     assert loaded.class_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_prepared_tfds_set_is_that_in_memory(scans, config, tmp_path, monkeypatch):
+    given = {"name": f"tiny_scans/{config}", "data_dir": scans}
+    expected = data.load(**given)
+    data.load(**given, cache=tmp_path)
+    monkeypatch.setattr(preparation, "_prepare", None)  # there is nothing to do any more
+    found = data.load(**given, cache=tmp_path)
+    assert isinstance(found.train, np.memmap) and found.fingerprint == expected.fingerprint
+    for name in ("train", "held_out", "train_labels", "held_out_labels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert (found.class_names, found.notes) == (expected.class_names, expected.notes)
 
 
 def test_tfds_without_a_test_split_holds_out_a_fixed_part(scans):

@@ -167,8 +167,11 @@ def _info(count="4"):
     return {"name": "tiny", "version": "1.0.0", "fileFormat": "tfrecord", "splits": [split]}
 
 
-def _record(data):
-    """A TFRecord file of images, each an Example with the feature image."""
+RECORDS = "tiny-train.tfrecord-00000-of-00001"
+
+
+def example(data):
+    """An Example with the feature image, as bytes."""
     import tensorflow as tf
 
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
@@ -194,19 +197,26 @@ def _crc_table():
     return table
 
 
+def framed(data):
+    """A record as it stands in a TFRecord file."""
+    length = struct.pack("<Q", len(data))
+    head = length + struct.pack("<I", _masked_crc(length))
+    return head + data + struct.pack("<I", _masked_crc(data))
+
+
+def describe(folder, features=None, info=None):
+    """Writes the descriptions of a data set of TensorFlow Datasets, values or texts."""
+    for name, value in (("features.json", features), ("dataset_info.json", info)):
+        default = _features() if name == "features.json" else _info()
+        value = default if value is None else value
+        (folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
+
+
 def _tfds(features=None, info=None, record=None):
     def make(folder):
-        for name, value in (("features.json", features), ("dataset_info.json", info)):
-            default = _features() if name == "features.json" else _info()
-            value = default if value is None else value
-            text = value if isinstance(value, str) else json.dumps(value)
-            (folder / name).write_text(text)
+        describe(folder, features, info)
         if record is not None:
-            data = _record(record())
-            length = struct.pack("<Q", len(data))
-            whole = length + struct.pack("<I", _masked_crc(length)) + data
-            whole += struct.pack("<I", _masked_crc(data))
-            (folder / "tiny-train.tfrecord-00000-of-00001").write_bytes(whole)
+            (folder / RECORDS).write_bytes(framed(example(record())))
         return folder
 
     return make
