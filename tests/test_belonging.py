@@ -148,6 +148,18 @@ def test_rows_that_are_gone_are_missed(tmp_path, model, left, gone):
     assert len(said) == 1
 
 
+def test_a_history_that_is_mended_tells_of_both_kinds_of_loss(tmp_path, model):
+    run = history_of(make(tmp_path / "run", "aa"), ROWS)
+    run.save_checkpoint(model, 6)
+    run.write_history(ROWS[:2])
+    run.history.write_bytes(run.history.read_bytes()[:-3])
+    with pytest.warns(UserWarning) as said:
+        history.mend(run.history, (6, 3))
+    assert ["in line 3" in str(each.message) for each in said] == [True, False]
+    assert "1 of its rows up to step 6 are gone" in str(said[1].message)
+    assert history.read(run.history) == ROWS[:1]
+
+
 def test_rows_after_a_checkpoint_are_not_counted(tmp_path, model):
     run = history_of(make(tmp_path / "run", "aa"), ROWS[:2])
     run.save_checkpoint(model, 4)

@@ -220,9 +220,14 @@ def test_evaluations(call, tiny_run, tmp_path, monkeypatch):
     assert "Nearest training images" in (tmp_path / "one" / "report.html").read_text()
     (classifier,) = (tmp_path / ".cache").glob("classifier-*.npz")
     classifier.write_bytes(classifier.read_bytes()[:-50])
+    record = tmp_path / "one" / "evaluation.json"
+    record.write_bytes(record.read_bytes()[:-50])
     mixed = ["one", "--weights", "raw", "ema_0.5", "--", "two"]
     outcome = call("evaluate.py", *settings, "--precision", "bfloat16", *mixed)
     assert "damaged" in outcome.out and "comparison.html" in outcome.out
+    (line,) = [line for line in outcome.err.splitlines() if "one/evaluation.json" in line]
+    assert "is damaged" in line and "it is kept as one/evaluation.json.damaged" in line
+    assert record.exists()  # what was measured anew
     assert (tmp_path / "comparison.html").is_file()
 
 

@@ -103,6 +103,15 @@ def test_the_share_of_the_initial_weights_is_what_was_written_down(tmp_path):
     assert record_of(tmp_path).initial_share("ema_lawa") == 0.0
 
 
+def test_a_damaged_evaluation_is_said_and_left_out(tmp_path):
+    path = make_run(tmp_path / "run") / "evaluation.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="evaluation.json is damaged .*; going on without it"):
+        record = record_of(path.parent)
+    assert record.evaluation is None and analysis.by_validation_loss(record)
+    assert path.exists()  # for whoever restores it
+
+
 def test_record_of_a_bare_run(tmp_path):
     (tmp_path / "config.json").write_text('{"options": {}}')
     record = record_of(tmp_path)

@@ -49,16 +49,21 @@ def length(path):
     return max(0, path.read_bytes().count(b"\n") - 1) if path.is_file() else 0
 
 
-def mend(path):
-    """Leaves the whole rows alone in the file; one without any is set aside, with a warning."""
+def mend(path, known=(0, 0)):
+    """Leaves the whole rows alone in the file; one without any is set aside.
+
+    Args:
+        path, known: as of `read`, whose warnings it gives.
+    """
     try:
         rows, damaged = _read(path)
     except ValueError as error:
         return files.set_aside(path, error)
     if damaged and not rows:
-        files.set_aside(path, _listed(damaged))
-    elif damaged:
-        write(path, read(path))
+        return files.set_aside(path, _listed(damaged))
+    whole = read(path, known)
+    if damaged:
+        write(path, whole)
 
 
 def _read(path):

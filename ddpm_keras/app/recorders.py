@@ -96,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         is_last = batch + 1 == self.params["steps"]
         if is_last:
-            self.save(unfinished=(self.log and self.log.pending) or {})
+            self.save(unfinished=dict((self.log and self.log.pending) or {}))
         interrupt.stop_here(self.together, until_next=is_last and self.is_alone)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -313,7 +313,7 @@ class Run:
         Records that training adds to, or that it ends with, are set aside.
         """
         self.note_age()
-        history.mend(self.history)
+        history.mend(self.history, self._known_rows())
         reason = checksums.damage(self.trajectory) if self.trajectory.is_file() else None
         if reason:
             files.set_aside(self.trajectory, reason)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import platform
 import secrets
 import sys
 import tempfile
@@ -11,19 +10,17 @@ from dataclasses import asdict, replace
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from .. import callbacks, ema, samplers
-from ..callbacks import events
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
-from ..version import __version__
 from . import (
     alone,
     console,
     dataset,
     devices,
+    epoch_end,
     interrupt,
     invocation,
     named,
@@ -31,6 +28,7 @@ from . import (
     optimization,
     precision,
     rules,
+    versions,
     workers,
 )
 from .options import EvaluateOptions
@@ -166,7 +164,7 @@ def begin(run, options, images, model, command, computed_in=None):
         run.restore(model)
         run.clear_checkpoints()
         if run.unfinished(model.steps_made) is not None:
-            forget_epoch_end(run, model.steps_made)
+            epoch_end.forget(run, model.steps_made)
         if options.data_dir != run.options.data_dir:
             told["data"] = dataset.record(images, options)
         config = run.config | told
@@ -182,7 +180,7 @@ def begin(run, options, images, model, command, computed_in=None):
             **_devices(model.distribute_strategy),
             "parameters": model.network.count_params(),
             "weight_sets": list(model.weight_sets),
-            "versions": _versions(),
+            "versions": versions.made_with(),
         }
     run.write_config(config)
     run.write_real(images.held_out, PICTURE_IMAGES)
@@ -235,6 +233,8 @@ def announce(run, options, images, model, done):
     for line in (*model.ema.warnings(options.steps), *too_short(options)):
         print(f"Warning: {line}")
     if done:
+        for line in versions.changed_since(run):
+            print(f"Note: {line}")
         print(f"Continuing at step {done:,}.")
     sys.stdout.flush()
 
@@ -299,7 +299,8 @@ def fit(options, images, model, done, observers, unfinished=None):
         # `announce` has said what is logged.
         with console.log_kept_back("ddpm_keras"), devices.graphs_as_traced(images.image_shape):
             if unfinished is not None:
-                end_epoch(model, (done - 1) // options.epoch_steps, observers, unfinished)
+                epoch = (done - 1) // options.epoch_steps
+                epoch_end.finish(model, epoch, observers, unfinished)
             for first, last, length in segments(done, options.steps, options.epoch_steps):
                 model.fit(
                     stream(
@@ -317,30 +318,6 @@ def fit(options, images, model, done, observers, unfinished=None):
                     shuffle=False,  # the stream is in its own order
                     verbose=0,
                 )
-
-
-def forget_epoch_end(run, step):
-    """Removes what TensorBoard was told at the end of an epoch, at this step, to be told again."""
-    for folder in {path.parent for path in run.tensorboard.rglob("events.*")}:
-        events.cut(folder, step - 1)
-
-
-def end_epoch(model, epoch, observers, unfinished):
-    """Does what an epoch ends with, all of it, where a training was interrupted before it was over.
-
-    Args:
-        model: as it was after the last step of the epoch.
-        epoch: its number, from 0 on.
-        observers: the callbacks.
-        unfinished: of `run_record.Checkpoint`.
-    """
-    every = keras.callbacks.CallbackList(observers, model=model)
-    every.on_train_begin()
-    for each in observers:
-        if unfinished and hasattr(each, "go_on_with"):
-            each.go_on_with(unfinished)
-    every.on_epoch_end(epoch, model.get_metrics_result())
-    every.on_train_end()
 
 
 @contextlib.contextmanager
@@ -455,14 +432,3 @@ def next_steps(run):
         + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}\n"
         f"      tensorboard --logdir {run.tensorboard}"
     )
-
-
-def _versions():
-    return {
-        "ddpm-keras": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "devices": [device.device_type for device in tf.config.list_physical_devices()],
-    }

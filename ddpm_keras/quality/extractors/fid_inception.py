@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ... import files
 from ...aliases import PathLike
-from ...interop import torch_file
+from ...interop import weight_files
 from ...reading import npz
 from .base import FeatureExtractor
 
@@ -17,6 +17,7 @@ from .base import FeatureExtractor
 PUBLISHED = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 PREPROCESSING = "TF1 bilinear 299, (x - 128) / 128"
 EPSILON = 1e-3  # of batch normalisation
+_MOST = 2**28  # bytes of a file; the published one has 95 MB
 
 
 class FIDInceptionFeatures(FeatureExtractor):
@@ -219,14 +220,7 @@ def _read(path):
             return npz.read(path)
         except ValueError as error:
             raise ValueError(f"{path} is no npz file of plain arrays: {error}") from None
-    if path.suffix == ".safetensors":
-        from safetensors.numpy import load_file
-
-        try:
-            return load_file(path)
-        except Exception as error:  # besides its own errors, of types that NumPy has not
-            raise ValueError(f"{path} is no safetensors file: {error}") from None
-    return torch_file.load_state_dict(path)
+    return weight_files.read(path, _MOST)
 
 
 def _load(network, state, path):
