@@ -122,7 +122,7 @@ def _events(path):
 
 def _json(path):
     value = json.loads(path.read_text())
-    return {k: v for k, v in value.items() if k not in ("run", "time", "sha256", "checksum")}
+    return {k: v for k, v in value.items() if k not in ("run", "begun", "time", "sha256", "checksum")}
 
 
 def _history(path):
