@@ -121,8 +121,8 @@ def _events(path):
 
 
 def _json(path):
-    value = json.loads(path.read_text())
-    return {k: v for k, v in value.items() if k not in ("run", "begun", "time", "sha256", "checksum")}
+    own = {"run", "begun", "time", "sha256", "checksum"}
+    return {k: v for k, v in json.loads(path.read_text()).items() if k not in own}
 
 
 def _history(path):
