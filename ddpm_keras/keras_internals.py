@@ -58,6 +58,9 @@ for _name in (
 ):
     _find(keras.Model, _name)
 
+CLIP_GRADIENTS = "_clip_gradients"  # of an optimizer: a method of the gradients
+_find(keras.optimizers.Optimizer, CLIP_GRADIENTS)
+
 
 class Saveable(_KerasSaveable, _Trackable):
     """An attribute of a Keras model whose state is saved with it, by Keras and by TensorFlow."""

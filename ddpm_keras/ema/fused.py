@@ -1,15 +1,17 @@
-"""Adam's move of a weight as one operation of TensorFlow, where Keras makes forty.
+"""Adam's move of a weight as one operation of TensorFlow, where Keras makes forty, and clipping.
 
 With 150 weights those are thousands, which each `fit` traces and TensorFlow optimises before the
 first step is made.
 """
 
 import contextlib
+import dataclasses
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from ..keras_internals import moments_of_adam
+from ..keras_internals import CLIP_GRADIENTS, moments_of_adam
 from .groups import tf_variable
 
 
@@ -34,12 +36,42 @@ def fused(optimizers):
             vars(optimizer).pop("update_step", None)
 
 
+@contextlib.contextmanager
+def clipping_by(norm, optimizer):
+    """While it lasts, a Keras optimizer that clips all gradients together takes this norm of them.
+
+    It would compute it again, from a square of each.
+
+    Args:
+        norm: of the gradients as they will be clipped, finite, a float32 scalar.
+        optimizer: one that moves weights itself.
+    """
+    if optimizer.global_clipnorm:
+        vars(optimizer)[CLIP_GRADIENTS] = _Clipping(norm, optimizer.global_clipnorm)
+    try:
+        yield
+    finally:
+        vars(optimizer).pop(CLIP_GRADIENTS, None)
+
+
 def _is_adam(optimizer):
     return (
         type(optimizer).update_step is keras.optimizers.Adam.update_step
         and not optimizer.amsgrad
         and "update_step" not in vars(optimizer)  # of another replica, which has begun it
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clipping:
+    """Clips gradients together to a norm of at most `most`, given the norm that they have."""
+
+    norm: Any
+    most: float
+
+    def __call__(self, gradients):
+        scale = self.most * tf.minimum(1.0 / self.norm, 1.0 / self.most)
+        return [None if g is None else g * tf.cast(scale, g.dtype) for g in gradients]
 
 
 class _AdamStep:

@@ -196,8 +196,13 @@ def join(values):
 
 
 def can_be_averaged(flat):
-    """Whether a flat array holds finite numbers only (see `LARGEST_SUM`), a boolean tensor."""
-    return tf.reduce_sum(tf.abs(flat)) <= LARGEST_SUM  # false for NaN; one pass, at memory speed
+    """Whether a flat array holds finite numbers only (see `LARGEST_SUM`), a boolean tensor.
+
+    The sum of squares takes one pass without a copy. Where it is finite, the numbers are too, and
+    far from the largest; where not, they may be, and are looked at.
+    """
+    small = tf.math.is_finite(tf.nn.l2_loss(flat))
+    return tf.cond(small, lambda: small, lambda: tf.reduce_sum(tf.abs(flat)) <= LARGEST_SUM)
 
 
 def _copy(first, others, weights, fresh):

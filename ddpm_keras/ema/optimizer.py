@@ -152,9 +152,9 @@ class EMAOptimizer(OptimizerAround):
         )
         build_before_trace(self, variables)
         self.ema.start()
-        finite = tf.math.is_finite(in_every_replica(global_norm(gradients)))
+        norm = in_every_replica(global_norm(gradients))
         before = steps_made(self.inner_optimizer)
-        apply_if_finite(self.inner_optimizer, gradients, variables, finite)
+        apply_if_finite(self.inner_optimizer, gradients, variables, norm)
         self.ema.update(variables, steps_made(self.inner_optimizer) > before)
 
 

@@ -4,6 +4,7 @@ A batch makes no step of its own where the optimizer accumulates gradients over 
 its gradients are not finite.
 """
 
+import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from ..keras_internals import maybe_merge_call, non_trainable_variables
-from .fused import fused
+from .fused import clipping_by, fused
 from .groups import holds_value, is_float, new_variable, tf_variable
 
 logger = logging.getLogger("ddpm_keras")
@@ -97,40 +98,53 @@ def in_every_replica(value):
     return tf.where(tf.math.is_finite(total), value, total)
 
 
-def apply_if_finite(optimizer, gradients, variables, finite):
-    """One call of the optimizer; neither it nor the variables change if `finite` is false.
+def apply_if_finite(optimizer, gradients, variables, norm):
+    """One call of the optimizer; neither it nor the variables change if the norm is not finite.
 
     Args:
         optimizer: a built Keras optimizer; a condition may not create variables.
         gradients: aligned with `variables`; None is allowed.
         variables: what the optimizer trains.
-        finite: a boolean tensor, the same in every replica.
+        norm: `global_norm` of the gradients; `in_every_replica` if there are several.
     """
+    finite = tf.math.is_finite(norm)
     with fused(parts(optimizer)):
         if scales_loss(optimizer):  # makes no step either, and has to see why to lower its scale;
             optimizer.apply(_spoilt_unless(finite, gradients), variables)  # it asks one replica
         else:
-            _apply_if_finite(optimizer, gradients, variables, finite)
+            _apply_if_finite(optimizer, gradients, variables, norm, finite)
 
 
-def _apply_if_finite(optimizer, gradients, variables, finite):
-    def apply(gradients):
-        optimizer.apply(gradients, variables)
+def _apply_if_finite(optimizer, gradients, variables, norm, finite):
+    def apply(gradients, norm):
+        with _clipping_by(norm, optimizer, gradients):
+            optimizer.apply(gradients, variables)
 
-    def apply_in_replicas(strategy, finite, gradients):
+    def apply_in_replicas(strategy, finite, *given):
         if isinstance(finite, tf.distribute.DistributedValues):
             finite = strategy.experimental_local_results(finite)[0]
 
         def step():
             if tf.distribute.in_cross_replica_context():
-                strategy.extended.call_for_each_replica(apply, args=(gradients,))
+                strategy.extended.call_for_each_replica(apply, args=given)
             else:
-                apply(gradients)
+                apply(*given)
 
         tf.cond(finite, step, lambda: None)
 
     # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
-    maybe_merge_call(apply_in_replicas, tf.distribute.get_strategy(), finite, list(gradients))
+    given = (finite, list(gradients), norm)
+    maybe_merge_call(apply_in_replicas, tf.distribute.get_strategy(), *given)
+
+
+def _clipping_by(norm, optimizer, gradients):
+    """`clipping_by` where the norm is that of what the optimizer will clip."""
+    first, *others = parts(optimizer)
+    changed = others or first.gradient_accumulation_steps
+    changed = changed or any(each.loss_scale_factor is not None for each in chain(optimizer))
+    if changed or any(isinstance(gradient, tf.IndexedSlices) for gradient in gradients):
+        return contextlib.nullcontext()
+    return clipping_by(norm, first)
 
 
 def _spoilt_unless(finite, gradients):

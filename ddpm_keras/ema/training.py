@@ -101,13 +101,12 @@ class TrainingStep(AveragedNetwork):
             not finite in any replica if it is so in one. Then no step was made.
         """
         optimizer = self.optimizer
-        scale = optimizer.scale_loss(tf.ones(()))
-        norm = unscale_loss_for_distribution(global_norm(gradients) / scale)
-        norm = in_every_replica(norm)
-        finite = tf.math.is_finite(norm)
+        scaled_norm = in_every_replica(global_norm(gradients))
+        norm = unscale_loss_for_distribution(scaled_norm / optimizer.scale_loss(tf.ones(())))
+        finite = tf.math.is_finite(scaled_norm)
         build_before_trace(optimizer, self.trainable_variables)
         before = steps_made(optimizer)
-        apply_if_finite(optimizer, gradients, self.trainable_variables, finite)
+        apply_if_finite(optimizer, gradients, self.trainable_variables, scaled_norm)
         stepped = steps_made(optimizer) > before
         statistics.restore_unless(finite)
         if self.ema is not None:

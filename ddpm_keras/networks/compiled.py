@@ -8,6 +8,7 @@ import math
 import tensorflow as tf
 
 _plainly = contextvars.ContextVar("plainly", default=False)
+_inside = contextvars.ContextVar("inside", default=False)
 _LEAST = 1024  # numbers of an image
 
 
@@ -35,18 +36,31 @@ def compiled(function):
 @contextlib.contextmanager
 def plainly():
     """A scope in which nothing is compiled alone, for who exports what is traced in it."""
-    token = _plainly.set(True)
+    with _set(_plainly):
+        yield
+
+
+def is_compiled():
+    """Whether the function that calls this is traced for XLA, as `compiled` gives it."""
+    return _inside.get()
+
+
+@contextlib.contextmanager
+def _set(variable):
+    token = variable.set(True)
     try:
         yield
     finally:
-        _plainly.reset(token)
+        variable.reset(token)
 
 
 @functools.cache
 def _compiled(function, static, specs):
-    return tf.function(
-        functools.partial(function, static), specs, autograph=False, jit_compile=True
-    )
+    def traced(*tensors):
+        with _set(_inside):
+            return function(static, *tensors)
+
+    return tf.function(traced, specs, autograph=False, jit_compile=True)
 
 
 def _is_worth_it(tensor):

@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .bfloat16 import narrowed
 from .compiled import compiled
 from .masks import scaled_mask
 
@@ -82,9 +83,8 @@ class Norm:
 def _pulled_back(norm, x, moments, gamma, beta, key, dy):
     """dL/dx, dL/dadded, dL/dgamma and dL/dbeta of dL/dy."""
     centre, inverse, offset = moments
-    dz, slope, level, d_added, d_gamma, d_beta = _sums(
-        norm, x, dy, centre, inverse, offset, gamma, beta, key
-    )
+    dz = _of_affine(norm, x, dy, centre, inverse, gamma, beta, key)
+    slope, level, d_added, d_gamma, d_beta = _sums(norm, x, dz, centre, inverse, offset, gamma)
     dx = _combined(norm, x, dz, centre, inverse, gamma, slope, level)
     return dx, d_added, d_gamma, d_beta
 
@@ -108,15 +108,21 @@ def _moments(norm, x, added):
 def _applied(norm, x, centre, inverse, gamma, beta, key):
     z = _to_map(gamma * inverse) * (tf.cast(x, tf.float32) - _to_map(centre)) + beta
     y, _ = norm.activation(z)
-    return tf.cast(y * _mask(norm, x, key), x.dtype)
+    return narrowed(y * _mask(norm, x, key), x.dtype)
 
 
 @compiled
-def _sums(norm, x, dy, centre, inverse, offset, gamma, beta, key):
-    """g, in the dtype of `x`, with all that is summed over the map."""
+def _of_affine(norm, x, dy, centre, inverse, gamma, beta, key):
+    """g, in the dtype of `x`."""
     values = tf.cast(x, tf.float32) - _to_map(centre)
     _, slope = norm.activation(_to_map(gamma * inverse) * values + beta)
-    dz = tf.cast(dy, tf.float32) * slope * _mask(norm, x, key)
+    return narrowed(tf.cast(dy, tf.float32) * slope * _mask(norm, x, key), x.dtype)
+
+
+@compiled
+def _sums(norm, x, dz, centre, inverse, offset, gamma):
+    """All that is summed over the map, of g."""
+    values, dz = tf.cast(x, tf.float32) - _to_map(centre), tf.cast(dz, tf.float32)
     total = _mean_of_map(dz)
     along = _mean_of_map(dz * values) * inverse
     level = -inverse * _mean_of_groups(norm, gamma * total)
@@ -124,7 +130,7 @@ def _sums(norm, x, dy, centre, inverse, offset, gamma, beta, key):
     places = _places(x)
     d_added = (gamma * inverse * total + level + slope * offset) * places
     d_gamma, d_beta = (tf.reduce_sum(each, 0) * places for each in (along, total))
-    return tf.cast(dz, x.dtype), slope, level, tf.cast(d_added, x.dtype), d_gamma, d_beta
+    return slope, level, narrowed(d_added, x.dtype), d_gamma, d_beta
 
 
 @compiled
@@ -132,7 +138,7 @@ def _combined(norm, x, dz, centre, inverse, gamma, slope, level):
     """dL/dx of g."""
     values = tf.cast(x, tf.float32) - _to_map(centre)
     dx = _to_map(gamma * inverse) * tf.cast(dz, tf.float32) + _to_map(slope) * values
-    return tf.cast(dx + _to_map(level), x.dtype)
+    return narrowed(dx + _to_map(level), x.dtype)
 
 
 def _mask(norm, x, key):

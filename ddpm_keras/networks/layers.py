@@ -7,6 +7,8 @@ import tensorflow as tf
 from keras import ops
 
 from . import fused, masks
+from .attention import attention
+from .convolutions import Pointwise
 
 _INITIALIZER = {"mode": "fan_avg", "distribution": "uniform"}
 _MOST_GROUPS, _LEAST_MEMBERS = 32, 4
@@ -18,9 +20,9 @@ def _initializer(scale=1.0):
     return keras.initializers.VarianceScaling(scale, **_INITIALIZER)
 
 
-def conv(channels, dtype, name, kernel_size=3, strides=1, scale=1.0):
-    """A convolution, initialised as the original code does."""
-    return keras.layers.Conv2D(
+def conv(channels, dtype, name, kernel_size=3, strides=1, scale=1.0, kind=keras.layers.Conv2D):
+    """A convolution of a kind that is Keras' or derived from it, as the original initialises it."""
+    return kind(
         channels,
         kernel_size,
         strides=strides,
@@ -176,7 +178,7 @@ class ResidualBlock(keras.layers.Layer):
         for layer in (self.norm2, self.dropout, self.conv2):
             layer.build(hidden_shape)
         if x_shape[-1] != self.channels:
-            self.shortcut = conv(self.channels, self.dtype_policy, "shortcut", kernel_size=1)
+            self.shortcut = conv(self.channels, self.dtype_policy, "shortcut", 1, kind=Pointwise)
             self.shortcut.build(x_shape)
 
     def call(self, x, embedding, training=None):
@@ -237,19 +239,20 @@ class AttentionBlock(keras.layers.Layer):
         self.key = dense(channels, dtype, "key")
         self.value = dense(channels, dtype, "value")
         self.project = dense(channels, dtype, "project", scale=1e-10)
-        for layer in (self.norm, self.query, self.key, self.value, self.project):
-            layer.build(input_shape)
+        self.norm.build(input_shape)
+        for layer in (self.query, self.key, self.value, self.project):
+            layer.build((None, channels))
 
     def call(self, x, training=None):
         return _kept_or_computed_again(self, self._result, training)(x)
 
     def _result(self, x):
         height, width, channels = x.shape[1:]
-        h = ops.reshape(self.norm(x), (-1, height * width, channels))
-        scaled = self.query(h) * channels**-0.5  # there are far fewer of them than scores
-        scores = tf.matmul(scaled, self.key(h), transpose_b=True)
-        weights = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), self.compute_dtype)
-        h = self.project(ops.matmul(weights, self.value(h)))
+        rows = ops.reshape(self.norm(x), (-1, channels))
+        scaled = self.query(rows) * channels**-0.5  # there are far fewer of them than scores
+        parts = (scaled, self.key(rows), self.value(rows))
+        mixed = attention(*(ops.reshape(part, (-1, height * width, channels)) for part in parts))
+        h = self.project(ops.reshape(mixed, (-1, channels)))
         return x + ops.reshape(h, (-1, height, width, channels))
 
     def compute_output_spec(self, x, training=None):

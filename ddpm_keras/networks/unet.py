@@ -13,6 +13,7 @@ from keras import ops
 
 from ..scalars import count, flag, number
 from .compiled import plainly
+from .convolutions import Conv2D
 from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense
 
 
@@ -241,8 +242,7 @@ def _build_graph(
             x = ops.concatenate([x, skips.pop()], axis=-1)
             x = block(x, channels, f"up{level}_block{index}")
         if level > 0:
-            x = keras.layers.UpSampling2D(2, dtype=policy, name=f"up{level}_nearest")(x)
-            x = conv(channels, policy, f"up{level}_upsample")(x)
+            x = conv(channels, policy, f"up{level}_upsample", kind=Conv2D)(x)
 
     x = GroupNorm(**norm, activation="silu", name="norm_out")(x)
     outputs = conv(out_channels or image_shape[-1], policy, "conv_out", scale=1e-10)(x)
