@@ -199,7 +199,7 @@ class DDPM(NoisePredictor):
         images, labels, weights = self.inputs_taken.unpack(data)
         count = tf.shape(images)[0]
         start = tf.cast(self.loss_tracker.count.value, tf.int32)  # images seen since the reset
-        with self.weight_scope(self.evaluation_weights):
+        with self.weight_scope(self.evaluated_values()):
             per_image, t = self._fixed_losses(images, labels, start)
         per_image = _times(per_image, weights)
         self.loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)

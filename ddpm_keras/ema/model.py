@@ -1,5 +1,6 @@
 """A Keras model that trains a network and keeps moving averages of its weights."""
 
+import functools
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from .. import names
 from ..aliases import PathLike
 from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
 from .arguments import by_name
+from .choice import Choice
 from .groups import like
 from .steps import (
     MovingStatistics,
@@ -72,6 +74,8 @@ class EMAModel(TrainingStep):
     ```
     """
 
+    _evaluation_weights: Any = None
+
     def __init__(
         self,
         network: keras.Model,
@@ -82,6 +86,7 @@ class EMAModel(TrainingStep):
     ):
         _check_trains_as_usual(network, type(self).__name__)
         super().__init__(network, ema, accumulation_steps, **kwargs)
+        self._choice = Choice()
         self.evaluation_weights = evaluation_weights
         if network.built:
             self.built = True
@@ -346,9 +351,21 @@ class EMAModel(TrainingStep):
     def evaluation_weights(self, weights: str | WeightSet) -> Any:
         if weights is None:
             raise ValueError("evaluation_weights must be a name of weight_sets or a WeightSet.")
-        self.resolve(weights)
+        name = self.resolve(weights)
+        arrays = (isinstance(each, WeightSet) for each in (weights, self._evaluation_weights))
+        if any(arrays):  # which are constants of a graph
+            self.test_function = self.predict_function = None
+        if name in self.weight_sets:
+            self._choice.variable.assign(self.weight_sets.index(name))
         self._evaluation_weights = weights
-        self.test_function = self.predict_function = None  # they were traced for the former one
+
+    def evaluated_values(self) -> list[Any]:
+        """The values of `evaluation_weights`; in a graph, of what it is when the graph runs."""
+        sets = self.weight_sets
+        if len(sets) == 1 or isinstance(self._evaluation_weights, WeightSet):
+            return self.weight_values()
+        read = [functools.partial(self.weight_values, name) for name in sets]
+        return self._choice.values(self.network.weights, read)
 
     def make_test_function(self, force: bool = False) -> Any:
         self._prepare_averages()
@@ -361,12 +378,11 @@ class EMAModel(TrainingStep):
         return super().make_predict_function(force)
 
     def test_step(self, data: Any) -> Any:
-        values = self.weight_values(self._evaluation_weights)
-        pairs = zip(self.network.weights, values, strict=True)
+        pairs = zip(self.network.weights, self.evaluated_values(), strict=True)
         return with_values(self, pairs, lambda: super(EMAModel, self).test_step(data))
 
     def predict_step(self, data: Any) -> Any:
-        with self.weight_scope(self._evaluation_weights):
+        with self.weight_scope(self.evaluated_values()):
             return super().predict_step(data)
 
 
