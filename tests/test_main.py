@@ -141,6 +141,7 @@ def test_printed_commands_can_be_typed_as_they_stand(called, monkeypatch):
     assert invocation.called() == invocation.program("train") == program
     assert invocation.command("sample", Path("runs/a")) == sample
     assert invocation.command("sample", "my run").endswith("'my run'")
+    assert invocation.command("sample", Path("-x"), "--num", -1).endswith(" ./-x --num -1")
     prefix = "python train.py" if program == "train.py" else program
     assert invocation.command_again(["--ema", "0.9"]) == f"{prefix} --ema 0.9"
 

@@ -19,7 +19,13 @@ def command(job, *arguments):
         *arguments: its arguments; anything with a `str`.
     """
     words = program(job).split() if _launcher() else ["python", program(job)]
-    return shlex.join([*words, *map(str, arguments)])
+    return shlex.join([*words, *map(_typed, arguments)])
+
+
+def _typed(argument):
+    """An argument as text; a path that begins as an option does is told from one."""
+    text = str(argument)
+    return f"./{text}" if isinstance(argument, os.PathLike) and text.startswith("-") else text
 
 
 def command_again(argv):
