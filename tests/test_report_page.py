@@ -106,6 +106,13 @@ def test_a_run_without_evaluation_goes_by_validation_loss(tmp_path):
     assert "validation loss at step 400" in texts["evidence"]
 
 
+def test_a_damaged_picture_of_the_raw_weights_is_said_and_left_out(tmp_path):
+    run = Run(make_run(tmp_path / "run", epochs=2))
+    (run.samples / "epoch-0002-raw.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="epoch-0002-raw.png is damaged .*; going on without it"):
+        assert report.write(run).is_file()
+
+
 def test_a_run_with_nothing_but_its_configuration(tmp_path):
     (tmp_path / "config.json").write_text('{"options": {}}')
     texts = Elements(report.write(Run.open(tmp_path))).texts

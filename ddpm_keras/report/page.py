@@ -151,10 +151,10 @@ def _real(record):
 def _changed(record, chosen):
     """What `changes.most_changed` finds of the last epoch: a dict, or None."""
     shape = record.config.get("data", {}).get("image_shape")
-    last = list(record.pictures(most=1).values())
-    if not shape or not last or chosen in (None, names.RAW):
+    last = next(iter(record.pictures(most=1).values()), {})
+    if not shape or chosen == names.RAW or not {names.RAW, chosen} <= last.keys():
         return None
-    found = changes.most_changed(last[0][names.RAW], last[0][chosen], shape[:2])
+    found = changes.most_changed(last[names.RAW], last[chosen], shape[:2])
     if found is None:
         return None
     places, rows = found

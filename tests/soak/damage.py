@@ -48,6 +48,7 @@ READERS = {
     "run/trajectory.npz": (RESUME, REPORT, EVALUATE),
     "run/snapshots/*": (RESUME, f"{SAMPLE} --decay 0.8", f"{EVALUATE} --sigma-rel 0.1"),
     "run/samples/epoch-*-*.png": (RESUME, REPORT),
+    "run/samples/real.png": (REPORT, RESUME),
     "run/samples/*": (RESUME,),
     "run/model.keras": (SAMPLE, RESUME, EVALUATE),
     "run/network-ema.keras": (RESUME, SAMPLE.replace("run ", "run/network-ema.keras ", 1)),
