@@ -202,7 +202,7 @@ def test_damage_that_training_can_do_without_is_said_and_stepped_around(call, ti
     with open(run / "history.csv", newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "3", "4", "8"]
     assert (run / "trajectory.npz.damaged").exists() and not (run / "evaluation.json").exists()
-    checksums._say_once.cache_clear()  # as in a process of its own
+    checksums.say_once.cache_clear()  # as in a process of its own
     outcome = call("sample.py", "run", "--sigma-rel", 0.1, "--num", 1, "--out", "a.npz")
     assert snapshot.name in outcome.err
     outcome = call("sample.py", "run", "--num", 1, "--out", "b.npz")
