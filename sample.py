@@ -10,6 +10,7 @@
     python sample.py runs/digits --inpaint 7.png --mask half.png     # white is painted anew
     python sample.py runs/digits --sigma-rel 0.08 --step 1500        # an average made afterwards
     python sample.py runs/digits --guide raw --guidance 2            # away from the raw weights
+    python sample.py --pretrained digits --out digits.png            # a model of the package
     python sample.py --from-diffusers ddpm-cifar10-32 --sampler ddpm --steps 1000
     python sample.py --from-diffusers checkpoint-500 --weights raw   # not its averages
 
@@ -105,6 +106,9 @@ def check(options, writes=True):
             interop.find_unet(options.from_diffusers, options.weights)
             interop.find_scheduler(options.from_diffusers)
             return
+    if options.pretrained:
+        consistency.check_without_run(options)
+        return
     path = Path(options.source)
     if path.is_dir():
         run = Run.open(path)
@@ -124,7 +128,7 @@ def weight_sets(options, model):
     """What to draw with and what to guide by (or None): names, or weight sets of a run."""
     from ddpm_keras.app import stored
 
-    if Path(options.source).is_dir() and not options.from_diffusers:
+    if options.source and Path(options.source).is_dir():
         found = stored.StoredWeights(Run.open(options.source), model)
         weights, guide = found.find(options.weight_set), found.guide(options)
         if guide is not None and stored.called(guide) == stored.called(weights):
@@ -158,9 +162,11 @@ def guidance(options, guide):
 
 def load(options):
     """The model to draw from; a bare UNet becomes one with raw weights only."""
-    from ddpm_keras import DDPM
+    from ddpm_keras import DDPM, pretrained
     from ddpm_keras.app import models
 
+    if options.pretrained:
+        return pretrained.load(options.pretrained)
     if options.from_diffusers:
         return load_diffusers(options.from_diffusers, options.weights)
     path = Path(options.source)

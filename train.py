@@ -14,7 +14,7 @@ import sys
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation  # noqa: E402
+from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation, trackers  # noqa: E402
 from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -25,6 +25,7 @@ def main(argv):
     place = cluster.place(run.options.strategy if options.resume else options.strategy)
     with alone.alone(*([run.path] if place.is_chief else [])):
         options = continued(run, options, given, place.is_chief)
+        trackers.check(options)
         console.load_tensorflow()
         from ddpm_keras.app import workers
 

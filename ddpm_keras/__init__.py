@@ -31,6 +31,7 @@ __all__ = [
     "likelihood",
     "noise",
     "posthoc",
+    "pretrained",
     "quality",
     "samplers",
 ]
@@ -65,6 +66,7 @@ if TYPE_CHECKING or not _is_command:
         learning_rate,
         likelihood,
         noise,
+        pretrained,
         quality,
         samplers,
     )

@@ -47,6 +47,8 @@ OPTIMIZERS_REFUSED = {
     "schedulefreeadamw": "it trains weights that only its own average makes good, and Keras keeps "
     "that one to itself; use adamw with --lr-schedule wsd, or a moving average of it."
 }
+# --logger: the package that it needs besides this one's own.
+LOGGERS = {"csv": "", "tensorboard": "", "wandb": "wandb", "mlflow": "mlflow"}
 # --strategy: what makes it, in tf.distribute.
 STRATEGIES = {
     "none": "get_strategy",

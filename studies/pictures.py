@@ -1,7 +1,8 @@
-"""The pictures of docs/how-to/draw.md, drawn with a model of the digits.
+"""The README's first picture, and those of docs/how-to/draw.md of a model of the digits.
 
 python studies/pictures.py                        # trains runs/pictures first, if it is not there
 python studies/pictures.py --run runs/pictures --out docs/images
+python studies/pictures.py --first runs/fashion   # the README's, of any evaluated run
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,8 +21,8 @@ os.environ["DDPM_KERAS_LAZY"] = "1"  # TensorFlow is loaded as the commands load
 from ddpm_keras.app import console  # noqa: E402
 
 console.load_tensorflow()
-from ddpm_keras import data, drawing, images, quality  # noqa: E402
-from ddpm_keras.app import models, references  # noqa: E402
+from ddpm_keras import data, drawing, images, names, quality  # noqa: E402
+from ddpm_keras.app import dataset, models, named, references  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 TRAINING = "--conditional --steps 1500 --no-evaluate --quality-every 0 --snapshots 0".split()
@@ -31,7 +33,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="runs/pictures", help="run directory")
     parser.add_argument("--out", default=str(ROOT / "docs" / "images"), help="folder")
+    parser.add_argument(
+        "--first", metavar="RUN", help="draw the README's picture of this run alone"
+    )
     options = parser.parse_args()
+    if options.first:
+        return first(Run.open(options.first), Path(options.out) / "raw-and-ema.png")
     if not (Path(options.run) / "model.keras").exists():
         train = [sys.executable, str(ROOT / "train.py"), *TRAINING, "--run-dir", options.run]
         subprocess.run(train, check=True)
@@ -40,6 +47,46 @@ def main():
         path = Path(options.out) / name
         make(model, digits, path)
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def first(run, path):
+    """The samples that the best average changes most: by raw weights, by it, and real images."""
+    model, data = models.load_model(run), dataset.of_run(run, run.options)
+    found, _ = quality.verdict.of_run(run.read_evaluations())
+    sampler = named.sampler(run.options.sampler, model.schedule, steps=run.options.sampling_steps)
+    drawn = [
+        model.sample(DRAWN, weights=name, sampler=sampler, seed=0)
+        for name in (names.RAW, found.average)
+    ]
+    apart = np.square(drawn[0].astype(float) - drawn[1]).mean(axis=(1, 2, 3))
+    chosen = np.argsort(-apart)[:SHOWN]
+    real = data.held_out[np.linspace(0, len(data.held_out) - 1, SHOWN).round().astype(int)]
+    panels = {
+        "raw weights": drawn[0][chosen],
+        "their average": drawn[1][chosen],
+        "real images": real,
+    }
+    images.save(side_by_side(panels), path)
+    print(f"{path}: {found.average}, {SHOWN} of {DRAWN}; {path.stat().st_size / 1000:.0f} kB")
+
+
+DRAWN, SHOWN = 64, 12  # images
+PANEL, TITLE = 340, 44  # pixels: a phone shows a third of them
+
+
+def side_by_side(panels):
+    """Grids of three columns under titles that can be read on a phone, a `PIL.Image`."""
+    font = ImageFont.load_default(size=TITLE)
+    grids = [images.grid(each, columns=3, size=PANEL) for each in panels.values()]
+    grids = [grid.resize((PANEL, PANEL * grid.height // grid.width), 0) for grid in grids]
+    gap = 20
+    canvas = Image.new("RGB", (3 * (PANEL + gap) - gap, grids[0].height + TITLE + 20), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (title, grid) in enumerate(zip(panels, grids, strict=True)):
+        left = i * (PANEL + gap)
+        draw.text((left + PANEL // 2, 4), title, fill=(20, 20, 20), font=font, anchor="ma")
+        canvas.paste(grid, (left, TITLE + 20))
+    return canvas
 
 
 def save_rows(rows, path):

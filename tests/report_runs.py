@@ -55,6 +55,7 @@ def _write_config(path, seed, decays, epochs, options):
         },
         "command": f"python train.py --seed {seed} --run-dir {path.name}",
         "begun": "2026-05-01T12:00:00",
+        "weight_sets": ["raw", *decays],
         "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
         "data": {
             **{"name": "digits", "num_train": 1437, "num_held_out": 360},

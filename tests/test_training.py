@@ -164,7 +164,11 @@ def test_the_network_to_ship_holds_the_last_average(digits, tmp_path):
             [["--quality-every-epochs", "4 epochs", "has 3"]],
         ),
         (["--steps", "751", "--quality-every-epochs", "4"], []),
-        (["--steps", "100"], [["--warmup-steps"], ["--quality-every-epochs"]]),
+        (
+            ["--steps", "100", "--quality-every-epochs", "4"],
+            [["--warmup-steps"], ["-every-epochs"]],
+        ),
+        (["--steps", "100"], [["--warmup-steps"]]),  # the demo measures each epoch
     ],
     ids=str,
 )

@@ -131,7 +131,7 @@ def check_without_run(options):
     Raises:
         UsageError: in one line that names the option.
     """
-    for name in ("sigma_rel", "decay", "step", *(["guide"] if options.from_diffusers else [])):
+    for name in ("sigma_rel", "decay", "step", *([] if options.source else ["guide"])):
         if getattr(options, name):
             raise UsageError(f"{flag(name)} is for a run directory, which stores it; leave it out.")
 

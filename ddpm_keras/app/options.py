@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import choices, formats, names
+from .. import choices, formats, names, pretrained
 from ..errors import UsageError
 from ..kinds import WIDEST
 from . import config_file, consistency, rules
@@ -92,6 +92,9 @@ class TrainOptions:
     run_dir: str = option("", "where to write (default: runs/DATASET, numbered)", path=True,
                           section="the run directory")
     resume: bool = option(False, "continue the run in --run-dir (default: the newest in runs/)")
+    logger: tuple[str, ...] = option(("tensorboard",), "where each epoch's numbers go besides "
+                                     "history.csv (csv: nowhere else)", choices=choices.LOGGERS,
+                                     distinct=True)
     log_every_steps: int = option(20, "steps a row of history.csv", at_least=1,
                                   formerly="log_every")
     epoch_steps: int = option(250, "steps between pictures, validations, checkpoints", at_least=1)
@@ -124,6 +127,8 @@ class SampleOptions:
     source: str = option("", "a run directory or a .keras file", positional=True, path=True)
     from_diffusers: str = option("", "a diffusers folder (config.json and weights) instead",
                                  path=True)
+    pretrained: str = option("", "a model that comes with the package instead",
+                             choices=pretrained.names())
     weights: str = option("ema", "weight set: raw, ema, ema_0.999 ... (of diffusers: raw or ema)",
                           section="what to draw")
     sigma_rel: float = option(0.0, "width of an average to synthesise instead", above=0,
@@ -322,9 +327,11 @@ def sample_options(argv):
     _check_export(options, given)
     consistency.check_one_weight_set(given)
     consistency.check_mode(options, given)
-    if bool(options.source) == bool(options.from_diffusers):
+    sources = (options.source, options.from_diffusers, options.pretrained)
+    if len(list(filter(None, sources))) != 1:
         raise UsageError(
-            "name one source: a run directory or .keras file, or --from-diffusers with a folder."
+            "name one source: a run directory or .keras file, --from-diffusers with a folder, or "
+            f"--pretrained {' or '.join(pretrained.names())}."
         )
     if len(options.labels) > options.num:
         raise UsageError(
@@ -405,7 +412,7 @@ def run_name(dataset):
 
 # What may differ when a run is continued: nothing that the weights depend on.
 _FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every_steps", "keep", "evaluate", "data_dir"}
-_FREE_ON_RESUME |= {"validation_images", "data_cache"}
+_FREE_ON_RESUME |= {"validation_images", "data_cache", "logger"}
 
 
 def resumed_options(stored, given):

@@ -57,6 +57,7 @@ class Run:
         config_file, history, trajectory, evaluation: the records, each a file.
         model: the file with raw weights, averages and optimizer.
         network: the file of the averaged network, to ship.
+        card: its model card.
         report, report_folder: the page, and its figures and tables as files of their own.
     """
 
@@ -73,6 +74,7 @@ class Run:
         self.history = self.path / "history.csv"
         self.trajectory = self.path / "trajectory.npz"
         self.evaluation = self.path / "evaluation.json"
+        self.card = self.path / "README.md"
         self.report = self.path / "report.html"
         self.report_folder = self.path / "report"
 
@@ -340,7 +342,7 @@ class Run:
                 "--run-dir."
             )
         left = [self.checkpoints, self.snapshots, self.samples, self.tensorboard]
-        left += [self.model, self.history, self.trajectory, self.evaluation]
+        left += [self.model, self.history, self.trajectory, self.evaluation, self.card]
         for path in filter(Path.exists, left):
             raise UsageError(
                 f"{path} is there, of a run without its config.json; name another --run-dir."

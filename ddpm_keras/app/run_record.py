@@ -45,6 +45,7 @@ class Config(Checked):
     Attributes:
         run: the id of the run, by which its files are told from those of another.
         command: the command line that began it.
+        averages: the rule of each average, by the name of its weight set.
         begun: when that was, local time such as 2026-05-01T12:00:00; older versions do not say.
         options: of that training, by name.
         data: the images.
@@ -59,6 +60,7 @@ class Config(Checked):
     run: str = ""
     command: str = ""
     begun: str = ""
+    averages: dict[str, str] = field(default_factory=dict)
     options: dict[str, object] = field(default_factory=dict)
     data: Images = field(default_factory=Images)
     precision: Precision | None = None

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import keras
 import numpy as np
 
-from .. import callbacks, ema, samplers
+from .. import callbacks, ema, names, samplers
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
@@ -28,6 +28,7 @@ from . import (
     optimization,
     precision,
     rules,
+    trackers,
     versions,
     workers,
 )
@@ -180,6 +181,7 @@ def begin(run, options, images, model, command, computed_in=None):
             **_devices(model.distribute_strategy),
             "parameters": model.network.count_params(),
             "weight_sets": list(model.weight_sets),
+            "averages": {names.average(k): repr(v) for k, v in model.ema.decays.items()},
             "versions": versions.made_with(),
         }
     run.write_config(config)
@@ -208,7 +210,8 @@ def follow(run, options, images, model, crew):
     unfinished = run.unfinished(model.steps_made)
     crew.agree({"the step to go on at": step(model)})
     with tempfile.TemporaryDirectory() as folder:
-        watch = observers(Elsewhere(folder), options, images, crew)
+        quiet = replace(options, logger=("csv",))  # the chief alone tells others
+        watch = observers(Elsewhere(folder), quiet, images, crew)
         fit(options, images, model, step(model), watch, unfinished)
     if options.evaluate:
         from . import measuring
@@ -274,7 +277,7 @@ def observers(run, options, images, crew=None):
             run.samples,
             num_images=PICTURE_IMAGES,
             sampler=picture_sampler(options),
-            log_dir=run.tensorboard,
+            log_dir=run.tensorboard if "tensorboard" in options.logger else None,
         ),
         *_quality_monitor(options, images),
         *recorders(run, options, images, log),
@@ -318,6 +321,7 @@ def fit(options, images, model, done, observers, unfinished=None):
                     shuffle=False,  # the stream is in its own order
                     verbose=0,
                 )
+            trackers.close(observers)
 
 
 @contextlib.contextmanager
@@ -352,7 +356,7 @@ def recorders(run, options, images, log):
             images.held_out[part], images.held_out_labels[part] if options.conditional else None
         ),
         log,
-        callbacks.TensorBoardScalars(run.tensorboard, asdict(options) | {"resume": False}),
+        *trackers.callbacks_of(run, options),
     ]
 
 
@@ -416,12 +420,14 @@ def picture_sampler(options):
 
 
 def save(run, model):
-    """Writes model.keras and, to ship, network-ema.keras."""
+    """Writes model.keras and, to ship, network-ema.keras with its model card."""
     from ..files import atomic_path
+    from ..report import card
 
     with atomic_path(run.model) as temporary:
         model.save(temporary)
     model.export_network("ema", run.network)
+    card.write(run)
 
 
 def next_steps(run):
@@ -429,6 +435,6 @@ def next_steps(run):
     return (
         f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
         + (f"Report: {run.report}\n" if run.report.exists() else "")
-        + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}\n"
-        f"      tensorboard --logdir {run.tensorboard}"
+        + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}"
+        + f"\n      tensorboard --logdir {run.tensorboard}" * run.tensorboard.exists()
     )

@@ -6,12 +6,14 @@ from .quality import QualityMonitor
 from .samples import SampleGrid
 from .snapshots import PowerFunctionSnapshots
 from .tensorboard import TensorBoardScalars
+from .trackers import MLflowScalars, WandbScalars
 from .trajectory import Trajectory
 from .validation import ValidationLoss
 
 __all__ = [
     "Diverged",
     "EvaluateAverages",
+    "MLflowScalars",
     "PowerFunctionSnapshots",
     "QualityMonitor",
     "SampleGrid",
@@ -19,4 +21,5 @@ __all__ = [
     "TensorBoardScalars",
     "Trajectory",
     "ValidationLoss",
+    "WandbScalars",
 ]

@@ -6,21 +6,17 @@ numbers as CSV are written into `report/` beside it.
 
 import base64
 import csv
-import functools
 import io
 import time
 from pathlib import Path
 
-import jinja2
-import markupsafe
-
 from .. import checksums, files, names
 from ..version import __version__
-from . import analysis, changes, figures, figures_compared, picture, tables, words
+from . import analysis, card, changes, figures, figures_compared, picture, tables, template, words
 
 
 def write(run):
-    """Writes the report of a run.
+    """Writes the report of a run, and its model card where it has a network to ship.
 
     Args:
         run: an `app.run_directory.Run` with a config.json. Whatever else it holds (history.csv,
@@ -36,7 +32,7 @@ def write(run):
     pictures, samples = figures.draw(record), _samples(record)
     shown = tables.of_run(record)
     _write_beside(run.report_folder, pictures, shown)
-    page = _template("report.html.j2").render(
+    page = template.get("report.html.j2").render(
         record=record,
         summary=words.summary(record),
         tables=shown,
@@ -49,9 +45,11 @@ def write(run):
         definitions=words.definitions(record.metric, record.windows),
         settings=_settings(record.config),
         dates=_dates(record),
+        colours=picture.colour_variables(),
         version=__version__,
     )
     files.write_text(run.report, page)
+    card.write(run)
     return run.report
 
 
@@ -76,7 +74,7 @@ def write_comparison(runs, out=None):
     out = records[0].path.parent / "comparison.html" if out is None else Path(out)
     pictures, shown = figures_compared.draw(records), tables.of_comparison(records)
     _write_beside(out.with_suffix(""), pictures, shown)
-    page = _template("comparison.html.j2").render(
+    page = template.get("comparison.html.j2").render(
         records=records,
         summary=words.comparison_summary(records),
         samples=_last_samples(records),
@@ -84,34 +82,11 @@ def write_comparison(runs, out=None):
         figures=pictures,
         definitions=words.definitions(records[0].metric),
         dates=_dates(),
+        colours=picture.colour_variables(),
         version=__version__,
     )
     files.write_text(out, page)
     return out
-
-
-@functools.cache
-def _environment():
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ddpm_keras.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["number"] = words.number
-    environment.globals["colours"] = markupsafe.Markup(picture.colour_variables())
-    environment.globals["source"] = functools.partial(_source, environment)
-    return environment
-
-
-def _source(environment, name):
-    """A file of the templates' folder as it is, for the page to hold."""
-    return markupsafe.Markup(environment.loader.get_source(environment, name)[0])
-
-
-def _template(name):
-    return _environment().get_template(name)
 
 
 def _write_beside(folder, pictures, tables):

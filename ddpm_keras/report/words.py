@@ -35,7 +35,7 @@ def summary(record):
             "use": _use(record, found.weights),
         }
     losses = analysis.by_validation_loss(record)
-    evaluate = _command(record, "evaluate", record.path)
+    evaluate = command(record, "evaluate", record.path)
     if not losses:
         return {
             "advice": "Nothing has been measured yet.",
@@ -131,10 +131,33 @@ def _use(record, name):
     step = record.evaluation.step if record.evaluation else None
     if step is not None and step >= record.last_step:
         step = None  # the end, as by default
-    return _command(record, "sample", record.path, "--weights", names.at_step(name, step))
+    return command(record, "sample", record.path, "--weights", names.at_step(name, step))
 
 
-def _command(record, job, *arguments):
+def protocol(record, name):
+    """How an average was made and measured, in one line: what numbers of it are to be quoted with.
+
+    Args:
+        record: an `analysis.RunRecord`.
+        name: a weight set.
+
+    Returns:
+        Rule, effective window and step at the end; and, where it was measured, sampler and N.
+    """
+    rule = record.config.get("averages", {}).get(name, "")
+    parts = [f"{name}: {rule}" if rule else name]
+    if name != names.RAW:
+        parts.append("float32, moved after every optimizer step")
+    if name in record.windows:
+        parts.append(f"effective window {number(round(record.windows[name]))} steps")
+    parts.append(f"step {number(record.last_step)}")
+    if record.evaluation and name in record.evaluation.weights:
+        drawn = record.evaluation.settings
+        parts.append(f"{number(record.evaluation.num_images)} images by {drawn['sampler']}")
+    return ", ".join(parts)
+
+
+def command(record, job, *arguments):
     """How `job` is called where the run was trained, from a checkout or installed; as typed."""
     installed = re.match("(ddpm-keras|python -m ddpm_keras) ", record.config.get("command", ""))
     program = f"{installed[0]}{job}" if installed else f"python {job}.py"

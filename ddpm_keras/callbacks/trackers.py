@@ -1,0 +1,149 @@
+"""The numbers of each epoch for Weights & Biases and for MLflow, where these are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from ..aliases import PathLike
+
+
+class _Scalars(keras.callbacks.Callback):
+    """Writes the logs of each epoch at the optimizer step that they are of.
+
+    Several calls of `fit` are one run of the tracker, which `close` ends.
+    """
+
+    _begun = False
+
+    def __init__(self, identity):
+        super().__init__()
+        self._identity = identity
+
+    @property
+    def identity(self):
+        """What the tracker knows the run by, or None."""
+        return self._identity() if callable(self._identity) else self._identity
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if not self._begun:
+            self._begin()
+            self._begun = True
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.on_train_begin()  # of an epoch that ends before training goes on
+        numbers = {key: float(value) for key, value in (logs or {}).items() if value is not None}
+        self._write(numbers, self.model.steps_made)
+
+
+class WandbScalars(_Scalars):
+    """Writes the logs of each epoch to Weights & Biases, against the optimizer step.
+
+    Whatever W&B is told elsewhere holds: `wandb login`, `WANDB_MODE=offline`.
+
+    Args:
+        project: of W&B.
+        name: of the run.
+        config: dict name -> value of what the run was told.
+        identity: of the run, letters and digits, or a function that gives it when training begins:
+            where W&B knows it, that run goes on. None: a new one.
+        directory: where W&B keeps its files.
+
+    Raises:
+        ImportError: wandb is not installed.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        identity: str | Callable[[], str] | None = None,
+        directory: PathLike | None = None,
+    ):
+        super().__init__(identity)
+        import wandb
+
+        self._wandb = wandb
+        self._settings = {
+            **{"project": project, "name": name, "config": dict(config or {})},
+            **{"dir": None if directory is None else str(directory), "resume": "allow"},
+        }
+
+    def _begin(self):
+        self.run = self._wandb.init(id=self.identity, **self._settings)
+        self.run.define_metric("*", step_metric="step")
+
+    def _write(self, numbers, step):
+        self.run.log(numbers | {"step": step})
+
+    def close(self) -> None:
+        """Ends the run, and waits until W&B has all of it."""
+        self.run.finish()
+
+
+class MLflowScalars(_Scalars):
+    """Writes the logs of each epoch to MLflow, at the optimizer step.
+
+    Args:
+        experiment: of MLflow.
+        name: of the run.
+        config: dict name -> value of what the run was told; its parameters.
+        identity: of the run, or a function that gives it when training begins: where the experiment
+            has one that was begun with it, that goes on. None: a new one.
+        tracking_uri: where MLflow writes; None: as MLflow is told, such as by MLFLOW_TRACKING_URI.
+
+    Raises:
+        ImportError: mlflow is not installed.
+    """
+
+    def __init__(
+        self,
+        experiment: str,
+        name: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        identity: str | Callable[[], str] | None = None,
+        tracking_uri: str | None = None,
+    ):
+        super().__init__(identity)
+        import mlflow
+
+        self._mlflow = mlflow
+        self.experiment = experiment
+        self.name = name
+        self.config = dict(config or {})
+        self.tracking_uri = tracking_uri
+
+    def _begin(self):
+        if self.tracking_uri is not None:
+            self._mlflow.set_tracking_uri(self.tracking_uri)
+        client = self._mlflow.MlflowClient()
+        known = client.get_experiment_by_name(self.experiment)
+        place = known.experiment_id if known else client.create_experiment(self.experiment)
+        identity = self.identity
+        self.run_id = self._known_run(client, place, identity)
+        if self.run_id is None:
+            tags = {_IDENTITY: identity} if identity else {}
+            self.run_id = client.create_run(place, tags=tags, run_name=self.name).info.run_id
+            for key, value in self.config.items():
+                client.log_param(self.run_id, key, value)
+        self._client = client
+
+    def _known_run(self, client, place, identity):
+        if not identity:
+            return None
+        found = client.search_runs([place], f"tags.`{_IDENTITY}` = '{identity}'")
+        return found[0].info.run_id if found else None
+
+    def _write(self, numbers, step):
+        for key, value in numbers.items():
+            self._client.log_metric(self.run_id, key, value, step=step)
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._client.set_terminated(self.run_id)
+
+
+_IDENTITY = "ddpm_keras.run"  # a tag

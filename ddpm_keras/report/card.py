@@ -1,0 +1,102 @@
+"""The model card of a run, README.md: what the network beside it is, from the run's records alone.
+
+Its head is the metadata that model hubs read.
+"""
+
+import yaml
+
+from .. import files, names
+from ..data.words import shown
+from ..quality import metrics
+from . import analysis, template, words
+
+# Licences of the images that come with installed packages.
+_LICENCES = {"digits": "cc-by-4.0"}
+
+
+def write(run):
+    """Writes README.md of a run that has its network; returns the path, or None without them.
+
+    Args:
+        run: an `app.run_directory.Run`.
+
+    Raises:
+        UsageError: a file of the run is damaged.
+    """
+    if not (run.network.is_file() and run.config_file.is_file()):
+        return None
+    files.write_text(run.card, text(analysis.RunRecord(run)))
+    return run.card
+
+
+def text(record, weights=None, pretrained=None):
+    """The card of an `analysis.RunRecord`.
+
+    Args:
+        record: of the run.
+        weights: the weight set that is shipped; None: the last average, as of every run.
+        pretrained: what the model is called in the package, for the card of one that comes with it.
+    """
+    shipped = weights or record.config.get("weight_sets", [names.LAST])[-1]
+    name = pretrained or record.name
+    page = template.get("pretrained.md.j2" if pretrained else "card.md.j2").render(
+        record=record,
+        name=name,
+        options=record.config.get("options", {}),
+        data=record.config.get("data", {}),
+        shipped=shipped,
+        protocol=words.protocol(record, shipped),
+        scores=_scores(record),
+        sample=words.command(record, "sample", record.path, "--num", 64, "--out", "samples.png"),
+    )
+    head = yaml.safe_dump(metadata(record, name), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n\n{page}"
+
+
+def metadata(record, name):
+    """The head of the card, a dict as the Hugging Face hub documents it; the model has a name."""
+    data = record.config.get("data", {})
+    found = {
+        "license": _LICENCES.get(data.get("name"), "unknown"),
+        "library_name": "keras",
+        "pipeline_tag": "unconditional-image-generation",
+        "tags": ["diffusion", "ddpm", "ema", "ddpm-keras"],
+    }
+    results = list(_results(record, data))
+    if results:
+        found["model-index"] = [{"name": shown(name), "results": results}]
+    return found
+
+
+def _results(record, data):
+    """An entry for each weight set that was measured: all of its numbers, and how they were got."""
+    for name, measured in record.evaluation.weights.items() if record.evaluation else ():
+        numbers = metrics.every_number().items()
+        values = {key: each for key, each in numbers if getattr(measured, key) is not None}
+        yield {
+            "task": {"type": "unconditional-image-generation"},
+            "dataset": {"name": shown(data.get("name", "images")), "type": "images"},
+            "metrics": [
+                {
+                    "type": key,
+                    "name": f"{record.metric if key == 'frechet' else each.title}, {name}",
+                    "value": getattr(measured, key),
+                }
+                for key, each in values.items()
+            ],
+            "source": {"name": record.evaluation.way, "url": "evaluation.json"},
+        }
+
+
+def _scores(record):
+    """Rows of a table of what was measured: the headings, then a row for each weight set."""
+    if not record.evaluation:
+        return []
+    headings = record.evaluation.headings
+    shown_numbers = metrics.shown_numbers()
+    scales = {key: f" x {x.scale}" if x.scale != 1 else "" for key, x in shown_numbers.items()}
+    rows = [["weights", *(headings[key] + scale for key, scale in scales.items())]]
+    for name, measured in record.evaluation.weights.items():
+        cells = (each.text(getattr(measured, key)) for key, each in shown_numbers.items())
+        rows.append([name, *cells])
+    return rows
