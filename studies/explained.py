@@ -24,7 +24,7 @@ RECORD = ROOT / "docs" / "demo" / "path.json"
 PAGE = ROOT / "docs" / "ema-explained.html"
 ALONG = np.linspace(-0.5, 2.0, 11)  # of the way from raw to the average
 WINDOWS = np.geomspace(20, 20_000, 13)  # 1 / (1 - beta), in steps
-USUAL = 0.999
+POWER = 2.3  # of the slider at first: beta = 1 - 10^-POWER
 
 
 def main():
@@ -155,7 +155,8 @@ def page(record):
     }
     both = np.array(losses["constant"] + losses["warmup"])
     line = np.array(record["line"])
-    across = Scale([1.3, 4.3], [*both[:, 1], record["raw_loss"]])
+    lowest, raw_loss = both[:, 1].min(), record["raw_loss"]
+    across = Scale([1.3, 4.3], [lowest, raw_loss + (raw_loss - lowest)])  # far worse is above it
     span = np.ptp(raw, axis=0).max() / 2
     middle = (raw.max(axis=0) + raw.min(axis=0)) / 2
     plane = Scale(*np.array([middle - span, middle + span]).T, 340, 340, left=8, bottom=10)
@@ -176,8 +177,9 @@ def page(record):
         plane=plane,
         across=across,
         valley=valley,
-        average=averaged(record, USUAL),
-        usual=USUAL,
+        average=averaged(record, 1 - 10**-POWER),
+        power=POWER,
+        usual=f"{1 - 10**-POWER:.3g}",
         ticks=lambda scale: np.linspace(scale.low[1], scale.high[1], 5)[1:-1],
         colours=picture.colour_variables(),
         style=style.read_text(encoding="utf-8"),

@@ -2,7 +2,7 @@
 
 python studies/pictures.py                        # trains runs/pictures first, if it is not there
 python studies/pictures.py --run runs/pictures --out docs/images
-python studies/pictures.py --first runs/fashion   # the README's, of any evaluated run
+python studies/pictures.py --first runs/fashion   # the README's, of any run
 """
 
 import argparse
@@ -52,11 +52,11 @@ def main():
 def first(run, path):
     """The samples that the best average changes most: by raw weights, by it, and real images."""
     model, data = models.load_model(run), dataset.of_run(run, run.options)
-    found, _ = quality.verdict.of_run(run.read_evaluations())
+    evaluations = run.read_evaluations()
+    average = quality.verdict.of_run(evaluations)[0].average if evaluations else names.LAST
     sampler = named.sampler(run.options.sampler, model.schedule, steps=run.options.sampling_steps)
     drawn = [
-        model.sample(DRAWN, weights=name, sampler=sampler, seed=0)
-        for name in (names.RAW, found.average)
+        model.sample(DRAWN, weights=name, sampler=sampler, seed=0) for name in (names.RAW, average)
     ]
     apart = np.square(drawn[0].astype(float) - drawn[1]).mean(axis=(1, 2, 3))
     chosen = np.argsort(-apart)[:SHOWN]
@@ -67,7 +67,7 @@ def first(run, path):
         "real images": real,
     }
     images.save(side_by_side(panels), path)
-    print(f"{path}: {found.average}, {SHOWN} of {DRAWN}; {path.stat().st_size / 1000:.0f} kB")
+    print(f"{path}: {average}, {SHOWN} of {DRAWN}; {path.stat().st_size / 1000:.0f} kB")
 
 
 DRAWN, SHOWN = 64, 12  # images

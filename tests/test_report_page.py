@@ -282,6 +282,8 @@ def test_page_shows_real_images_changes_dates_and_windows(written, made_run):
     assert texts["changed"] == "What ema_0.999 changes most" and "in places" in page
     assert "Run begun 2026-05-01 12:00:00, " in page
     assert "ema_0.99 about 100, ema_0.999 about 1,000." in page
+    protocol = "ema_0.999, float32, moved after every optimizer step, effective window 1,000 steps"
+    assert f"{protocol}, step 400, 1,437 images by DDIM, 50 steps." in texts["protocol"]
 
 
 def test_equal_rows_are_explained(tmp_path):

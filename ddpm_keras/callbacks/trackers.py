@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,9 +65,7 @@ class WandbScalars(_Scalars):
         directory: PathLike | None = None,
     ):
         super().__init__(identity)
-        import wandb
-
-        self._wandb = wandb
+        self._wandb = importlib.import_module("wandb")
         self._settings = {
             **{"project": project, "name": name, "config": dict(config or {})},
             **{"dir": None if directory is None else str(directory), "resume": "allow"},
@@ -108,9 +107,7 @@ class MLflowScalars(_Scalars):
         tracking_uri: str | None = None,
     ):
         super().__init__(identity)
-        import mlflow
-
-        self._mlflow = mlflow
+        self._mlflow = importlib.import_module("mlflow")
         self.experiment = experiment
         self.name = name
         self.config = dict(config or {})

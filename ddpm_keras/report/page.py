@@ -35,6 +35,7 @@ def write(run):
     page = template.get("report.html.j2").render(
         record=record,
         summary=words.summary(record),
+        protocol=words.protocol(record, record.verdict.average) if record.verdict.average else "",
         tables=shown,
         figures=pictures,
         samples=samples,
