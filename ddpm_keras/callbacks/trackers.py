@@ -34,7 +34,6 @@ class _Scalars(keras.callbacks.Callback):
             self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.on_train_begin()  # of an epoch that ends before training goes on
         numbers = {key: float(value) for key, value in (logs or {}).items() if value is not None}
         self._write(numbers, self.model.steps_made)
 
