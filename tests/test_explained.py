@@ -28,7 +28,7 @@ def record(explained):
 def test_the_page_is_made_of_its_record(explained, record):
     assert explained.PAGE.read_text(encoding="utf-8") == explained.page(record)
     text = re.sub(r"base64,[\w+/=]+", "", explained.PAGE.read_text(encoding="utf-8"))
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "http" not in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "http://" not in text
 
 
 def test_the_rules_of_the_page_are_those_of_the_library(explained):
