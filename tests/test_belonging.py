@@ -155,8 +155,8 @@ def test_a_history_that_is_mended_tells_of_both_kinds_of_loss(tmp_path, model):
     run.history.write_bytes(run.history.read_bytes()[:-3])
     with pytest.warns(UserWarning) as said:
         history.mend(run.history, (6, 3))
-    assert ["in line 3" in str(each.message) for each in said] == [True, False]
-    assert "1 of its rows up to step 6 are gone" in str(said[1].message)
+    (text,) = (str(each.message) for each in said)
+    assert text.endswith("damaged in line 3; left out. 1 of its rows up to step 6 are gone.")
     assert history.read(run.history) == ROWS[:1]
 
 

@@ -6,9 +6,9 @@ from ..callbacks import events
 
 
 def forget(run, step):
-    """Removes what TensorBoard was told at the end of an epoch, at this step, to be told again."""
+    """Removes what TensorBoard was told after a step, since it will be told again."""
     for folder in {path.parent for path in run.tensorboard.rglob("events.*")}:
-        events.cut(folder, step - 1)
+        events.cut(folder, step)
 
 
 def finish(model, epoch, observers, unfinished):

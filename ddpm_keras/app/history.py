@@ -34,13 +34,13 @@ def read(path, known=(0, 0)):
         ValueError: the file is too long.
     """
     rows, damaged = _read(path)
-    if damaged:
-        warnings.warn(f"{path} is damaged in {_listed(damaged)}; left out.", stacklevel=1)
     step, count = known
     missing = count - len(damaged) - sum(row["step"] <= step for row in rows)
+    told = f" in {_listed(damaged)}; left out" if damaged else ""
     if missing > 0:
-        gone = f"{missing} of its rows up to step {step} are gone"
-        warnings.warn(f"{path} is damaged: {gone}.", stacklevel=1)
+        told += f"{'.' if told else ':'} {missing} of its rows up to step {step} are gone"
+    if told:
+        warnings.warn(f"{path} is damaged{told}.", stacklevel=1)
     return rows
 
 

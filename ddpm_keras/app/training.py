@@ -164,8 +164,8 @@ def begin(run, options, images, model, command, computed_in=None):
         alone.tidy(run)
         run.restore(model)
         run.clear_checkpoints()
-        if run.unfinished(model.steps_made) is not None:
-            epoch_end.forget(run, model.steps_made)
+        is_over = run.unfinished(model.steps_made) is None
+        epoch_end.forget(run, model.steps_made if is_over else model.steps_made - 1)
         if options.data_dir != run.options.data_dir:
             told["data"] = dataset.record(images, options)
         config = run.config | told
