@@ -9,6 +9,7 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from networks import beside
 
 from ddpm_keras import DDPM
 from ddpm_keras.inputs import checks
@@ -29,7 +30,7 @@ checks._assert = late
 
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
-    network = keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(x))
+    network = keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(beside(x, t)))
     model = DDPM(network, ema=0.5)
     model.compile("sgd")
 

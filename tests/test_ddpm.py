@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import beside
 from numpy.testing import assert_allclose, assert_array_equal
 from refusals import assert_refused
 
@@ -88,7 +89,7 @@ def test_uint8_and_scaled_float_train_alike(digits):
 
 def _plain():
     x, t = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
-    return keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(x))
+    return keras.Model([x, t], keras.layers.Conv2D(1, 3, padding="same")(beside(x, t)))
 
 
 @pytest.mark.parametrize("form", ["array", "x", "(x,)", "(x, y)"])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import conditional_model
+from networks import beside, conditional_model
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, data, guidance, quality, samplers
@@ -60,7 +60,7 @@ def best_epsilon(x, cumprod, mean, deviation):
 def gaussian():
     """A model that is told by its weights which Gaussian it draws."""
     x, t = keras.Input((2, 2, 1)), keras.Input((), dtype="int32")
-    model = DDPM(keras.Model([x, t], x), "cosine", 100, ema=None)  # for its schedule
+    model = DDPM(keras.Model([x, t], beside(x, t)), "cosine", 100, ema=None)  # for its schedule
     return DDPM(keras.Model([x, t], Gaussian(model.schedule)(x, t)), model.schedule, ema=None)
 
 

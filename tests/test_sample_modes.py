@@ -8,7 +8,7 @@ import tracemalloc
 import keras
 import numpy as np
 import pytest
-from networks import conditional_model
+from networks import beside, conditional_model
 from PIL import Image
 from refusals import call_command
 
@@ -147,7 +147,7 @@ def test_an_error_leaves_nothing_behind(call, tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_number_of_images(out, tmp_path):
     """5.5 MB of pixels in batches of 0.14 MB."""
     x, t = keras.Input((96, 96, 3)), keras.Input((), dtype="int32")
-    model = DDPM(keras.Model([x, t], keras.layers.Conv2D(3, 1)(x)), ema=None)
+    model = DDPM(keras.Model([x, t], keras.layers.Conv2D(3, 1)(beside(x, t))), ema=None)
     settings = {"sampler": samplers.DDIM(1), "batch_size": 5}
     alone = workers.Crew(model.distribute_strategy)
     for number in (5, 200):  # the first traces
