@@ -1,7 +1,7 @@
 """Puts the averaged network of a run into the package, for `sample.py --pretrained NAME`.
 
 python studies/pretrained.py runs/digits digits
-python studies/pretrained.py runs/study/main-fashion-0 fashion --weights ema_warmup_0.999
+python studies/pretrained.py runs/study/main-fashion-0 fashion --weights ema_warmup_0.999 --licence mit
 """
 
 import argparse
@@ -27,12 +27,13 @@ def main():
     parser.add_argument("run", help="run directory")
     parser.add_argument("name", help="what the model is to be called")
     parser.add_argument("--weights", default="ema", help="weight set (default: the last average)")
+    parser.add_argument("--licence", help="of the images, such as mit (default: as is known)")
     options = parser.parse_args()
     run = Run.open(options.run)
     path = pretrained.save(models.load_model(run), options.name, options.weights)
     record = analysis.RunRecord(run)
     weights = None if options.weights == names.LAST else options.weights
-    files.write_text(path / "README.md", card.text(record, weights, options.name))
+    files.write_text(path / "README.md", card.text(record, weights, options.name, options.licence))
     for each in sorted(path.iterdir()):
         print(f"{each.relative_to(ROOT)}: {each.stat().st_size / 1000:.0f} kB")
 

@@ -43,6 +43,10 @@ def test_metadata_hold_every_number_that_was_measured(carded):
         assert "1,437 images, by DDIM, 50 steps, seed 0" in result["source"]["name"]
 
 
+def test_a_licence_that_is_given_wins(carded):
+    assert parts(card.text(record_of(carded), licence="mit"))[0]["license"] == "mit"
+
+
 def test_the_hub_reads_the_metadata(carded):
     hub = pytest.importorskip("huggingface_hub", reason="it comes with diffusers: make peers")
     read = hub.ModelCard((carded / "README.md").read_text()).data

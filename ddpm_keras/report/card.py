@@ -29,13 +29,14 @@ def write(run):
     return run.card
 
 
-def text(record, weights=None, pretrained=None):
+def text(record, weights=None, pretrained=None, licence=None):
     """The card of an `analysis.RunRecord`.
 
     Args:
         record: of the run.
         weights: the weight set that is shipped; None: the last average, as of every run.
         pretrained: what the model is called in the package, for the card of one that comes with it.
+        licence: of the images, as model hubs call it; None: as the data set is known to have.
     """
     shipped = weights or record.config.get("weight_sets", [names.LAST])[-1]
     name = pretrained or record.name
@@ -49,15 +50,15 @@ def text(record, weights=None, pretrained=None):
         scores=_scores(record),
         sample=words.command(record, "sample", record.path, "--num", 64, "--out", "samples.png"),
     )
-    head = yaml.safe_dump(metadata(record, name), sort_keys=False, allow_unicode=True)
+    head = yaml.safe_dump(metadata(record, name, licence), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n{page}"
 
 
-def metadata(record, name):
+def metadata(record, name, licence=None):
     """The head of the card, a dict as the Hugging Face hub documents it; the model has a name."""
     data = record.config.get("data", {})
     found = {
-        "license": _LICENCES.get(data.get("name"), "unknown"),
+        "license": licence or _LICENCES.get(data.get("name"), "unknown"),
         "library_name": "keras",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["diffusion", "ddpm", "ema", "ddpm-keras"],
