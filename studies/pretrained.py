@@ -1,7 +1,7 @@
 """Puts the averaged network of a run into the package, for `sample.py --pretrained NAME`.
 
 python studies/pretrained.py runs/digits digits
-python studies/pretrained.py runs/study/main-fashion-0 fashion --weights ema_warmup_0.999 --licence mit
+python studies/pretrained.py RUN fashion --weights ema_warmup_0.999 --licence mit
 """
 
 import argparse
