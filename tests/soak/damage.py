@@ -58,11 +58,12 @@ READERS = {
     "run/evaluation/influences-*": (RESUME, EVALUATE),
     "run/tensorboard/*": (RESUME,),
     "run/tensorboard/*/*": (RESUME,),
+    "run/README.md": (REPORT,),
     "run/report*": (REPORT,),
     "run/report/*": (REPORT,),
     "cache/*": (EVALUATE,),
 }
-MADE_ANEW = ("run/report*", "run/report/*")  # by whatever reads the run
+MADE_ANEW = ("run/README.md", "run/report*", "run/report/*")  # by whatever reads the run
 DAMAGES = ("bit", "bit", "cut", "bit", "cut", "bit", "empty")
 
 

@@ -25,7 +25,7 @@ import runs  # noqa: E402
 
 KINDS = (  # what a path holds that is of a kind, in the order of the first writes
     "config.json", "snapshot-", "step-", "tensorboard", "history.csv", "epoch-", "trajectory.npz",
-    "model.keras", "network-ema.keras", ".lock",
+    "model.keras", "network-ema.keras", "README.md", ".lock",
 )  # fmt: skip
 POLITE = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 A_RUN = 5  # kills of one training
