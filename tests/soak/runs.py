@@ -160,4 +160,15 @@ def _keras(path):
         return config, weights
 
 
-_READERS = {".json": _json, ".csv": _history, ".npz": _arrays, ".h5": _weights, ".keras": _keras}
+def _card(path):
+    return re.sub(r"begun \S+", "begun", path.read_text(encoding="utf-8"))
+
+
+_READERS = {
+    ".json": _json,
+    ".md": _card,
+    ".csv": _history,
+    ".npz": _arrays,
+    ".h5": _weights,
+    ".keras": _keras,
+}
