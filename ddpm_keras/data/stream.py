@@ -1,5 +1,6 @@
 """An endless stream of batches that are a pure function of the seed and the step."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def training_stream(
         are given, y int32 of shape `(batch_size,)`. With shares, each batch is as many elements.
 
     Raises:
-        ValueError: if there are no images, or labels and images differ in number.
+        ValueError: if there are no images, labels and images differ in number, or shares are no
+            places in a batch.
     """
     import tensorflow as tf
 
@@ -61,6 +63,8 @@ def training_stream(
         )
     if labels is not None and len(labels) != num_images:
         raise ValueError(f"{num_images} images but {len(labels)} labels: give one label an image.")
+    if shares is not None:
+        _check_shares(shares, batch_size)
     take = reader(images)
     with tf.device("CPU:0"):
         labels = None if labels is None else tf.convert_to_tensor(labels, tf.int32)
@@ -92,6 +96,17 @@ def training_stream(
     if shares is not None:
         stream = _shared(stream, shares)
     return stream.map(batch, num_parallel_calls=2, deterministic=True).prefetch(4)
+
+
+def _check_shares(shares, batch_size):
+    """Refuses shares that are empty, leave gaps or reach beyond a batch."""
+    places = [0, *(place for share in shares for place in share), batch_size]
+    gaps = [stop != start for (_, stop), (start, _) in itertools.pairwise(shares)]
+    if len(places) < 4 or places != sorted(places) or any(gaps):
+        raise ValueError(
+            f"shares must be places (start, stop) in a batch of {batch_size}, one after the other "
+            f"without a gap; got {shares!r}."
+        )
 
 
 def _shared(stream, shares):

@@ -60,6 +60,12 @@ def test_the_shares_of_several_processes_are_the_batches(bounds):
         assert next(found, None) is None
 
 
+@pytest.mark.parametrize("shares", [[], [(0, 2), (3, 4)], [(2, 5)], [(2, 1)], [(-1, 2)]])
+def test_shares_that_are_no_places_in_a_batch_are_refused(shares):
+    with pytest.raises(ValueError, match="shares must be places .* in a batch of 4"):
+        data.training_stream(numbered(9), batch_size=4, shares=shares)
+
+
 def test_labels_stay_with_their_images():
     for x, y in data.training_stream(numbered(7), np.arange(7), batch_size=5, steps=6):
         np.testing.assert_array_equal(x[:, 0, 0, 0], 2 * y)
