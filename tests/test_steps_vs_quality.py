@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ddpm_keras import choices, noise, samplers  # before the benchmark, which has it loaded lazily
+
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import steps_vs_quality as benchmark  # noqa: E402
-
-from ddpm_keras import choices, noise, samplers  # noqa: E402
 
 DISTANCES = {("ddim", 20): [2.0, 3.0], ("ddim", 50): [1.5, 2.3], ("heun", 20): [4.0]}
 DISTANCES |= {("dpm", 20): [1.4, 2.0], ("dpm", 50): [1.7, 2.0]}
