@@ -124,8 +124,9 @@ def in_own_process(function, *arguments):
         return pool.apply(function, arguments)
 
 
-def run(name):
-    arguments, batch_size, repeats, turns, limit = NETWORKS[name]
+def run(name, turns=None):
+    arguments, batch_size, repeats, usual, limit = NETWORKS[name]
+    turns = turns or usual
     models = {count: make_step(arguments, batch_size, count) for count in COUNTS}
     for step, _ in models.values():
         seconds(step, 2)  # tracing, and the first touch of the memory
@@ -154,8 +155,10 @@ def run(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    for name in parser.parse_args().networks:
-        run(name)
+    parser.add_argument("--turns", type=int, help="of steps; by default 20, and 5 of cifar10")
+    options = parser.parse_args()
+    for name in options.networks:
+        run(name, options.turns)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Runs the benchmarks and writes what they print, with the machine named, to benchmarks/RESULTS.md.
 
-    make bench                                       # all; about an hour on two CPU cores
-    python benchmarks/results.py training_speed      # one; what the page says of others stays
+    make bench                                              # all; about an hour on two CPU cores
+    python benchmarks/results.py training_speed_middle      # one; what is said of others stays
 
 Run it on an idle machine.
 """
@@ -18,14 +18,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
 BENCHMARKS = {
-    # name: arguments
-    "training_speed": [],
-    "training_memory": [],
-    "first_step": [],
-    "sampling_speed": [],
-    "growth": [],
-    "ema_overhead": [],
-    "recording_cost": ["--epochs", "8"],
+    # title: script, its arguments
+    **{
+        f"{script}_{network}": (script, "--networks", network, *rounds)
+        for script, rounds in (("training_speed", ("--rounds", "4")), ("training_memory", ()))
+        for network in ("middle", "digits", "published")
+    },
+    **{f"sampling_speed_{n}": ("sampling_speed", "--networks", n) for n in ("digits", "middle")},
+    "first_step": ("first_step",),
+    **{
+        f"growth_{what}": ("growth", "--only", what)
+        for what in ("batch", "width", "side", "averages", "recompute")
+    },
+    "ema_overhead_digits": ("ema_overhead", "--networks", "digits"),
+    "ema_overhead_cifar10": ("ema_overhead", "--networks", "cifar10", "--turns", "1"),
+    "recording_cost": ("recording_cost", "--epochs", "8"),
 }
 PACKAGES = "tensorflow", "keras", "torch", "diffusers"
 
@@ -56,9 +63,9 @@ def sections(page):
 
 def run(name):
     """What a benchmark says: its command, the machine and what it prints."""
-    arguments = BENCHMARKS[name]
-    command = " ".join(["python", f"benchmarks/{name}.py", *arguments])
-    script = [sys.executable, str(HERE / f"{name}.py"), *arguments]
+    script, *arguments = BENCHMARKS[name]
+    command = " ".join(["python", f"benchmarks/{script}.py", *arguments])
+    script = [sys.executable, str(HERE / f"{script}.py"), *arguments]
     printed = subprocess.run(script, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     table = printed if "\n| " in printed else f"```\n{printed}\n```"
     return f"\n`{command}`, {machine()}\n\n{table}\n\n"

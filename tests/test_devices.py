@@ -38,18 +38,6 @@ def test_a_precision_by_name_is_that_of_the_layers_made_next(name, policy):
     assert layer.dtype_policy.name == policy and layer.variable_dtype == "float32"
 
 
-@pytest.mark.parametrize(
-    ("gpus", "side", "reworked"), [([], 16, False), ([], 17, True), (["GPU:0"], 8, True)]
-)
-def test_graphs_of_small_images_run_as_they_were_traced(gpus, side, reworked, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
-    options = tf.config.optimizer.get_experimental_options
-    with pytest.raises(KeyboardInterrupt), devices.graphs_as_traced((side, side, 3)):
-        assert options().get("disable_meta_optimizer", False) is not reworked
-        raise KeyboardInterrupt
-    assert not options().get("disable_meta_optimizer", False)
-
-
 def test_strategies_by_name():
     assert devices.strategy("none") is tf.distribute.get_strategy()
     assert isinstance(devices.strategy("mirrored"), tf.distribute.MirroredStrategy)

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from ddpm_keras import DDPM, EMAModel, EMAOptimizer, UNet, samplers, sampling
 from ddpm_keras.ema import fused, steps
+from ddpm_keras.networks import graphs
 
 X, Y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.ones((40, 1), "float32")
 
@@ -62,6 +63,22 @@ def test_an_optimizer_with_averages_makes_no_second_trace_of_a_model_of_ones_own
     assert len(traces) == 1
     average = model.optimizer.ema.variables("0.9")
     assert np.abs(average[0] - model.weights[0].value).max() > 0
+
+
+def test_one_trace_evaluates_and_predicts_with_every_weight_set_that_has_a_name():
+    model = EMAModel(dense(), ema=(0.5, 0.9))
+    model.compile("sgd", "mse")
+    model.fit(X, Y, batch_size=16, verbose=0)
+    traces, step = [], model.test_step
+    model.test_step = lambda data: traces.append(data) or step(data)
+    for name in (*model.weight_sets, "ema"):
+        model.evaluation_weights = name
+        kernel, bias, *others = (np.asarray(value) for value in model.weight_values(name))
+        expected = (X @ kernel + bias) @ others[0] + others[1]
+        assert_allclose(model.predict(X, verbose=0), expected, atol=1e-5)
+        loss = model.evaluate(X, Y, verbose=0)
+        assert_allclose(loss, np.mean((expected - Y) ** 2), rtol=1e-5)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -182,3 +199,16 @@ def test_networks_are_compiled_where_it_was_measured_to_be_faster(monkeypatch):
     assert not compiles(small_network())  # of one's own
     monkeypatch.setattr(sampling, "xla_works", lambda: False)
     assert not compiles(small_unet())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "side", "reworked"), [([], 16, False), ([], 18, True), (["GPU:0"], 8, True)]
+)
+def test_graphs_of_small_images_run_as_they_were_traced(gpus, side, reworked, monkeypatch):
+    network = small_unet((side, side, 3))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    options = tf.config.optimizer.get_experimental_options
+    with pytest.raises(KeyboardInterrupt), graphs.graphs_as_traced(network):
+        assert options().get("disable_meta_optimizer", False) is not reworked
+        raise KeyboardInterrupt
+    assert not options().get("disable_meta_optimizer", False)

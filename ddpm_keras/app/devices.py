@@ -1,6 +1,5 @@
 """Precision and device strategy, by the names of the command line."""
 
-import contextlib
 import functools
 import re
 from pathlib import Path
@@ -17,7 +16,6 @@ from . import cluster
 WAIT = 600  # seconds in which all workers must have come
 
 CPUINFO = Path("/proc/cpuinfo")
-_SMALL = 16 * 16
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86, and of Arm
 
 
@@ -78,27 +76,6 @@ def computes_in(network):
     """The dtype that most of a network computes in: "float32", "bfloat16" or "float16"."""
     found = {layer.compute_dtype for layer in layers_of(network)}
     return next((dtype for dtype in ("float16", "bfloat16") if dtype in found), "float32")
-
-
-@contextlib.contextmanager
-def graphs_as_traced(image_shape):
-    """A scope in which TensorFlow does not rework graphs before they first run, on processors.
-
-    That takes seconds, and makes steps faster on images of more than `_SMALL` pixels alone: see
-    docs/performance.md. With GPUs, for which it chooses the layout of images, it does.
-
-    Args:
-        image_shape: (height, width, channels) of the images that the graphs are for.
-    """
-    option, tell = "disable_meta_optimizer", tf.config.optimizer.set_experimental_options
-    before = tf.config.optimizer.get_experimental_options().get(option, False)
-    small = image_shape[0] * image_shape[1] <= _SMALL
-    if small and not tf.config.list_physical_devices("GPU"):
-        tell({option: True})
-    try:
-        yield
-    finally:
-        tell({option: before})
 
 
 @functools.cache

@@ -19,7 +19,6 @@ from . import (
     alone,
     console,
     dataset,
-    devices,
     epoch_end,
     interrupt,
     invocation,
@@ -300,7 +299,7 @@ def fit(options, images, model, done, observers, unfinished=None):
     stream = workers.Crew(model.distribute_strategy).stream
     with interrupt.safe_places(), _flushed(observers):
         # `announce` has said what is logged.
-        with console.log_kept_back("ddpm_keras"), devices.graphs_as_traced(images.image_shape):
+        with console.log_kept_back("ddpm_keras"):
             if unfinished is not None:
                 epoch = (done - 1) // options.epoch_steps
                 epoch_end.finish(model, epoch, observers, unfinished)

@@ -15,6 +15,7 @@ from keras import tree
 from ..ema import EMAModel
 from ..ema.arguments import by_name
 from ..errors import UsageError
+from ..networks.graphs import graphs_as_traced
 from ..networks.unet import check_channels_last
 from ..scalars import number, whole
 from . import containers, mapped
@@ -111,7 +112,7 @@ class ImageModel(EMAModel):
             self._prepare(data)
             given["validation_data"] = tuple(data.values())
         mapped.stream_fit(given)
-        with self._one_line():
+        with self._one_line(), graphs_as_traced(self.network):
             return super().fit(**given)
 
     def _own_callbacks(self):
