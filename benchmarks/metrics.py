@@ -11,6 +11,7 @@ whatever else changes with time hits all of them. Medians are compared.
 
 import argparse
 import collections
+import functools
 import json
 import os
 import pathlib
@@ -190,6 +191,7 @@ def torch_fidelity(real, generated, folder):
     }
 
 
+@functools.cache  # the library is registered once
 def load_torch():
     """PyTorch, with the operators defined that torchvision looks for when it is imported."""
     import torch
