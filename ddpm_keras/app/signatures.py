@@ -6,6 +6,7 @@ What is wrong in a command line is then said at once.
 import ast
 import inspect
 from pathlib import Path
+from typing import Any
 
 from .. import choices, kinds, scalars
 
@@ -59,7 +60,7 @@ def _body(path):
     return ast.parse(path.read_text(encoding="utf-8")).body
 
 
-def _find(path, name):
+def _find(path: Path, name: str) -> tuple[Path, Any, dict[str, Any]]:
     """(path, node, given): a class or function, and what a `functools.partial` of it gives it.
 
     It is defined in the module, or imported by it from one beside it.
@@ -68,14 +69,15 @@ def _find(path, name):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             return path, node, {}
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            given = {each.arg: _Default(each.value) for each in node.value.keywords}
-            return *_find(path, node.value.args[0].id)[:2], given
+            partial: Any = node.value
+            given = {each.arg: _Default(each.value) for each in partial.keywords}
+            return *_find(path, partial.args[0].id)[:2], given
         if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
             return _find(path.parent / f"{node.module}.py", name)
     raise LookupError(name)
 
 
-def _maker(node):
+def _maker(node: Any) -> Any:
     """The function that makes a thing, or an `__init__`; None of a class that has none."""
     if isinstance(node, ast.FunctionDef):
         return node
