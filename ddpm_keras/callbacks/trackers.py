@@ -23,6 +23,14 @@ class _Scalars(keras.callbacks.Callback):
         super().__init__()
         self._identity = identity
 
+    def _begin(self):
+        """Begins a run of the tracker, or goes on with it."""
+        raise NotImplementedError
+
+    def _write(self, numbers, step):
+        """Tells it numbers by name, at an optimizer step."""
+        raise NotImplementedError
+
     @property
     def identity(self):
         """What the tracker knows the run by, or None."""
