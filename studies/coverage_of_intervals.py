@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -125,6 +125,23 @@ def restricted_time(count, reach=1500.0, horizon=2000):
     return make
 
 
+def correlation(count, num_items=15):
+    """Middle of rank correlations of 15 weight sets over trainings."""
+
+    def one(random):
+        first = random.randn(num_items)
+        return stats.spearmanr(first, first + 0.5 * random.randn(num_items)).statistic
+
+    many = np.random.RandomState(3)
+    z = [np.arctanh(one(many) * num_items / (num_items + 1)) for _ in range(3000)]
+    truth = math.tanh(float(np.mean(z)))
+
+    def make(random):
+        return holds(inference.correlation([one(random) for _ in range(count)], num_items), truth)
+
+    return make
+
+
 def paired_images(num_images=300, dim=8):
     """Difference of the distances of two weight sets drawn from the same noise (bootstrap)."""
     reference = quality.FeatureStatistics.of(np.random.RandomState(1).randn(5000, dim))
@@ -193,6 +210,8 @@ KINDS = (
     ("ratio of jitters, 8 trainings", 1, jitter(8)),
     ("ratio of jitters, 3 trainings", 1, jitter(3)),
     ("difference of times to a threshold, 8 trainings", 1, restricted_time(8)),
+    ("rank correlation, 8 trainings", 4, correlation(8)),
+    ("rank correlation, 3 trainings", 4, correlation(3)),
     ("difference of distances over the noise of 300 images", 4, paired_images()),
     ("distance extrapolated in 1/N", 8, infinity()),
     ("copying, 300 images against 200", 1, copying),

@@ -51,6 +51,18 @@ def test_a_share_stays_within_its_bounds(values):
         inference.share([1.2], 100)
 
 
+def test_a_correlation_is_fishers_z_within_its_bounds():
+    found = inference.correlation([1.0, 1.0, 0.98], 15)
+    assert 0 < found.low < found.estimate < found.high < 1 and found.p < 0.05
+    z = np.arctanh(np.array([0.2, 0.5, 0.4]) * 9 / 10)
+    peer = stats.ttest_1samp(z, 0)
+    found = inference.correlation([0.2, 0.5, 0.4], 9)
+    assert found.p == pytest.approx(peer.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(np.tanh(peer.confidence_interval())))
+    with pytest.raises(ValueError, match="between -1 and 1"):
+        inference.correlation([1.1], 9)
+
+
 @pytest.mark.parametrize(
     ("given", "corrected"),
     [  # worked by hand: the smallest times n, the next times n - 1, never falling

@@ -1,202 +1,212 @@
-"""The study: its text is what the committed result files say, and never more than they show."""
+"""The study: its text is what the committed numbers say, and never more than they show."""
 
+import csv
 import json
+import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_runs import make_run
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "studies"))
 
+import effects  # noqa: E402
 import experiments  # noqa: E402
+import figures  # noqa: E402
+import findings  # noqa: E402
+import results  # noqa: E402
 import study  # noqa: E402
+import study_numbers  # noqa: E402
 
 from ddpm_keras import files  # noqa: E402
-from ddpm_keras.app.run_directory import Run  # noqa: E402
-from ddpm_keras.report import analysis  # noqa: E402
+from ddpm_keras.report import inference  # noqa: E402
 
-DECAYS = {"ema_step": 0.9975, "ema_warmup_0.999": 0.99, "ema_constant_0.9999": 0.9999}
 README = f"before\n{study.BEGIN}\nold\n{study.END}\nafter\n"
+RAW, AVERAGE = effects.RAW, effects.PRIMARY
 
 
-def results(folder, seeds=(0, 1, 2), dataset="digits", **options):
-    """Result directories with made-up numbers, in the form that runs have."""
-    for seed in seeds:
-        path = make_run(
-            folder / f"{dataset}-{seed}",
-            seed,
-            decays=DECAYS,
-            dataset=dataset,
-            ema=[0.999, 0.9999],
-            ema_schedule=["step", "warmup", "constant"],
-            **options,
+def texts(folder, readme=README):
+    read = results.read(folder)
+    return study.render(read, findings.everything(read), readme)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study of which everything was run."""
+    return study_numbers.write(tmp_path_factory.mktemp("whole"))
+
+
+def numbers_of(folder, **wanted):
+    """Dict weight set -> list of distances, in order of seeds, read from the file by hand."""
+    usual = {"experiment": "main-digits", "step": "2000", "drawing": "0", "guidance": "1"}
+    wanted = usual | {"extractor": "classifier_0"} | wanted
+    found = {}
+    with open(folder / "numbers.csv", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if all(row[key] == value for key, value in wanted.items()):
+                found.setdefault(row["weights"], []).append(float(row["frechet"]))
+    return found
+
+
+def test_committed_texts_are_those_of_the_committed_numbers():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    assert texts(study.RESULTS, readme) == (page, readme)
+    section = readme.split(study.BEGIN)[1].split(study.END)[0]
+    for picture in [*section.split("(docs/study/")[1:], *page.split("(study/")[1:]]:
+        assert (study.RESULTS / picture.split(")")[0]).is_file()
+    size = sum(path.stat().st_size for path in study.RESULTS.iterdir())
+    assert size < 4e6  # what is committed stays small
+
+
+def test_ten_numbers_computed_by_hand_are_in_the_text(whole):
+    page, readme = texts(whole)
+    values = numbers_of(whole)
+    expected = []
+    for name in ("ema_lawa", "ema_constant_0.9999", AVERAGE):
+        logs = np.log(values[RAW]) - np.log(values[name])
+        half = stats.t.ppf(0.975, 7) * logs.std(ddof=1) / math.sqrt(8)
+        low, high = np.exp([logs.mean() - half, logs.mean() + half])
+        expected.append(f"{math.exp(logs.mean()):.2f} ({low:.2f} to {high:.2f})")
+    assert expected[2] in readme
+    expected += [f"{stats.gmean(values[name]):.2f} (" for name in (RAW, "ema_lawa", AVERAGE)]
+    linear = numbers_of(whole, experiment="rate-linear")
+    gain = stats.gmean(np.divide(linear[RAW], linear[AVERAGE]))
+    expected.append(f"| gain, linear | {gain:.2f} (")
+    batch = numbers_of(whole, experiment="batch-16")
+    expected.append(
+        f"| 16 | {stats.gmean(np.divide(batch[effects.SHORT], batch['ema_scaled'])):.2f} ("
+    )
+    guided = numbers_of(whole, experiment="guidance")
+    expected.append(f"The lowest is {stats.gmean(guided['posthoc_sigma_0.1']):.2f}, at guidance 1 ")
+    p = inference.holm(
+        [
+            stats.ttest_1samp(np.log(np.divide(values[RAW], values[n])), 0).pvalue
+            for n in ("ema_constant_0.9999", "ema_lawa", "ema_constant_0.99", AVERAGE)
+        ]
+    )
+    assert max(p) < 0.001
+    expected.append("| below 0.001 | finding |")
+    for text in expected:
+        assert text in page, text
+
+
+def test_all_sections_speak_where_all_was_run(whole):
+    page, readme = texts(whole)
+    assert "Not measured yet" not in page + readme
+    assert "The 95% interval over trainings excludes 1: the finding of the study." in page
+    assert "Shown beside the others; it decides nothing." in page
+    assert "| `ema_constant_0.99` and `ema_warmup_0.99` | ConstantDecay(beta=0.99) |" in page
+    assert (
+        "Farther than the raw weights: `ema_constant_0.9999`. `ema_constant_0.9999` still is 82%"
+        in page
+    )
+    assert (
+        f"`{AVERAGE}: WarmupDecay(beta=0.999), window 223 steps; step 2,000; DDIM(steps=25)"
+        in readme
+    )
+    assert "nan" not in page
+
+
+def test_nothing_is_said_of_what_was_not_run(tmp_path):
+    page, readme = texts(tmp_path)
+    assert "Nothing is measured yet." in page and "Not measured yet with this version." in readme
+    assert readme.startswith(f"before\n{study.BEGIN}\n") and "old" not in readme
+    page, _ = texts(study_numbers.write(tmp_path / "one", only=["main-digits"]))
+    assert "- **Fashion-MNIST**: not measured yet." in page
+    assert "trainings with a falling learning rate." in page and "nan" not in page
+
+
+def test_one_training_decides_nothing(tmp_path):
+    page, readme = texts(study_numbers.write(tmp_path, seeds=(0,)))
+    assert "One training has no interval and decides nothing." in page
+    assert "finding of the study" not in page and "one training decides nothing" in readme
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        (4.0, "does not exclude 1: not shown."),
+        (8.0, "excludes 1, on the side of the raw weights."),
+    ],
+)
+def test_no_average_is_better_than_its_numbers(tmp_path, level, said):
+    levels = study_numbers.LEVELS | {AVERAGE: level}
+    page, _ = texts(study_numbers.write(tmp_path, only=["main-digits"], levels=levels))
+    assert said in page and "the finding of the study" not in page
+
+
+def test_the_best_is_chosen_on_other_images_than_it_is_judged_on():
+    numbers = [
+        {"experiment": "main-digits", "seed": seed, "step": 9, "weights": name, "drawing": drawing}
+        | {"guidance": 1.0, "extractor": "classifier_0", "frechet": value}
+        for seed in (0, 1)
+        for drawing, values in ((0, (4, 3, 1, 2, 2)), (1, (4, 2, 3, 2, 3)))
+        for name, value in zip(
+            ("raw", "ema_a", "ema_b", "posthoc_sigma_0.1", "posthoc_sigma_0.2"), values, strict=True
         )
-        complete(path)
-    return folder
+    ]
+    found = findings.chosen(
+        results.Study(numbers, [], {"main-digits": {"steps": 9}}), "main-digits"
+    )
+    assert found["chosen"] == {"tracked": ["ema_a"] * 2, "posthoc": ["posthoc_sigma_0.1"] * 2}
+    assert found["effects"]["tracked"].effect.estimate == pytest.approx(4 / 3)
 
 
-def complete(path):
-    """Adds what `make_run` leaves out; weight sets without made-up numbers get those of raw."""
+def test_figures_of_all_that_was_run(whole, tmp_path):
+    read = results.read(whole)
+    drawn = figures.draw(read, findings.everything(read), tmp_path)
+    assert {"widths", "rates", "guidance", "batches", "main-digits-stages"} <= set(drawn)
+    page, _ = texts(whole)
+    shown = {part.split(".png")[0] for part in page.split("(study/figure-")[1:]}
+    assert shown - {"samples"} == set(drawn)  # pictures of samples are of runs
+    assert (
+        figures.draw(results.read(tmp_path), findings.everything(results.read(tmp_path)), tmp_path)
+        == {}
+    )
+
+
+def finished_run(root, name):
+    """A run that was trained, evaluated and measured by other extractors."""
+    decays = {"ema_warmup_0.99": 0.99, AVERAGE: 0.999}
+    rules = ["warmup:0.99", "warmup:0.999"]
+    path = make_run(root / name, 0, decays=decays, ema=[], ema_schedule=[], ema_rules=rules)
     config = files.read_record(path / "config.json")
     config["parameters"] = 701345
     config["versions"] |= {"python": "3.12", "machine": "Linux x86_64", "devices": ["CPU"]}
-    config["versions"]["ddpm-keras"] = "0.1"
     config["data"] |= {"provenance": "made up", "image_shape": [8, 8, 1]}
     (path / "config.json").write_text(json.dumps(config))
-    evaluation = files.read_record(path / "evaluation.json")
-    for name in ("ema_warmup_0.9999", "ema_constant_0.999"):
-        evaluation["weights"][name] = evaluation["weights"]["raw"]
-    (path / "evaluation.json").write_text(json.dumps(evaluation))
+    measured = [
+        {"weights": name, "seed": 1, "extractor": "random", "frechet": 5.0, "kid": 0.1}
+        for name in (RAW, AVERAGE)
+    ]
+    record = {"step": 400, "num_images": 1000, "measured": measured, "floor": {"random": 1.0}}
+    record |= {"extractors": {"random": "r"}, "two_sample_floor": {"accuracy": 0.5}}
+    files.write_record(path / "opinions.json", record)
+    return path
 
 
-def rewrite(folder, change):
-    """Applies `change(seed, weights)` to the evaluated weight sets of every run."""
-    for path in folder.glob("*/evaluation.json"):
-        evaluation = files.read_record(path)
-        change(int(path.parent.name.rsplit("-", 1)[1]), evaluation["weights"])
-        path.write_text(json.dumps(evaluation))
-
-
-def texts(folder):
-    return study.render(study.read(folder), README)
-
-
-def row(text, name):
-    """The cells of the first table row of a weight set."""
-    line = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def test_committed_texts_are_those_of_the_committed_results():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    page = ROOT / "docs" / "study.md"
-    studies = study.read()
-    if studies:
-        assert study.render(studies, readme) == (page.read_text(encoding="utf-8"), readme)
-        for picture in [*readme.split("docs/study/")[1:], *page.read_text().split("(study/")[1:]]:
-            if ".png)" in picture:
-                assert (study.RESULTS / picture.split(")")[0]).is_file()
-    else:  # without result files there is nothing to claim
-        assert not page.exists()
-        assert "|" not in readme.split(study.BEGIN)[1].split(study.END)[0]
-
-
-def test_tables_hold_the_numbers_of_the_files(tmp_path):
-    folder = results(tmp_path)
-    page, readme = texts(folder)
-    distances = [json.loads(p.read_text())["weights"] for p in folder.glob("*/evaluation.json")]
-    raw = [each["raw"]["frechet"] for each in distances]
-    step = [each["ema_step"]["frechet"] for each in distances]
-    mean, gain = analysis.interval(step), analysis.interval_of_differences(raw, step)
-    cells = [f"{mean.mean:.2f} ({mean.low:.2f} to {mean.high:.2f})"]
-    cells += [f"{gain.mean:+.2f} ({gain.low:+.2f} to {gain.high:+.2f})"]
-    assert row(page, "ema_step")[1:3] == cells
-    assert row(readme, "ema_step")[1:3] == cells
-    assert row(page, "ema_constant_0.9999")[4] == f"{0.9999**400:.2%}"
-    assert readme.startswith(f"before\n{study.BEGIN}\n")
-    assert readme.endswith(f"\n{study.END}\nafter\n") and "old" not in readme
-    for command in ("python train.py --seed 0 --run-dir digits-0", "python evaluate.py digits-0"):
-        assert f"\n{command}\n" in page
-
-
-def test_short_warmup_is_one_average_under_two_names(tmp_path):
-    page, _ = texts(results(tmp_path))
-    assert "`ema_warmup_0.999` and `ema_warmup_0.9999` have the same decays" in page
-
-
-def test_a_better_average_is_called_better(tmp_path):
-    page, readme = texts(results(tmp_path))
-    assert "The best average, `ema_constant_0.9999`" in page and "excludes zero" in page
-    assert "times closer to the real images" in readme
-
-
-def test_a_worse_average_is_called_worse(tmp_path):
-    def change(seed, weights):
-        for name in weights:
-            if name.startswith("ema_"):
-                weights[name] = weights[name] | {"frechet": 20 + 0.1 * seed}
-
-    folder = results(tmp_path)
-    rewrite(folder, change)
-    page, readme = texts(folder)
-    assert "Every average is farther from the real images than the raw weights" in page
-    assert "it loses to raw, since a mixture with random weights is not a trained network" in page
-    assert "- Worse than raw: `ema_step`" in page and "times closer" not in page + readme
-    assert "No average is better than the raw weights here." in readme
-    assert "`ema_constant_0.999` and `ema_constant_0.9999` lose to raw" in readme
-
-
-def test_chance_is_called_chance(tmp_path):
-    def change(seed, weights):
-        for name in weights:
-            if name.startswith("ema_"):
-                weights[name] = weights["raw"] | {"frechet": weights["raw"]["frechet"] + seed - 1.1}
-
-    folder = results(tmp_path)
-    rewrite(folder, change)
-    page, readme = texts(folder)
-    assert "which does not exclude zero" in page and "within chance" in readme
-    assert "- Not clearly apart from raw: `ema_step`" in page
-    assert "excludes zero." not in page.split("### Set-up")[0] and "times closer" not in readme
-
-
-def test_the_optimum_inside_and_at_the_end_of_the_curve(tmp_path):
-    folder = results(tmp_path)
-    widths = np.array([0.05, 0.1, 0.15, 0.2])  # as `make_run` has it, the same in every run
-    width, lowest = analysis.optimum(widths, 3 + 100 * (widths - 0.1) ** 2)
-    expected = f"The optimum is near σ_rel = {width:.3f} at a distance of {lowest:.2f} ("
-    assert expected in texts(folder)[0]
-
-    def change(seed, weights):
-        for name in weights:
-            if name.startswith("posthoc_sigma_"):
-                weights[name]["frechet"] = 5 - float(name.removeprefix("posthoc_sigma_"))
-
-    rewrite(folder, change)
-    assert "σ_rel = 0.20, is an end of the curve" in texts(folder)[0]
-
-
-def test_one_training_claims_no_interval_over_trainings(tmp_path):
-    folder = results(tmp_path, seeds=(0,), dataset="mnist5k")
-    page, _ = texts(folder)
-    assert "One training, so there is no interval over trainings." in page
-    assert "Student's t" not in page
-    record = json.loads((folder / "mnist5k-0" / "evaluation.json").read_text())
-    found = record["differences"]["ema_constant_0.9999"]
-    interval = f"{-found['estimate']:+.2f} ({-found['high']:+.2f} to {-found['low']:+.2f})"
-    assert row(page, "ema_constant_0.9999")[2] == interval
-
-
-def test_runs_that_differ_by_more_than_the_seed_are_refused(tmp_path):
-    results(tmp_path, seeds=(0, 1))
-    results(tmp_path, seeds=(2,), learning_rate=0.1)
-    with pytest.raises(SystemExit, match="learning_rate"):
-        study.read(tmp_path)
-
-
-def test_collected_files_give_the_same_text_and_are_smaller(tmp_path):
-    source = results(tmp_path / "runs")
-    for path in study.collect(source, tmp_path / "kept"):
-        whole, kept = Run(source / path.name), Run(path)
-        assert kept.history.stat().st_size < 0.5 * whole.history.stat().st_size
-        assert [r["loss"] for r in kept.read_history()] == [r["loss"] for r in whole.read_history()]
-        kept, whole = (analysis.RunRecord(Run(p)).trajectory() for p in (path, source / path.name))
-        assert kept[0][0] == whole[0][0] and kept[0][-1] == whole[0][-1]
-        assert len(analysis.RunRecord(Run(path)).pictures(most=1)) == 1
-    assert texts(tmp_path / "kept") == texts(source)
-
-
-def test_write_makes_the_page_and_every_picture_it_shows(tmp_path):
-    study.write(results(tmp_path / "runs"), tmp_path / "out")
-    docs = tmp_path / "out" / "docs"
-    pictures = {path.name for path in (docs / "study").glob("*.png")}
-    page = (docs / "study.md").read_text(encoding="utf-8")
-    assert pictures == {part.split(")")[0] for part in page.split("(study/")[1:]}
-    assert len(pictures) == 7
-    assert study.BEGIN in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+def test_collected_numbers_are_those_of_the_runs(tmp_path):
+    path = finished_run(tmp_path / "runs", "main-digits-0")
+    study.collect(tmp_path / "runs", tmp_path / "out")
+    read = results.read(tmp_path / "out")
+    evaluation = json.loads((path / "evaluation.json").read_text())["weights"]
+    table = read.table("main-digits")
+    assert set(table) == set(evaluation)
+    for name, each in evaluation.items():
+        assert table[name][0] == pytest.approx(each["frechet"], rel=1e-5)
+    assert read.table("main-digits", drawing=1, extractor="random")[RAW] == {0: 5.0}
+    steps, values = read.curves("main-digits", "val_loss")[AVERAGE][0]
+    assert list(steps) == [100, 200, 300, 400] and (values > 0).all()
+    assert (tmp_path / "out" / f"main-digits-{RAW}.png").is_file()
+    study.write(tmp_path / "out", tmp_path / "site")
+    assert (tmp_path / "site" / "docs" / "study" / "figure-main-digits-averages.png").is_file()
+    with pytest.raises(SystemExit, match="no evaluated run"):
+        study.collect(tmp_path / "empty", tmp_path / "out")
 
 
 def test_commands_of_the_study_are_ones_that_the_scripts_take():

@@ -338,13 +338,6 @@ def verdict_across_seeds(table):
     return verdict.verdict(values, differences)
 
 
-def outcome(gain):
-    """What an `Interval` of "raw minus average" says of a number of which less is better."""
-    if gain is None or gain.low is None:
-        return verdict.UNDECIDED
-    return verdict.outcome(-gain.high, -gain.low)
-
-
 def posthoc_curve(record):
     """Quality against the length of averages synthesised after training.
 

@@ -73,6 +73,22 @@ def share(values: Sequence, num_images: int, confidence: float = 0.95) -> Effect
     return _untested(_mapped(_student(odds, confidence), special.expit))
 
 
+def correlation(values: Sequence, num_items: int, confidence: float = 0.95) -> Effect:
+    """The middle of correlations, one a training, by Fisher's z; tested against 0.
+
+    Args:
+        values: correlations in -1..1.
+        num_items: what each is a correlation of; its values are drawn in by 1 / num_items, so that
+            -1 and 1 have a z. The interval stays within -1..1.
+        confidence: of the interval, in (0, 1).
+    """
+    values = np.asarray(values, np.float64)
+    if not (np.abs(values) <= 1).all():
+        raise ValueError(f"Correlations lie between -1 and 1; got {np.abs(values).max():g}.")
+    z = np.arctanh(values * num_items / (num_items + 1))
+    return _mapped(_student(z, confidence), math.tanh)
+
+
 def holm(p_values: Sequence) -> list:
     """p-values corrected for their number, in their order: the family errs at most so often.
 
