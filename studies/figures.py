@@ -85,7 +85,7 @@ def forest(rows):
     axis.invert_yaxis()
     axis.set_xscale("log")
     plain_numbers(axis.xaxis)
-    axis.set_xlabel("distance of raw / distance of the average: above 1 the average is nearer")
+    axis.set_xlabel("raw / average, distances (above 1: the average is nearer)")
     return figure
 
 

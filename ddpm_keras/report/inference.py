@@ -38,8 +38,8 @@ def difference(first: Sequence, second: Sequence, confidence: float = 0.95) -> E
         first, second: one number a training, in the same order.
         confidence: of the interval, in (0, 1).
     """
-    first, second = _paired(first, second)
-    return _student(first - second, confidence)
+    one, other = _paired(first, second)
+    return _student(one - other, confidence)
 
 
 def ratio(first: Sequence, second: Sequence, confidence: float = 0.95) -> Effect:
@@ -66,10 +66,10 @@ def share(values: Sequence, num_images: int, confidence: float = 0.95) -> Effect
         num_images: what each is a share of; 0 and 1 count as half an image more and less.
         confidence: of the interval, in (0, 1).
     """
-    values = np.asarray(values, np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"Shares lie between 0 and 1; got {values.min():g} to {values.max():g}.")
-    odds = special.logit((values * num_images + 0.5) / (num_images + 1))
+    shares = np.asarray(values, np.float64)
+    if not ((shares >= 0) & (shares <= 1)).all():
+        raise ValueError(f"Shares lie between 0 and 1; got {shares.min():g} to {shares.max():g}.")
+    odds = special.logit((shares * num_images + 0.5) / (num_images + 1))
     return _untested(_mapped(_student(odds, confidence), special.expit))
 
 
@@ -82,10 +82,10 @@ def correlation(values: Sequence, num_items: int, confidence: float = 0.95) -> E
             -1 and 1 have a z. The interval stays within -1..1.
         confidence: of the interval, in (0, 1).
     """
-    values = np.asarray(values, np.float64)
-    if not (np.abs(values) <= 1).all():
-        raise ValueError(f"Correlations lie between -1 and 1; got {np.abs(values).max():g}.")
-    z = np.arctanh(values * num_items / (num_items + 1))
+    found = np.asarray(values, np.float64)
+    if not (np.abs(found) <= 1).all():
+        raise ValueError(f"Correlations lie between -1 and 1; got {np.abs(found).max():g}.")
+    z = np.arctanh(found * num_items / (num_items + 1))
     return _mapped(_student(z, confidence), math.tanh)
 
 
@@ -112,8 +112,8 @@ def sign_test(first: Sequence, second: Sequence) -> tuple[int, int, float | None
     Args:
         first, second: one number a training, in the same order; infinity for "never".
     """
-    first, second = _paired(first, second)
-    below, above = int((first < second).sum()), int((first > second).sum())
+    one, other = _paired(first, second)
+    below, above = int((one < other).sum()), int((one > other).sum())
     made = below + above
     return below, above, float(stats.binomtest(below, made).pvalue) if made else None
 
