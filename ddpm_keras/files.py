@@ -49,7 +49,7 @@ def atomic_path(path):
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in FULL:  # whose name may be that of the temporary file, or none
+        if error.errno in FULL or error.filename == name:  # which none but this function knows
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
         raise
     finally:
