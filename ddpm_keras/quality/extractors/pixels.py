@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,7 +30,14 @@ class PixelFeatures(FeatureExtractor):
 
     batch_size = 256
 
-    def __init__(self, image_shape, dataset, mean, components, fingerprint):
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        dataset: str,
+        mean: np.ndarray,
+        components: np.ndarray,
+        fingerprint: str,
+    ) -> None:
         self.image_shape, self.channels = tuple(image_shape), image_shape[-1]
         self.name = f"{dataset} principal components of pixels"
         self.dim = components.shape[1]
