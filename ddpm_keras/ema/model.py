@@ -87,7 +87,7 @@ class EMAModel(TrainingStep):
         _check_trains_as_usual(network, type(self).__name__)
         super().__init__(network, ema, accumulation_steps, **kwargs)
         self._choice = Choice()
-        self.evaluation_weights = evaluation_weights
+        self._evaluate_with(evaluation_weights)  # Keras assigns no property that None is already
         if network.built:
             self.built = True
             self._prepare_averages()
@@ -349,6 +349,9 @@ class EMAModel(TrainingStep):
 
     @evaluation_weights.setter
     def evaluation_weights(self, weights: str | WeightSet) -> Any:
+        self._evaluate_with(weights)
+
+    def _evaluate_with(self, weights):
         if weights is None:
             raise ValueError("evaluation_weights must be a name of weight_sets or a WeightSet.")
         name = self.resolve(weights)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(1, str(ROOT / "tests" / "soak"))
 
-STUDY = ROOT / "docs" / "study" / "digits-0"
+DEMO = ROOT / "docs" / "demo"
 STORED = ROOT / "tests" / "stored"
 
 
@@ -110,6 +110,16 @@ def _json(path):
     from ddpm_keras.interop.folders import read_json
 
     return read_json(path)
+
+
+def _history():
+    from ddpm_keras.app import history
+
+    rows = [{"step": 20 * n, "loss": 1 / n, "val_loss_raw": 2 / n} for n in range(1, 6)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.csv"
+        history.write(path, rows)
+        return [path.read_bytes()]
 
 
 def _options_file(path):
@@ -393,18 +403,18 @@ READERS = {
     "scheduler": Reader("scheduler_config.json", _scheduler, lambda: [SCHEDULER], ("interop",)),
     "yaml": Reader("a.yaml", _options_file, lambda: [YAML], ("app.config_file", "app.parser")),
     "config": Reader(
-        "config.json", _run("options"), lambda: [STUDY / "config.json"], ("app.run_directory",)
+        "config.json", _run("options"), lambda: [DEMO / "config.json"], ("app.run_directory",)
     ),
     "evaluation": Reader(
         "evaluation.json",
         _run("read_evaluations"),
-        lambda: [STUDY / "evaluation.json"],
+        lambda: [DEMO / "evaluation.json"],
         ("app.run_directory", "quality.record"),
     ),
     "history": Reader(
         "history.csv",
         _run("read_history"),
-        lambda: [STUDY / "history.csv"],
+        _history,
         ("app.run_directory",),
     ),
     "trajectory": Reader("trajectory.npz", _run("read_trajectory"), _npz, ("app.run_directory",)),
