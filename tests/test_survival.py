@@ -115,6 +115,7 @@ def test_what_a_killed_process_left_half_done_is_removed(run):
 def signals():
     """Takes over the signals as commands do."""
     kept = {number: signal.getsignal(number) for number in interrupt.SIGNALS}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup starts ignores it
     interrupt.install()
     yield
     interrupt.install()  # which forgets what has come
