@@ -337,7 +337,7 @@ def test_a_port_that_is_taken_is_refused():
 
 
 def test_only_the_loss_of_a_worker_is_told_as_one():
-    words = "from remote target /job:worker/replica:0/task:3 while"
+    words = "on /job:worker/replica:0/task:0/device:CPU:0, from target /job:worker/task:3 while"
     lost = tf.errors.UnavailableError(None, None, words)
     with pytest.raises(cluster.WorkerLost, match="^worker 3 is gone.* on every worker: go on$"):
         with workers.missed(cluster.Place(0, 4), lambda: "go on"):

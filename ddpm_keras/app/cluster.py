@@ -28,11 +28,13 @@ class Place:
         index: its number; 0 is the chief's, which alone writes.
         count: how many there are.
         hosts: "host:port" of each.
+        name: its job and its number among those of that job, as errors of TensorFlow have it.
     """
 
     index: int = 0
     count: int = 1
     hosts: tuple[str, ...] = field(default=(), compare=False)
+    name: str = field(default="worker 0", compare=False)
 
     @property
     def is_chief(self):
@@ -71,7 +73,7 @@ def place(strategy):
         ) from None
     before = len(hosts["chief"]) if job == "worker" else 0
     every = sum(hosts.values(), ())
-    return Place(before + index, len(every), every)
+    return Place(before + index, len(every), every, f"{job} {index}")
 
 
 def meet(place, seconds):

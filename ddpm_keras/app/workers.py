@@ -205,14 +205,15 @@ def missed(place, again):
     except (*_LOST, cluster.Missing) as error:
         if place.count == 1:
             raise
-        what = str(error) if isinstance(error, cluster.Missing) else f"{_lost(error)} is gone"
+        what = error if isinstance(error, cluster.Missing) else f"{_lost(error, place)} is gone"
         raise cluster.WorkerLost(
             f"{what}, and nothing goes on without it. When it is back, start this on every worker: "
             f"{again()}"
         ) from None
 
 
-def _lost(error):
-    """The process that an error of a collective operation names."""
-    found = re.search(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
-    return f"{found[1]} {found[2]}" if found else "another worker"
+def _lost(error, place):
+    """The process other than this one that an error of a collective operation names first."""
+    found = re.findall(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)", str(error))
+    others = [name for name in map(" ".join, found) if name != place.name]
+    return others[0] if others else "another worker"
