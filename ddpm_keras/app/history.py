@@ -18,6 +18,7 @@ from ..reading import bounds, owners
 CHECKSUM = "checksum"  # the name of the last column
 _END = "\r\n"
 _MOST_LINES = 5  # that are listed
+_told = set()  # the files of whose gaps `mend` has told in this process
 _OF_CELL = 24  # bytes, of which `bounds.most` are read: 2.8 million cells
 
 
@@ -37,7 +38,7 @@ def read(path, known=(0, 0)):
     step, count = known
     missing = count - len(damaged) - sum(row["step"] <= step for row in rows)
     told = f" in {_listed(damaged)}; left out" if damaged else ""
-    if missing > 0:
+    if missing > 0 and path.resolve() not in _told:
         told += f"{'.' if told else ':'} {missing} of its rows up to step {step} are gone"
     if told:
         warnings.warn(f"{path} is damaged{told}.", stacklevel=1)
@@ -53,7 +54,8 @@ def mend(path, known=(0, 0)):
     """Leaves the whole rows alone in the file; one without any is set aside.
 
     Args:
-        path, known: as of `read`, whose warnings it gives.
+        path, known: as of `read`, whose warnings it gives. Rows that are gone are not told of again
+            in this process.
     """
     try:
         rows, damaged = _read(path)
@@ -64,6 +66,8 @@ def mend(path, known=(0, 0)):
     whole = read(path, known)
     if damaged:
         write(path, whole)
+    if sum(row["step"] <= known[0] for row in whole) < known[1]:
+        _told.add(path.resolve())
 
 
 def _read(path):
