@@ -7,7 +7,12 @@ from networks import small_network
 from refusals import assert_refused
 
 from ddpm_keras import DDPM, EMA, UNet, data, images, likelihood, noise, posthoc, quality, samplers
-from ddpm_keras.callbacks import EvaluateAverages, PowerFunctionSnapshots
+from ddpm_keras.callbacks import (
+    EvaluateAverages,
+    MLflowScalars,
+    PowerFunctionSnapshots,
+    WandbScalars,
+)
 from ddpm_keras.drawing import slerp
 from ddpm_keras.ema import LinearRampDecay
 
@@ -56,6 +61,24 @@ WRONG = {
     "bits of one image's noise": (lambda: bits(lambda x, t: x[:1]), ["predict", "shaped like x"]),
     "bits of NaN": (lambda: bits(lambda x, t: x * np.nan), ["predict", "not finite", "image 0"]),
     "bits by a schedule's name": (lambda: bits(schedule="linear"), ["schedule", "noise.linear"]),
+    "no components": (lambda: quality.PixelFeatures.train(IMAGES, dim=0), ["dim", "0"]),
+    "half a component": (lambda: quality.PixelFeatures.train(IMAGES, dim=1.5), ["dim", "1.5"]),
+    "no random features": (lambda: quality.RandomFeatures.train(IMAGES, dim=0), ["dim", "0"]),
+    "a random seed below 0": (
+        lambda: quality.RandomFeatures.train(IMAGES, seed=-1),
+        ["seed", "-1"],
+    ),
+    "no steps to learn in": (
+        lambda: quality.ClassifierFeatures.train(IMAGES, steps=0),
+        ["steps", "0"],
+    ),
+    "batches by words": (
+        lambda: quality.ClassifierFeatures.train(IMAGES, batch_size="8"),
+        ["batch_size", "'8'"],
+    ),
+    "a project without a name": (lambda: WandbScalars(""), ["project", "''"]),
+    "an experiment that is a number": (lambda: MLflowScalars(3), ["experiment", "3"]),
+    "a configuration that is none": (lambda: WandbScalars("a", config=3), ["config", "3"]),
     "no extractor": (lambda: quality.get_extractor(None), ["extractor", "inception", "None"]),
     "a number for an extractor": (lambda: quality.get_extractor(5), ["extractor", "5"]),
     "half a subset": (

@@ -61,6 +61,7 @@ class WandbScalars(_Scalars):
 
     Raises:
         ImportError: wandb is not installed.
+        ValueError: `project` is no name, or `config` no dict.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class WandbScalars(_Scalars):
         directory: PathLike | None = None,
     ):
         super().__init__(identity)
+        config = _checked("project", project, config)
         self._wandb = importlib.import_module("wandb")
         self._settings = {
-            **{"project": project, "name": name, "config": dict(config or {})},
+            **{"project": project, "name": name, "config": config},
             **{"dir": None if directory is None else str(directory), "resume": "allow"},
         }
 
@@ -103,6 +105,7 @@ class MLflowScalars(_Scalars):
 
     Raises:
         ImportError: mlflow is not installed.
+        ValueError: `experiment` is no name, or `config` no dict.
     """
 
     def __init__(
@@ -114,10 +117,10 @@ class MLflowScalars(_Scalars):
         tracking_uri: str | None = None,
     ):
         super().__init__(identity)
+        self.config = _checked("experiment", experiment, config)
         self._mlflow = importlib.import_module("mlflow")
         self.experiment = experiment
         self.name = name
-        self.config = dict(config or {})
         self.tracking_uri = tracking_uri
 
     def _begin(self):
@@ -148,6 +151,15 @@ class MLflowScalars(_Scalars):
     def close(self) -> None:
         """Ends the run."""
         self._client.set_terminated(self.run_id)
+
+
+def _checked(argument, name, config):
+    """The dict of a configuration, where the name under which numbers are kept is one."""
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{argument} must be a name; got {name!r}.")
+    if not isinstance(config or {}, Mapping):
+        raise ValueError(f"config must be a dict of what the run was told; got {config!r:.80}.")
+    return dict(config or {})
 
 
 _IDENTITY = "ddpm_keras.run"  # a tag

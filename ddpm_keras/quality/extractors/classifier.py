@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from ... import files, keras_internals
 from ...aliases import PathLike
 from ...reading import json_text, npz
+from ...scalars import count, whole
 from .base import FeatureExtractor, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
@@ -88,10 +89,12 @@ class ClassifierFeatures(FeatureExtractor):
             A `ClassifierFeatures`.
 
         Raises:
-            ValueError: if there are too few images, or labels that cannot be learnt from.
+            ValueError: if there are too few images, labels that cannot be learnt from, or a setting
+                is no such number.
         """
         images = to_uint8(images)
         cls.check_learnable(images, labels)
+        steps, batch_size = count(steps, "steps"), count(batch_size, "batch_size")
         target = "rotation" if labels is None else "labels"
         turns = (0,)
         if labels is None:
@@ -108,6 +111,7 @@ class ClassifierFeatures(FeatureExtractor):
     @classmethod
     def _made(cls, images, dataset, target, dim, num_outputs, seed, fit=None):
         """An extractor with the network that `fit` has trained, its features scaled."""
+        dim, seed = count(dim, "dim"), whole(seed, "seed", 0)
         config = {
             "dataset": dataset,
             "target": target,

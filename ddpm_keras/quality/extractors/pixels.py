@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...scalars import count
 from ..statistics import FeatureStatistics
 from .base import FeatureExtractor, to_uint8
 
@@ -64,10 +65,10 @@ class PixelFeatures(FeatureExtractor):
             A `PixelFeatures`.
 
         Raises:
-            ValueError: there are fewer than 2 images, or all are the same.
+            ValueError: there are fewer than 2 images, or all are the same, or `dim` is no count.
         """
         del labels
-        images = to_uint8(images)
+        images, dim = to_uint8(images), count(dim, "dim")
         if len(images) < 2:
             raise ValueError(f"Components of pixels need at least 2 images; got {len(images)}.")
         statistics = FeatureStatistics()
