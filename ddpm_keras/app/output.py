@@ -43,7 +43,7 @@ class _Guarded:
 def guarded():
     """Output of the block goes on where it can be written, and is dropped where it cannot.
 
-    A warning takes one line, without the place in the code that gave it.
+    A warning takes one line, without the place in the code that gave it, and is given once.
 
     Yields:
         The guarded standard output, whose `error` is None or the `OSError` of its first failure.
@@ -53,7 +53,7 @@ def guarded():
     sys.stdout, sys.stderr = map(_Guarded, kept)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _shower_of_warnings()
             for category in NOT_FOR_USERS:
                 warnings.simplefilter("ignore", category)
             yield sys.stdout
@@ -74,8 +74,17 @@ def _open_closed():
     sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None):
-    print(f"Warning: {one_line(message)}", file=sys.stderr)
+def _shower_of_warnings():
+    """A `warnings.showwarning`; `warnings` forgets what it has shown when filters change."""
+    shown = set()
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        text = one_line(message)
+        if text not in shown:
+            shown.add(text)
+            print(f"Warning: {text}", file=sys.stderr)
+
+    return show
 
 
 def one_line(text, most=600):
