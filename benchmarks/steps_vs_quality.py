@@ -14,6 +14,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -264,9 +265,9 @@ def against_default(record, weights):
 
 
 def what_is(record, sampler):
-    """How a sampler was made, with its fewest steps."""
-    rows = [row for row in record["rows"] if row["sampler"] == sampler]
-    return f"`{rows[0]['is']}`, and more steps" if rows else "not measured"
+    """How a sampler was made, whatever its number of steps."""
+    made = next((row["is"] for row in record["rows"] if row["sampler"] == sampler), None)
+    return "not measured" if made is None else f"`{re.sub('steps=[0-9]+', 'steps=N', made)}`"
 
 
 def draw(record):
