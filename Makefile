@@ -78,12 +78,12 @@ soak: $(VENV)/.installed-test
 	$(BIN)/python tests/soak/full_disk.py --disks 30
 	$(BIN)/python tests/soak/damage.py --places 300
 	$(BIN)/python tests/soak/hostile.py
-	$(BIN)/python tests/soak/workers.py --kills 12
+	$(BIN)/python tests/soak/kill_workers.py --kills 12
 
 peers: $(VENV)/.installed-peers
 
 bench: $(VENV)/.installed-peers
-	$(BIN)/python benchmarks/results.py
+	$(BIN)/python benchmarks/publish.py
 
 study: $(VENV)/.installed
 	$(BIN)/python studies/study.py run

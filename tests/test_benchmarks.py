@@ -1,15 +1,18 @@
 """What the benchmarks compare is the same on both sides, and what they say follows from it."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import growth
-import results
+import publish
 import training_memory
 import training_speed
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("network", training_speed.NETWORKS)
@@ -54,6 +57,13 @@ def test_growth_is_held_against_the_work():
 
 def test_a_page_keeps_what_is_not_measured_again():
     page = "# Results\n\n## growth\n\nold\n\n## ema_overhead\n\nkept\n"
-    assert results.sections(page) == {"growth": "\nold\n\n", "ema_overhead": "\nkept\n"}
-    scripts = {script for script, *_ in results.BENCHMARKS.values()}
-    assert scripts <= {path.stem for path in results.HERE.glob("*.py")}
+    assert publish.sections(page) == {"growth": "\nold\n\n", "ema_overhead": "\nkept\n"}
+    scripts = {script for script, *_ in publish.BENCHMARKS.values()}
+    assert scripts <= {path.stem for path in publish.HERE.glob("*.py")}
+
+
+def test_scripts_that_tests_import_have_names_of_their_own():
+    """Tests import from several folders in one process: the first of two equal names would win."""
+    folders = ("benchmarks", "studies", "tests", "tests/data", "tests/soak")
+    names = Counter(path.stem for folder in folders for path in (ROOT / folder).glob("*.py"))
+    assert [name for name, times in names.items() if times > 1] == []

@@ -1,7 +1,7 @@
 """Runs the benchmarks and writes what they print, with the machine named, to benchmarks/RESULTS.md.
 
     make bench                                              # all; about an hour on two CPU cores
-    python benchmarks/results.py training_speed_middle      # one; what is said of others stays
+    python benchmarks/publish.py training_speed_middle      # one; what is said of others stays
 
 Run it on an idle machine.
 """

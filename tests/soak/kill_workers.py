@@ -1,7 +1,7 @@
 """Kills one of two workers at random moments, and compares what is left with what never stopped.
 
-    python tests/soak/workers.py                    # 10 kills, about 10 minutes
-    python tests/soak/workers.py --kills 1          # about a minute
+    python tests/soak/kill_workers.py                    # 10 kills, about 10 minutes
+    python tests/soak/kill_workers.py --kills 1          # about a minute
 
 A training of two processes is killed (SIGKILL, in the chief or in the other) at a random moment, a
 signal to stop (SIGTERM) every third time. The other process has to end by itself with one line.
