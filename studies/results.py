@@ -125,6 +125,7 @@ def describe(experiment, runs):
         },
         "versions": config["versions"],
         "metric": evaluation.metric,
+        "way": evaluation.way,
         "sampler": evaluation.settings["sampler"],
         "num_images": evaluation.num_images,
         "averages": {

@@ -33,6 +33,7 @@ import results  # noqa: E402
 
 from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
+from ddpm_keras.quality import protocol as protocols  # noqa: E402
 from ddpm_keras.report import stability  # noqa: E402
 
 RESULTS = ROOT / "docs" / "study"
@@ -164,11 +165,9 @@ def listing(called):
 
 
 def protocol(about, name=effects.PRIMARY):
-    """The protocol of a weight set of an experiment: rule, window, stage, sampler, N; one line."""
-    average = about["averages"].get(name)
-    rule = f"{average['rule']}, window {average['window']:,.0f} steps; " if average else ""
-    drawn = f"{about['sampler']}, seed 0; N = {about['num_images']:,}"
-    return f"{name}: {rule}step {about['steps']:,}; {drawn}"
+    """The protocol of a weight set of an experiment, as the evaluations of its runs say it."""
+    average = about["averages"].get(name, {})
+    return protocols.line(name, average.get("rule", ""), average.get("window"), about["way"])
 
 
 def environment():

@@ -75,6 +75,7 @@ def describe(experiment, seeds):
             "keras": "3",
         },
         "metric": "Fréchet distance, digits classifier",
+        "way": "Fréchet distance, digits classifier, 1,000 images, by DDIM(steps=25), seed 0",
         "sampler": "DDIM(steps=25)",
         "num_images": 1000,
         "averages": {

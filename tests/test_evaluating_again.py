@@ -62,11 +62,26 @@ def test_one_by_one_is_as_at_once(measure, tmp_path, order):
     for name, each in whole.current.weights.items():
         assert parts.current.weights[name] == each
     assert parts.current.differences == whole.current.differences
+    assert parts.current.protocols == whole.current.protocols
     assert verdict.of_run(parts)[0] == verdict.of_run(whole)[0]
     assert verdict.of_run(whole)[0].outcome != "undecided"
     assert len(parts.made) == 3 and parts.apart == []
     left = {path.suffix for path in (tmp_path / "parts" / "evaluation").iterdir()}
     assert left == {".npz", ".png"}
+
+
+def test_each_weight_set_has_its_protocol_and_as_many_real_images_their_distance(measure, digits):
+    evaluations = measure("run")
+    found = evaluations.current
+    way = (
+        f"Fréchet distance, row and column means, 40 images, by {found.settings['sampler']}, seed 0"
+    )
+    assert found.protocols["raw"] == f"raw; {way}, step 8"
+    rule = "ConstantDecay(beta=0.9), float32, moved after every optimizer step, effective window"
+    assert found.protocols["ema_0.9"] == f"ema_0.9: {rule} 10 steps; {way}, step 8"
+    real, held_out = (Means()(images) for images in (digits.train[:60], digits.held_out[:20]))
+    assert found.reference.floor == quality.frechet_floor(real, held_out, 40)
+    assert f"To be quoted with it: {found.protocols['ema_0.9']}." in table.text(evaluations)
 
 
 def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digits):

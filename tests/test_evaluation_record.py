@@ -37,6 +37,7 @@ WHOLE = {
         "num_held_out": 360,
         "fingerprint": "ab",
         "floor_frechet": 1.1,
+        "floor": 0.4,
     },
     "weights": {
         name: {
@@ -61,6 +62,7 @@ WHOLE = {
     "metric": "Fréchet distance, digits classifier",
     "extractor": {"name": "digits classifier", "fingerprint": "cd"},
     "step": 100,
+    "protocols": {"raw": "raw; step 100", "ema_0.9": "ema_0.9: FixedDecay(0.9); step 100"},
     "time": "2026-01-01T00:00:00",
     "command": "python evaluate.py run",
 }
@@ -126,6 +128,8 @@ WRONG = {
     "half an image": (changed((*RAW, "num_images"), 1.5), ["num_images is 1.5", "whole number"]),
     "seed negative": (changed((*RAW, "seed"), -1), ["weights.raw.seed"]),
     "extractor a number": (changed((*RAW, "extractor"), 5), ["weights.raw.extractor is 5"]),
+    "floor at N negative": (changed(("reference", "floor"), -1), ["reference.floor"]),
+    "protocol of nothing": (changed(("protocols", "ema_0.5"), "x"), ["protocols.ema_0.5"]),
     "floor negative": (changed(("reference", "floor_frechet"), -1), ["reference.floor_frechet"]),
     "step a text": (changed(("step",), "100"), ["step is '100'"]),
     "interval upside down": (

@@ -61,7 +61,7 @@ def test_the_page_tells_protocol_scores_and_commands(carded):
     assert (
         "ema_0.999, float32, moved after every optimizer step, effective window 1,000 steps" in page
     )
-    assert "step 400, 1,437 images by DDIM, 50 steps." in page
+    assert "1,437 images, by DDIM, 50 steps, seed 0, step 400." in page
     assert f"python sample.py '{carded}' --num 64" in page
     assert "Use" not in page.split("## Scores")[1] and "closer to the real images" in page
     rows = [line for line in page.split("## Scores")[1].splitlines() if line.startswith("|")]

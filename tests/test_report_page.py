@@ -283,7 +283,8 @@ def test_page_shows_real_images_changes_dates_and_windows(written, made_run):
     assert "Run begun 2026-05-01 12:00:00, " in page
     assert "ema_0.99 about 100, ema_0.999 about 1,000." in page
     protocol = "ema_0.999, float32, moved after every optimizer step, effective window 1,000 steps"
-    assert f"{protocol}, step 400, 1,437 images by DDIM, 50 steps." in texts["protocol"]
+    way = "Fréchet distance, digits classifier, 1,437 images, by DDIM, 50 steps, seed 0, step 400"
+    assert f"{protocol}; {way}." in texts["protocol"]
 
 
 def test_equal_rows_are_explained(tmp_path):
@@ -311,7 +312,7 @@ def test_figures_tell_their_numbers_in_words(made_run):
     texts = {picture.name: picture.text for picture in figures.draw(record)}
     for name, value in record.measured().items():
         assert f"{name} {value:.4g}" in texts["final_quality"]
-    assert "real held-out images 3" in texts["final_quality"]
+    assert "; real images 3" in texts["final_quality"]
     assert "digits classifier of 500 images" in texts["quality"]
     blocks, cosines = record.block_cosines()
     assert f"{blocks[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]

@@ -10,7 +10,7 @@ import numpy as np
 from .. import checksums, choices, files, likelihood, names, quality
 from ..data.words import shown
 from ..errors import UsageError
-from ..quality import bootstrap
+from ..quality import bootstrap, protocol
 from ..reading import npz
 from . import dataset, drawn, models, nearest, progress, references, stored, workers
 from .options import EvaluateOptions
@@ -115,14 +115,15 @@ class Measuring:
         """The `quality.Reference` that `--reference` named, features or statistics."""
         name = self.options.reference
         of_images = name in choices.REFERENCES
-        floor = (quality.FeatureStatistics.of(self.real[split]) for split in ("train", "held_out"))
+        real = self.real["train"], self.real["held_out"]
         return quality.Reference(
             dataset=self.trained.dataset,
             split=name,
             num_images=len(self.reference) if of_images else None,
             num_held_out=len(self.real["held_out"]),
             fingerprint=self.images.fingerprint if of_images else files.sha256(name),
-            floor_frechet=quality.frechet_distance(*floor),
+            floor_frechet=quality.frechet_distance(*map(quality.FeatureStatistics.of, real)),
+            floor=floor(*real, self.num_images),
         )
 
     def evaluate(self, options):
@@ -216,7 +217,7 @@ class Measuring:
 
     def _recorded(self, measured):
         """A `quality.Evaluation` of measurements, a dict weight set -> `Measurement`."""
-        return quality.Evaluation(
+        evaluation = quality.Evaluation(
             weights=measured,
             reference=self.described,
             metric=self.extractor.metric,
@@ -225,11 +226,30 @@ class Measuring:
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
             command=self.command,
         )
+        protocols = {name: self._protocol(name, evaluation.way) for name in measured}
+        return dataclasses.replace(evaluation, protocols=protocols)
+
+    def _protocol(self, name, way):
+        """How a weight set was made and measured, in one line."""
+        ema = self.model.ema
+        decay = ema.decays.get(names.average_of(name)) if ema else None
+        if decay is None:
+            return protocol.line(name, way=way)
+        window = float(decay.effective_window(max(self.step - 1, 0)))
+        return protocol.line(name, repr(decay), window, way)
 
     def forget_features(self):
         """Removes the features that evaluations went on from."""
         for path in self.folder.glob("*.npy*"):
             path.unlink()
+
+
+def floor(train, held_out, num_images):
+    """The distance of as many real images as are drawn, or None where too few are held out."""
+    try:
+        return quality.frechet_floor(train, held_out, num_images)
+    except ValueError:
+        return None
 
 
 def added(run, evaluation, influences):

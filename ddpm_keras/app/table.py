@@ -19,7 +19,11 @@ def rows(evaluation):
     ]
     if reference.floor_frechet is not None:
         held_out = f"{reference.num_held_out:,} held-out real images"
-        lines.append(f"For comparison, {held_out} are at {reference.floor_frechet:.2f} from train.")
+        at_n = ""
+        if reference.floor is not None:
+            at_n = f"; {evaluation.num_images:,} would be at {reference.floor:.2f}"
+        found = f"{reference.floor_frechet:.2f} from train{at_n}"
+        lines.append(f"For comparison, {held_out} are at {found}.")
     for name, row in evaluation.weights.items():
         if row.bits_per_dim is not None:
             bits = f"{row.bits_per_dim:.3f} ± {row.bits_per_dim_error:.3f}"
@@ -96,6 +100,8 @@ def _told(evaluations):
     found, judged = quality.verdict.of_run(evaluations)
     elsewhere = f"Of {judged.way}: " if judged is not evaluations.current else ""
     lines = [f"{elsewhere}{found.sentence}"] if found.raw is not None else []
+    if found.average in judged.protocols:
+        lines.append(f"To be quoted with it: {judged.protocols[found.average]}.")
     lines += [
         f"Measured in another way, so kept apart: {', '.join(each.weights)} ({each.way})."
         for each in evaluations.apart

@@ -57,6 +57,8 @@ class Reference(Checked):
         num_held_out: held-out images.
         fingerprint: checksum of the images, or of that file.
         floor_frechet: distance of held-out from training images.
+        floor: distance that other real images would be at, were there as many as were drawn; None
+            where there are too few to extrapolate from. See `frechet_floor`.
     """
 
     dataset: str = ""
@@ -65,6 +67,7 @@ class Reference(Checked):
     num_held_out: int | None = bounded(0, default=None)
     fingerprint: str | None = None
     floor_frechet: float | None = bounded(0, default=None)
+    floor: float | None = bounded(0, default=None)
 
     @property
     def images(self) -> str:
@@ -77,6 +80,7 @@ class Reference(Checked):
 
 # Of how images are guided, which files older than these lack.
 _GUIDED = ("guide", "guidance_rescale", "guidance_low", "guidance_high")
+_FOLLOWS = {"floor_frechet": None, "floor": None}  # of a reference: it follows from the rest
 _SETTINGS = ("num_images", "extractor", "sampler", "seed", "guidance", "dtype", *_GUIDED)
 
 
@@ -160,6 +164,7 @@ class Evaluation(Checked):
             either of which may have been measured before.
         extractor: what made the features.
         step: optimizer steps that the weights had made.
+        protocols: dict weight set -> how it was made and measured, in one line.
         time, command: when and by which command it was made.
         seconds: dict stage -> time that it took, such as "sampling".
     """
@@ -170,6 +175,7 @@ class Evaluation(Checked):
     differences: dict[str, Difference] = field(default_factory=dict)
     extractor: Extractor | None = None
     step: int | None = bounded(0, default=None)
+    protocols: dict[str, str] = field(default_factory=dict)
     time: str = ""
     command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -182,6 +188,9 @@ class Evaluation(Checked):
         for name, each in self.weights.items():
             if each.settings != self.settings:
                 raise ValueError(f"weights.{name} was not measured in the same way as {first}")
+        for name in self.protocols:
+            if name not in self.weights:
+                raise ValueError(f"protocols.{name} is of a weight set that was not measured")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -239,7 +248,7 @@ class Evaluation(Checked):
     @property
     def key(self) -> str:
         """All that the numbers depend on but the weight set, as one text."""
-        reference = dataclasses.replace(self.reference, floor_frechet=None)  # follows from the rest
+        reference = dataclasses.replace(self.reference, **_FOLLOWS)
         settings = {name: value for name, value in self.settings.items() if value is not None}
         return repr((self.step, self.metric, self.extractor, reference, settings))
 
@@ -256,6 +265,7 @@ class Evaluation(Checked):
             self,
             weights=_in_order(earlier.weights | weights),
             differences=_in_order(earlier.differences | self.differences),
+            protocols=_in_order(earlier.protocols | self.protocols),
         )
 
 
@@ -362,8 +372,11 @@ def _plain(evaluation):
             if row[name] is None:
                 del row[name]
     values = dataclasses.asdict(evaluation) | {"weights": rows}
-    if not evaluation.seconds:
-        del values["seconds"]
+    for name in ("protocols", "seconds"):
+        if not values[name]:
+            del values[name]
+    if values["reference"]["floor"] is None:
+        del values["reference"]["floor"]
     return values
 
 

@@ -64,17 +64,18 @@ def _final_quality(record):
 
 
 _FLOOR_NOTE = (
-    "The dotted line is the distance between training images and real held-out ones, for scale: "
-    "what perfect samples would score if there were as many of them."
+    "The dotted line is what perfect samples would score: the distance of real held-out images "
+    "from training images, extrapolated to as many as were generated where enough were held out."
 )
 
 
 def _draw_floor(record, line):
-    floor = record.evaluation.reference.floor_frechet
+    reference = record.evaluation.reference
+    floor = reference.floor_frechet if reference.floor is None else reference.floor
     if floor is None:
         return ""
     line(floor, color="black", linestyle=":", linewidth=1.2)
-    return f"; real held-out images {floor:.4g}"
+    return f"; real images {floor:.4g}"
 
 
 def _quality(record):

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import names
 from ..quality import metrics, verdict
+from ..quality import protocol as protocols
 from . import analysis, stability
 
 
@@ -79,6 +80,8 @@ def _evidence(record):
     floor = evaluation.reference.floor_frechet
     if floor is not None:
         text += f" Real images that were held out are at {number(floor)}{_fewer(evaluation)}."
+    if evaluation.reference.floor is not None:
+        text += f" As many as were generated would be at {number(evaluation.reference.floor)}."
     return text
 
 
@@ -142,19 +145,15 @@ def protocol(record, name):
         name: a weight set.
 
     Returns:
-        Rule, effective window and step at the end; and, where it was measured, sampler and N.
+        Rule, effective window and step; and, where it was measured, metric, N, sampler and seed.
     """
+    measured = record.evaluation
+    if measured and name in measured.protocols:
+        return measured.protocols[name]
     rule = record.config.get("averages", {}).get(name, "")
-    parts = [f"{name}: {rule}" if rule else name]
-    if name != names.RAW:
-        parts.append("float32, moved after every optimizer step")
-    if name in record.windows:
-        parts.append(f"effective window {number(round(record.windows[name]))} steps")
-    parts.append(f"step {number(record.last_step)}")
-    if record.evaluation and name in record.evaluation.weights:
-        drawn = record.evaluation.settings
-        parts.append(f"{number(record.evaluation.num_images)} images by {drawn['sampler']}")
-    return ", ".join(parts)
+    known = measured and name in measured.weights
+    way = measured.way if known else f"step {number(record.last_step)}"
+    return protocols.line(name, rule, record.windows.get(name), way)
 
 
 def command(record, job, *arguments):
