@@ -106,7 +106,8 @@ def test_all_sections_speak_where_all_was_run(whole):
         in page
     )
     assert (
-        f"`{AVERAGE}: WarmupDecay(beta=0.999), window 223 steps; step 2,000; DDIM(steps=25)"
+        f"`{AVERAGE}: WarmupDecay(beta=0.999), float32, moved after every optimizer step, "
+        "effective window 223 steps; Fréchet distance, digits classifier, 1,000 images, by DDIM"
         in readme
     )
     assert "nan" not in page
