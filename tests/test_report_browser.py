@@ -9,7 +9,7 @@ from browsers import dark, emulated, open_page, problems, screen
 from PIL import Image
 from report_runs import record_of
 
-from ddpm_keras.report import picture
+from ddpm_keras.report import analysis, picture
 
 
 def shown(browser, name):
@@ -155,6 +155,39 @@ def test_charts_tell_values_hide_curves_and_zoom(browser, written, made_run):
     assert all(
         float(re.search(r"([\d.]+)px", f)[1]) >= 11 for f in browser.execute_script(fonts, figure)
     )
+    assert browser.get_log("browser") == []
+
+
+def test_the_path_tells_its_steps_and_zooms_in_one_unit(browser, written, made_run):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, written)
+    figure = browser.find_element(By.ID, "figure-trajectory")
+    box = figure.find_element(By.CSS_SELECTOR, ".chart")
+    steps, sketches = record_of(made_run).trajectory()
+    raw = analysis.principal_plane(sketches)[0]["raw"]
+
+    def told():
+        x, y = box.find_element(By.CSS_SELECTOR, ".keys b").text.split(", ")
+        return box.find_element(By.CLASS_NAME, "at").text, (float(x), float(y))
+
+    def units():
+        scales = "const {scales, bbox} = arguments[0].charts[0].plot;"
+        scales += "const of = (s, size) => (s.max - s.min) / size;"
+        return browser.execute_script(
+            f"{scales} return [of(scales.x, bbox.width), of(scales.y, bbox.height)];", figure
+        )
+
+    whole = units()
+    assert whole[0] == pytest.approx(whole[1])
+    assert told() == (f"optimizer step {int(steps[-1]):,}", pytest.approx(tuple(raw[-1]), rel=1e-3))
+    box.send_keys(Keys.ARROW_LEFT)
+    assert told() == (f"optimizer step {int(steps[-2]):,}", pytest.approx(tuple(raw[-2]), rel=1e-3))
+    box.send_keys("+")
+    assert units() == pytest.approx([each / 2 for each in whole])
+    box.send_keys(Keys.ESCAPE)
+    assert units() == pytest.approx(whole)
     assert browser.get_log("browser") == []
 
 

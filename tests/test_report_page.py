@@ -206,9 +206,12 @@ def test_charts_hold_the_numbers_of_the_history(written, made_run):
     assert len(drawn["training_loss"].chart()) == 2  # an axis each
     assert drawn["blocks"].chart()[0]["categories"] == ["first", "middle", "last"]
     assert drawn["final_quality"].chart() is None  # bars
-    assert drawn["trajectory"].chart() is None  # no function of its horizontal axis
+    (path,) = drawn["trajectory"].chart()
+    steps, _ = record_of(made_run).trajectory()
+    assert path["x"] == list(steps) and [each["label"] for each in path["lines"]][0] == "raw"
+    assert all(len(each["across"]) == len(each["y"]) == len(steps) for each in path["lines"])
     in_page = written.read_text().count('class="chart-data"')
-    assert in_page == sum(each.chart() is not None for each in drawn.values()) == 8
+    assert in_page == sum(each.chart() is not None for each in drawn.values()) == 9
 
 
 def test_charts_of_lines_with_gaps_and_without_labels():

@@ -11,33 +11,40 @@ DIGITS = 6  # of a number in a page
 _DASHES = {"--": [7, 4], "-.": [7, 3, 2, 3], ":": [2, 3]}  # pixels drawn and left out, in turn
 
 
-def of_figure(figure, categories=()):
+def of_figure(figure, categories=(), steps=()):
     """The curves of every axis of a figure.
 
     Args:
         figure: a `matplotlib.figure.Figure`.
-        categories: as of `picture.Picture`.
+        categories, steps: as of `picture.Picture`.
 
     Returns:
-        A list of dicts, one for each axis: "x" (R,), the places of all points; "lines", each with
-        its "label", "colour", "dash" (lengths in pixels, or []), "marker" (whether its points are
-        drawn), "width" and "y" (R,), None where it has no point; "x_title", "y_title", "title";
-        "x_log", "y_log"; "categories". None where an axis holds something else than curves over x.
+        A list of dicts, one for each axis: "x" (R,), the places of all points, or `steps`; "lines",
+        each with its "label", "colour", "dash" (lengths in pixels, or []), "marker" (whether its
+        points are drawn), "width" and "y" (R,), None where it has no point, and those of a path
+        with "across" (R,); "x_title", "y_title", "title"; "x_log", "y_log"; "categories". None
+        where an axis holds something else than curves over x, or paths.
     """
-    found = [_of_axis(axis) for axis in figure.axes]
+    found = [_of_axis(axis, steps) for axis in figure.axes]
     if not found or not all(found):
         return None
     return [each | {"categories": list(categories)} for each in found]
 
 
-def _of_axis(axis):
+def _of_axis(axis, steps):
     lines = axis.get_lines()
-    if axis.patches or axis.containers or not lines or not all(map(_is_over_x, lines)):
+    if axis.patches or axis.containers or not lines:
+        return None
+    if len(steps):
+        return _titled(axis) | {"x": _plain(steps), "lines": _paths(lines, steps)}
+    if not all(map(_is_over_x, lines)):
         return None
     places = np.unique(np.concatenate([line.get_xdata() for line in lines]))
+    return _titled(axis) | {"x": _plain(places), "lines": _lines(lines, places)}
+
+
+def _titled(axis):
     return {
-        "x": _plain(places),
-        "lines": _lines(lines, places),
         "x_title": axis.get_xlabel(),
         "y_title": axis.get_ylabel(),
         "title": axis.get_title(),
@@ -48,6 +55,16 @@ def _of_axis(axis):
 
 def _is_over_x(line):
     return bool(np.all(np.diff(np.asarray(line.get_xdata(), float)) > 0))
+
+
+def _paths(lines, steps):
+    """The lines that have a point for each step; the marker at an end is drawn by the chart."""
+    return [
+        {"label": line.get_label(), **_look(line), "across": _plain(x), "y": _plain(y)}
+        for line in lines
+        for x, y in [line.get_data()]
+        if len(x) == len(steps)
+    ]
 
 
 def _lines(lines, places):

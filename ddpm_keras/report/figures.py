@@ -257,7 +257,8 @@ def trajectory(record):
     recorded = record.trajectory()
     if recorded is None:
         return None
-    points, explained = analysis.principal_plane(recorded[1])
+    steps, sketches = recorded
+    points, explained = analysis.principal_plane(sketches)
     figure, (axis,) = picture.axes(height=4.2)
     for name in record.weight_sets:
         if name in points:
@@ -278,6 +279,7 @@ def trajectory(record):
         "Principal components of a fixed random projection of the weights; the large marker is the "
         "end of training. Raw weights jitter; an average takes the same way, smoother and later.",
         figure,
+        steps=tuple(map(int, steps)),
     )
 
 

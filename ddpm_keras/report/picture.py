@@ -53,6 +53,7 @@ class Picture:
         figure: the `matplotlib.figure.Figure`.
         categories: what the places 0, 1, 2 ... of its horizontal axis are called, where they are
             no numbers.
+        steps: of a picture of paths: the optimizer step of each of their points.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Picture:
     note: str
     figure: Figure
     categories: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
 
     def png(self, path):
         """Writes the figure as PNG."""
@@ -77,8 +79,8 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
     def chart(self):
-        """What an interactive chart of it needs, a dict; None where it is not of curves alone."""
-        return charts.of_figure(self.figure, self.categories)
+        """What an interactive chart of it needs, a list; None where it is not of curves alone."""
+        return charts.of_figure(self.figure, self.categories, self.steps)
 
 
 def _with_variables(svg):

@@ -20,6 +20,8 @@
 
   const nameOf = (axis, line) => line.label || axis.y_title;
 
+  const isPath = (axis) => "across" in axis.lines[0];
+
   // A short piece of a line, as in its curve.
   const swatch = (line) => {
     const look = `style="stroke: var(--c${line.colour.slice(1)}); fill: var(--c${line.colour.slice(1)})"`;
@@ -41,6 +43,65 @@
     }
     return null;
   };
+
+  // A path in the plane: its points in the order of the steps, and a disc at its end.
+  const path = (plot, i) => {
+    const stroke = new Path2D();
+    const fill = new Path2D();
+    uPlot.orient(plot, i, (series, xs, ys, across, up, toX, toY, left, top, width, height) => {
+      xs.forEach((x, k) => {
+        const at = [toX(x, across, width, left), toY(ys[k], up, height, top)];
+        stroke[k ? "lineTo" : "moveTo"](...at);
+        if (k === xs.length - 1) fill.arc(...at, 5 * devicePixelRatio, 0, 2 * Math.PI);
+      });
+    });
+    return { stroke, fill };
+  };
+
+  // The step whose point, of any path that is shown, is nearest to the pointer.
+  const nearestStep = (plot, lines) => {
+    const { left, top } = plot.cursor;
+    let best = [Infinity, 0];
+    lines.forEach((line, i) => {
+      if (!plot.series[i + 1].show) return;
+      line.across.forEach((x, k) => {
+        const away = Math.hypot(plot.valToPos(x, "x") - left, plot.valToPos(line.y[k], "y") - top);
+        if (away < best[0]) best = [away, k];
+      });
+    });
+    return best[1];
+  };
+
+  // Where the pointer is: a place of the curves, or a step of the paths; null where it is nowhere.
+  const under = (plot) => plot.cursor.idx ?? plot.cursor.idxs?.[1] ?? null;
+
+  // All of a path, both of its axes in the same unit.
+  const showPath = (plot, axis) => {
+    const span = (values) => [Math.min(...values), Math.max(...values)];
+    const ends = { x: span(axis.lines.flatMap((line) => line.across)), y: span(axis.lines.flatMap((line) => line.y)) };
+    const size = { x: plot.bbox.width, y: plot.bbox.height };
+    const unit = Math.max(...["x", "y"].map((key) => (1.1 * (ends[key][1] - ends[key][0])) / size[key])) || 1;
+    for (const key of ["x", "y"]) {
+      const centre = (ends[key][0] + ends[key][1]) / 2;
+      plot.setScale(key, { min: centre - (unit * size[key]) / 2, max: centre + (unit * size[key]) / 2 });
+    }
+  };
+
+  // What differs between paths in a plane and curves over x.
+  const ofPaths = (axis) => ({
+    mode: 2,
+    height: 1.4 * HEIGHT,
+    scales: Object.fromEntries(["x", "y"].map((key) => [key, { time: false, range: (plot, min, max) => [min, max] }])),
+    cursor: { drag: { x: true, y: true, setScale: true }, points: { size: 7 },
+      dataIdx: (plot) => nearestStep(plot, axis.lines) },
+    series: [
+      {},
+      ...axis.lines.map((line) => ({
+        label: nameOf(axis, line), stroke: colour(line.colour), fill: colour(line.colour), width: line.width,
+        dash: line.dash, paths: path, points: { show: false }, facets: [{ scale: "x", auto: true }, { scale: "y", auto: true }],
+      })),
+    ],
+  });
 
   const options = (axis, width, onMove) => {
     const scale = (log) => (log ? { time: false, distr: 3, log: 10 } : { time: false });
@@ -75,6 +136,7 @@
         })),
       ],
       hooks: { setCursor: [onMove] },
+      ...(isPath(axis) ? ofPaths(axis) : {}),
     };
   };
 
@@ -92,14 +154,16 @@
     const values = {}; // name -> Map axis -> text
     const shown = {};
     const place = (axis, index) =>
-      axis.categories.length ? axis.categories[index] : `${axis.x_title || "at"} ${number(axis.x[index])}`;
+      isPath(axis) ? `optimizer step ${number(axis.x[index])}` : axis.categories.length ? axis.categories[index] : `${axis.x_title || "at"} ${number(axis.x[index])}`;
 
     // Each name has a value of every axis that it has a curve in.
     const tell = (axis, index) => {
       at.textContent = place(axis, index);
       axis.lines.forEach((line) => {
         const found = nearest(line.y, index);
-        if (found != null) values[nameOf(axis, line)].set(axis, number(line.y[found]));
+        if (found == null) return;
+        const across = isPath(axis) ? `${number(line.across[found])}, ` : "";
+        values[nameOf(axis, line)].set(axis, across + number(line.y[found]));
       });
       for (const [label, known] of Object.entries(values)) shown[label].textContent = [...known.values()].join(" | ");
     };
@@ -123,12 +187,23 @@
       button.addEventListener("click", () => toggle(label, button));
       keys.append(button);
     });
+    const zoomPath = (plot, axis, factor) => {
+      if (!factor) return showPath(plot, axis);
+      const { across, y } = axis.lines[0];
+      const at = under(plot) == null ? {} : { x: across[under(plot)], y: y[under(plot)] };
+      for (const key of ["x", "y"]) {
+        const { min, max } = plot.scales[key];
+        const [centre, half] = [at[key] ?? (min + max) / 2, ((max - min) * factor) / 2];
+        plot.setScale(key, { min: centre - half, max: centre + half });
+      }
+    };
     const zoom = (factor) =>
       plots.forEach(({ plot, axis }) => {
+        if (isPath(axis)) return zoomPath(plot, axis, factor);
         const { min, max } = plot.scales.x;
         const first = axis.x[0];
         const last = axis.x[axis.x.length - 1];
-        const centre = plot.cursor.idx == null ? (min + max) / 2 : axis.x[plot.cursor.idx];
+        const centre = under(plot) == null ? (min + max) / 2 : axis.x[under(plot)];
         const half = ((max - min) * factor) / 2;
         plot.setScale("x", factor ? { min: Math.max(first, centre - half), max: Math.min(last, centre + half) } : { min: first, max: last });
       });
@@ -147,8 +222,11 @@
     const move = (by) => {
       const { plot, axis } = plots[0];
       const last = axis.x.length - 1;
-      const index = Math.min(last, Math.max(0, (plot.cursor.idx ?? last) + by));
-      plot.setCursor({ left: plot.valToPos(axis.x[index], "x"), top: 1 });
+      const index = Math.min(last, Math.max(0, (under(plot) ?? last) + by));
+      const [x, top] = isPath(axis)
+        ? [axis.lines[0].across[index], plot.valToPos(axis.lines[0].y[index], "y")]
+        : [axis.x[index], 1];
+      plot.setCursor({ left: plot.valToPos(x, "x"), top });
     };
     const pressed = { ArrowLeft: () => move(-1), ArrowRight: () => move(1), "+": () => zoom(0.5), "-": () => zoom(2), Escape: () => zoom(0) };
     box.addEventListener("keydown", (event) => {
@@ -166,9 +244,13 @@
       axes.forEach((axis) => {
         if (axis.title) box.append(make("div", { className: "title", textContent: axis.title }));
         if (axis.y_title) box.append(make("div", { className: "y-title", textContent: axis.y_title }));
-        const onMove = (plot) => (plot.cursor.idx == null ? tellEnds() : tell(axis, plot.cursor.idx));
-        const data = [axis.x, ...axis.lines.map((line) => line.y)];
-        plots.push({ axis, plot: new uPlot(options(axis, box.clientWidth - 10, onMove), data, box) });
+        const onMove = (plot) => (under(plot) == null ? tellEnds() : tell(axis, under(plot)));
+        const data = isPath(axis)
+          ? [null, ...axis.lines.map((line) => [line.across, line.y])]
+          : [axis.x, ...axis.lines.map((line) => line.y)];
+        const plot = new uPlot(options(axis, box.clientWidth - 10, onMove), data, box);
+        plots.push({ axis, plot });
+        if (isPath(axis)) requestAnimationFrame(() => showPath(plot, axis));
       });
       hide();
       tellEnds();
@@ -176,8 +258,10 @@
     build();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", build);
     new ResizeObserver(() =>
-      plots.forEach(({ plot }) => {
-        if (plot.width !== box.clientWidth - 10) plot.setSize({ width: box.clientWidth - 10, height: plot.height });
+      plots.forEach(({ plot, axis }) => {
+        if (plot.width === box.clientWidth - 10) return;
+        plot.setSize({ width: box.clientWidth - 10, height: plot.height });
+        if (isPath(axis)) showPath(plot, axis);
       })).observe(box);
     return plots;
   };
