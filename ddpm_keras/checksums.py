@@ -3,7 +3,8 @@
 An archive (.npz, .keras) ends with the SHA-256 of all that comes before, see `reading.seals`. A
 record in JSON names the SHA-256 of its text. A PNG has a CRC in each of its chunks. An archive
 without a seal, of an older version or of another tool, is held against the CRCs of its members, and
-a record without one against nothing. Archives and records in the directory of a run name the run.
+a record without one against nothing. Archives, records and pictures in the directory of a run name
+the run.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def damage(path: PathLike) -> str | None:
     if path.suffix in seals.ARCHIVES:
         return seals.damage_of_archive(path)
     if path.suffix == ".png":
-        return None if _is_whole_png(path.read_bytes()) else "it is no whole PNG"
+        return _damage_of_png(path)
     if path.suffix == ".json":
         try:
             read_record(path)
@@ -147,17 +148,39 @@ def is_sealed(path: PathLike) -> bool:
 # Pictures
 
 
-def _is_whole_png(data):
-    """Whether the bytes of a file are a signature and whole chunks, the last of them its end.
+def png_text(path: PathLike) -> dict[str, str]:
+    """The text that a PNG at a place carries: the run that it is of, where it is of one."""
+    owner = owners.of_place(path)
+    return {owners.KEY: owner} if owner else {}
+
+
+def _damage_of_png(path):
+    chunks = _chunks(path.read_bytes())
+    if chunks is None:
+        return "it is no whole PNG"
+    named = f"{owners.KEY}\0".encode()
+    for kind, content in chunks:
+        if kind == b"tEXt" and content.startswith(named):
+            owner = content[len(named) :].decode("latin-1")
+            return owners.OTHER if owners.is_foreign(path, owner) else None
+    return None
+
+
+def _chunks(data):
+    """(kind, content) of the chunks of a PNG; None where it is no whole one.
+
+    It is a signature and whole chunks, the last of them its end.
 
     Reference:
         - PNG specification, third edition (W3C 2025), sections 5.2 and 5.3.
     """
-    place, kind = len(_PNG), None
+    place, kind, found = len(_PNG), None, []
     while kind != b"IEND" and place + 12 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         kind = data[place + 4 : place + 8]
         if zlib.crc32(data[place + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
-            return False
+            return None
+        found.append((kind, data[place + 8 : end - 4]))
         place = end
-    return data.startswith(_PNG) and kind == b"IEND" and place == len(data)
+    is_whole = data.startswith(_PNG) and kind == b"IEND" and place == len(data)
+    return found if is_whole else None

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
-from . import files
+from . import checksums, files
 from .scalars import count
 
 _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
@@ -114,9 +115,12 @@ def animate(pictures, path, milliseconds=120):
 
 
 def save(picture, path):
-    """Writes a `PIL.Image` to `path`, whole or not at all."""
+    """Writes a `PIL.Image` to `path`, whole or not at all; a PNG names the run that it is of."""
+    text = PngInfo()
+    for key, value in checksums.png_text(path).items():
+        text.add_text(key, value)
     with files.atomic_path(path) as temporary:
-        picture.save(temporary)
+        picture.save(temporary, pnginfo=text)
 
 
 def _checked(images):

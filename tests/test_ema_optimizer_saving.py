@@ -195,7 +195,9 @@ def test_averages_do_not_stay_behind_weights_that_are_replaced_after_fit(how, ag
     ema, trained = model.optimizer.ema, model.get_weights()
     given = {"batch_size": len(X), "verbose": 0} if again == "fit" else {}
     REPLACED[how](model, [w + 1 for w in trained], tmp_path)
-    kept = numbers(ema.variables("a"))  # which does not start them anew: weights may be put back
+    with pytest.warns(UserWarning, match="still those of the former ones: ema.reset"):
+        kept = numbers(ema.variables("a"))  # they are not started anew: weights may be put back
+    ema.variables("a")  # said once
     model.set_weights(trained)
     getattr(model, again)(X, Y, **given)
     assert ema.age("a") == ema.num_updates == 7
@@ -211,6 +213,14 @@ def test_averages_do_not_stay_behind_weights_that_are_replaced_after_fit(how, ag
     assert ema.age("a") == 1
     expected = [(a + b) / 2 for a, b in zip(start, model.get_weights(), strict=True)]
     assert_close(ema.variables("a"), expected)
+
+
+def test_weights_that_early_stopping_restores_leave_their_averages_with_a_word():
+    model = compiled(small_network(), EMAOptimizer(SGD(0.1), {"a": 0.5}))
+    stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)
+    model.fit(X, Y, batch_size=16, epochs=4, callbacks=[stop], verbose=0)
+    with pytest.warns(UserWarning, match=r"EarlyStopping.*are still those of the former ones"):
+        model.optimizer.ema.export(model, "a")
 
 
 def test_averages_of_a_file_go_on_with_its_weights_whatever_is_loaded_first(tmp_path):

@@ -15,7 +15,7 @@ from . import devices, invocation
 def load_model(run):
     """The model of a finished or interrupted run."""
     run.check_finished()
-    run.note_age()
+    run.note_state()
     again = invocation.command("train", "--resume", "--run-dir", run.path)
     cure = f"make it again with {again}"
     model = read_model(run.model, cure)

@@ -109,6 +109,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.wait()
+        if self._is_saved():  # what others have written at the end
+            self.run.note_checkpoint(self.model.steps_made, self.run.noted(self.model))
 
     def save(self, unfinished=None):
         """Copies the state, and begins to write it.

@@ -21,7 +21,7 @@ def main(argv):
     runs = [Run.open(path) for path in report_options(argv).runs]
     for run in runs:
         run.check_options()
-        run.note_age()
+        run.note_state()
     from ddpm_keras import report
 
     with alone(*(run.path for run in runs)), console.input_errors():

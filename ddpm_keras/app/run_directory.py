@@ -14,7 +14,7 @@ from .. import checksums, files, names
 from ..checked import build
 from ..errors import UsageError
 from ..reading import owners
-from . import history, invocation, run_record
+from . import history, inventory, invocation, run_record
 from .options import stored_options
 
 
@@ -94,8 +94,11 @@ class Run:
         _ = run.config
         return run
 
-    def note_age(self):
-        """Says so where the run is older than checksums."""
+    def note_state(self):
+        """Says where the run is older than checksums, and what of it is gone."""
+        record = self._newest_record()
+        if record:
+            inventory.tell_what_is_gone(self, record)
         if not checksums.is_sealed(self.config_file):
             print(f"Note: {self.path} is older than checksums: not all damage to it is found.")
 
@@ -174,8 +177,12 @@ class Run:
 
     def noted(self, model, unfinished=None):
         """What the record of a checkpoint says besides, a dict; see `run_record.Checkpoint`."""
-        rows = history.length(self.history)
-        return {"metrics": metric_values(model), "rows": rows, "unfinished": unfinished}
+        return {
+            "metrics": metric_values(model),
+            "rows": history.length(self.history),
+            "files": inventory.of(self),
+            "unfinished": unfinished,
+        }
 
     def write_checkpoint(self, weights, step, noted, keep=2):
         """Writes a checkpoint as `save_checkpoint` does, of a state that was copied before.
@@ -314,7 +321,7 @@ class Run:
 
         Records that training adds to, or that it ends with, are set aside.
         """
-        self.note_age()
+        self.note_state()
         history.mend(self.history, self._known_rows())
         reason = checksums.damage(self.trajectory) if self.trajectory.is_file() else None
         if reason:
@@ -391,13 +398,17 @@ class Run:
 
     def _known_rows(self):
         """(step, rows of history.csv up to it) by the newest record of a checkpoint."""
+        record = self._newest_record()
+        return (record.step, record.rows) if record else (0, 0)
+
+    def _newest_record(self):
+        """The newest `run_record.Checkpoint` that can be read, or None."""
         for path in reversed(self._records()):
             try:
-                record = build(run_record.Checkpoint, files.read_record(path))
-                return record.step, record.rows
+                return build(run_record.Checkpoint, files.read_record(path))
             except ValueError:
                 continue
-        return 0, 0
+        return None
 
     def write_history(self, rows):
         """Writes history.csv anew; columns in the order of their first appearance."""

@@ -87,6 +87,7 @@ class Checkpoint(Checked):
         time: when it was written, in seconds since 1970.
         metrics: what the metrics have summed up since they were reset, by name.
         rows: of history.csv by then.
+        files: that there were by then, by `inventory.of`.
         unfinished: of the end of an epoch, before pictures and validation: the row of history.csv
             that they add to, or {} for none. None for any other checkpoint.
     """
@@ -96,6 +97,7 @@ class Checkpoint(Checked):
     time: float = bounded(0)
     metrics: dict[str, object] = field(default_factory=dict)
     rows: int = bounded(0, default=0)
+    files: dict[str, int] = field(default_factory=dict)
     unfinished: dict[str, object] | None = None
 
     def __post_init__(self):

@@ -12,16 +12,23 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore
+from tensorboard.compat.proto.event_pb2 import (  # pyright: ignore
+    Event,
+    SessionLog,
+    SourceMetadata,
+)
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from .. import files
+from .. import checksums, files
+from ..reading import owners
 
 _PREFIX, _SUFFIX = "events.out.tfevents.", ".ddpm-keras"  # by which other programs' are left alone
+_WRITER = "ddpm-keras run "  # and its id
+_LONGEST_BEGINNING = 1000  # bytes of a file up to the end of its first event
 _HEAD, _FOOT = struct.calcsize("<QI"), struct.calcsize("<I")  # length and checksum; checksum
 
 
@@ -49,17 +56,20 @@ def append(directory, step, summaries):
         directory.mkdir(parents=True, exist_ok=True)
     new = [_event(step=step, summary=summary) for summary in summaries]
     with open(found[-1] if found else _new_file(directory, ()), "ab", buffering=0) as file:
-        file.write(_records(new if found else [*_beginning(), *new]))
+        file.write(_records(new if found else [*_beginning(directory), *new]))
         os.fsync(file.fileno())
 
 
 def cut(directory, step):
     """Removes from the event files of a directory what is later than a step, or damaged.
 
-    Of damage a warning tells. What is kept goes into a file of a new name, so that a TensorBoard
+    Of damage a warning tells, and of a file of another run, which is renamed. What is kept goes into a file of a new name, so that a TensorBoard
     that has read the old one reads on there, and shows nothing twice.
     """
     directory = Path(directory)
+    for path in filter(_is_foreign, _files(directory)):
+        kept = path.replace(path.with_name(path.name.replace("tfevents", "of-another-run")))
+        warnings.warn(f"{checksums.told(path, owners.OTHER)}; kept as {kept}.", stacklevel=2)
     found = _files(directory)
     damaged = [path for path in found if not _is_whole(path)]
     for path in damaged:
@@ -69,7 +79,7 @@ def cut(directory, step):
     if len(found) <= 1 and not damaged and all(of is None or of <= step for of in steps.values()):
         return
     with files.atomic_path(_new_file(directory, found)) as temporary:
-        temporary.write_bytes(_records(_beginning()) + b"".join(kept))
+        temporary.write_bytes(_records(_beginning(directory)) + b"".join(kept))
     for path in found:
         path.unlink()
 
@@ -91,10 +101,27 @@ def _event(**what):
     return Event(wall_time=time.time(), **what)
 
 
-def _beginning():
-    """What a file begins with: a reader that has met such a start before forgets what it read."""
+def _beginning(directory):
+    """What a file begins with: a reader that has met such a start before forgets what it read.
+
+    The first event names the run that the file is of.
+    """
+    owner = owners.of_place(directory / "any")
+    source = SourceMetadata(writer=f"{_WRITER}{owner}") if owner else None
     start = _event(step=0, session_log=SessionLog(status=SessionLog.START))
-    return [_event(file_version="brain.Event:2"), start]
+    return [_event(file_version="brain.Event:2", source_metadata=source), start]
+
+
+def _is_foreign(path):
+    """Whether the first event of a file names another run."""
+    with open(path, "rb") as file:
+        beginning = file.read(_LONGEST_BEGINNING)
+    length = int.from_bytes(beginning[:8], "little")
+    first, foot = beginning[_HEAD:][:length], beginning[_HEAD + length :][:_FOOT]
+    if struct.pack("<I", masked_crc32c(first)) != foot:
+        return False  # it is damaged, of which `cut` tells
+    writer = Event.FromString(first).source_metadata.writer
+    return writer.startswith(_WRITER) and owners.is_foreign(path, writer.removeprefix(_WRITER))
 
 
 def _records(events):

@@ -235,12 +235,15 @@ class EMA(MovingAverages):
         """The weights of an average: a list aligned with the variables given to `build`.
 
         Averaged weights are float32 tensors with the values of this moment (in a graph: of the
-        moment it runs); weights that are not averaged are the network's own variables.
+        moment it runs); weights that are not averaged are the network's own variables. Where other
+        weights were put in place of those of the last `fit`, a warning says that the averages do
+        not follow before the next step.
         """
         self._check_built()
         rule = self._index(name)
         if tf.executing_eagerly():
             self.settle()
+            self._say_replaced()
         result = list(self._sources)
         for group in self._groups:
             for position, value in group.split(group.averages[rule].value).items():

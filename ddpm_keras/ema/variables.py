@@ -43,6 +43,7 @@ class AverageVariables(Saveable):
         self._is_part = False  # of a model: of what an optimizer trains
         self._loaded = None  # (positions, fingerprint of the weights) of the file loaded last
         self._left = False  # whether `_claimed` is from the end of a training, not from a file
+        self._said = False  # that the weights are others since
 
     @property
     def _range(self):
@@ -188,7 +189,20 @@ class AverageVariables(Saveable):
 
     def _claim(self, expected, left=False):
         self._claimed.assign(expected)
-        self._left = left
+        self._left, self._said = left, False
+
+    def _say_replaced(self):
+        """Says once that the averages are not those of the weights that are there."""
+        claimed = int(self._claimed.numpy())
+        unsaid = self._left and claimed not in (0, _BEGUN_AGAIN) and not self._said
+        if unsaid and fingerprint(self._averaged()) != claimed:
+            self._said = True
+            warnings.warn(
+                "The weights of these averages were replaced since the last fit (as "
+                "EarlyStopping(restore_best_weights=True) does), and the averages are still those "
+                "of the former ones: ema.reset() starts them anew, as the next step will.",
+                stacklevel=4,
+            )
 
     def _averaged(self):
         """The weights that are averaged, in the order of `sources`."""

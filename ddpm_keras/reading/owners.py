@@ -14,6 +14,7 @@ from . import json_text
 KEY = "run"  # of a record, config.json included
 CONFIG = "config.json"
 OTHER = "it is of another run"
+_DEPTH = 3  # of folders in a run: tensorboard/raw/ is the deepest
 
 
 def of_place(path: PathLike) -> str | None:
@@ -22,7 +23,7 @@ def of_place(path: PathLike) -> str | None:
     Returns:
         "" for a run that has none, being of an older version; None where there is no run.
     """
-    for folder in Path(os.path.abspath(path)).parents[:2]:
+    for folder in Path(os.path.abspath(path)).parents[:_DEPTH]:
         config = _config(folder / CONFIG)
         if config is not None:
             return str(config.get(KEY) or "")

@@ -164,11 +164,19 @@ def _card(path):
     return re.sub(r"begun \S+", "begun", path.read_text(encoding="utf-8"))
 
 
+def _pixels(path):
+    from PIL import Image
+
+    with Image.open(path) as picture:  # which also names its run
+        return picture.size, picture.tobytes()
+
+
 _READERS = {
     ".json": _json,
     ".md": _card,
     ".csv": _history,
     ".npz": _arrays,
+    ".png": _pixels,
     ".h5": _weights,
     ".keras": _keras,
 }
