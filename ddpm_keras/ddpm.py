@@ -56,7 +56,9 @@ class DDPM(NoisePredictor):
         label_dropout: share of the labels replaced by "no label" in training, in [0, 1), for
             classifier-free guidance (Ho & Salimans 2022). Used by networks with `num_classes` only.
         accumulation_steps: micro-batches a batch is split into, for one optimizer step.
-        seed: of the noise, the timesteps and the dropout masks.
+        seed: of the noise, the timesteps and the dropout masks. They are another series where XLA
+            compiles the whole step, as by `compile(jit_compile=True)`, which Keras chooses by
+            itself on a GPU.
         image_range: (low, high) of float images, low < high: (0, 255) for those of
             `keras.utils.image_dataset_from_directory`, (0, 1) for images divided by 255.
 

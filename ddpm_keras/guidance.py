@@ -110,6 +110,10 @@ class Guidance:
             raise ValueError(f"guidance_rescale is {rescale}; use a number from 0 to 1.")
         return cls(scale, rescale, *_checked_interval(interval))
 
+    def visits(self, timesteps):
+        """Whether any of these timesteps, an array of whole numbers, is guided, a bool."""
+        return bool(((self.low <= timesteps) & (timesteps < self.high)).any())
+
     def acts(self, t):
         """Whether any of these timesteps is guided, a boolean tensor."""
         return tf.reduce_any(_inside(t, self.low, self.high))

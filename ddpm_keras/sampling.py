@@ -63,6 +63,8 @@ class Sampling:
         self.guidance = Guidance.checked(guidance_scale, guidance_rescale, guidance_interval)
         self.labels = self._checked_labels(labels)
         self.sampler = samplers.get(sampler, self.schedule)
+        if self.guided:
+            self._check_steers(guide)
         self.values = [model.finite_values(weights)]
         if guide is not None:
             self._check_guide(guide, weights)
@@ -108,7 +110,13 @@ class Sampling:
         """The step from which on `strength`, a share in [0, 1], of all steps are left."""
         if not 0.0 <= number(strength, "strength") <= 1.0:
             raise ValueError(f"strength is {strength}; use a number from 0 to 1.")
-        return len(self.timesteps) - round(strength * len(self.timesteps))
+        left = round(strength * len(self.timesteps))
+        if strength and not left:
+            raise ValueError(
+                f"strength is {strength}, which is less than half of one of "
+                f"{len(self.timesteps)} steps: give more of it or of them, or 0 to change nothing."
+            )
+        return len(self.timesteps) - left
 
     def noised(self, x_start, part, first):
         """Images in [-1, 1] made as noisy as step `first` needs them: pure noise for step 0."""
@@ -164,6 +172,21 @@ class Sampling:
             raise ValueError(
                 "guidance_scale needs a network with num_classes, or a guide: leave it out, or "
                 'give a guide such as "raw".'
+            )
+
+    def _check_steers(self, guide):
+        """Refuses guidance that changes no image: at no step, or without a class to guide to."""
+        visited = self.timesteps
+        if not self.guidance.visits(visited):
+            raise ValueError(
+                f"guidance_interval {self.guidance.low:g} to {self.guidance.high:g} holds none of "
+                f"the {len(visited)} timesteps of the sampler, from {visited[0]} to {visited[-1]}: "
+                "give one that does."
+            )
+        if guide is None and (self.labels == self.model.num_classes).all():
+            raise ValueError(
+                "guidance_scale needs classes to guide to, or a guide, and all labels are "
+                f"{self.model.num_classes}, which means none: name classes, or leave it out."
             )
 
     def _check_guide(self, guide, weights):

@@ -25,6 +25,7 @@ SCHEDULE = noise.linear(20)
 READ = {
     "ddim": samplers.DDIM(10),
     "ddim:eta=0.5": samplers.DDIM(10, eta=0.5),
+    "ddim:clip=False:recompute_epsilon=True": samplers.DDIM(10, clip=False),
     "ddim:clip=dynamic:spacing=linspace": samplers.DDIM(10, clip="dynamic", spacing="linspace"),
     "ddim:recompute_epsilon=false": samplers.DDIM(10, recompute_epsilon=False),
     "ddpm:variance=fixed_small": samplers.DDPM("fixed_small", 10),

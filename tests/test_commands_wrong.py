@@ -23,6 +23,7 @@ WRONG = [
     ("train.py", "--flip -- --seed=5", "--seed=5 comes after --|write it before"),
     ("train.py", "-x", "-x|--help"),
     ("train.py", "--no-ema", "--no-ema"),
+    ("train.py", "--flip=true", "--flip or --no-flip takes no value"),
     ("sample.py", "one two", "two|--help"),
     ("sample.py", "one -- two", "two|--help"),
     # Options that are given twice.
@@ -375,6 +376,16 @@ WRONG_FOR_RUN = [
     (intact, "sample.py run --steps 21", "--steps 21|at most 20"),
     (intact, "sample.py run --steps 21 --sampler dpm", "--steps 21|at most 20"),
     (edit_config(conditional=True), "sample.py run --labels 11", "--labels|11|0 to 9"),
+    (
+        edit_config(conditional=True),
+        "sample.py run --labels 10 --guidance 2",
+        "--guidance|--labels 10 means none",
+    ),
+    (
+        edit_config(conditional=True),
+        "evaluate.py run --guidance 2 --guidance-interval 20 90",
+        "--guidance-interval begins at 20|0 to 19",
+    ),
     (intact, "sample.py run --out a.jpeg", "a.jpeg|.png or .npz"),
     (intact, "sample.py run --out a.webp", "a.webp|.png or .npz"),
     (intact, "sample.py run --progress --out a.npz", "a.npz|.png, .webp or .gif"),

@@ -275,6 +275,10 @@ def test_images_that_are_given_have_no_label_unless_it_is_said():
 
 WRONG = {
     "strength|1.5|0 to 1": lambda m: drawing.image_to_image(m, pairs(), 1.5),
+    "strength is 0.02|of 20 steps": lambda m: drawing.image_to_image(
+        m, pairs(), 0.02, sampler=ANCESTRAL
+    ),
+    "mask|nowhere": lambda m: drawing.inpaint(m, pairs(), np.zeros_like(MASK)),
     "strength|nan": lambda m: drawing.image_to_image(m, pairs(), float("nan")),
     "(1, 2, 1)|(2, 2, 1)": lambda m: drawing.image_to_image(m, np.zeros((1, 2, 2, 1), "uint8")),
     "int64": lambda m: drawing.image_to_image(m, pairs().astype(int)),

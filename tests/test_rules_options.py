@@ -162,6 +162,17 @@ def test_the_command_line_wins_over_the_file_and_it_over_the_preset(write):
     assert set(given) == {"config", "preset", "steps", "ema", "seed", "log_every_steps"}
 
 
+NUMBERS = {"seed": ["010", "1_0", "+3"], "learning_rate": ["1e-3", ".5", "5.", "1_0.0"]}
+
+
+@pytest.mark.parametrize(("name", "text"), [(n, text) for n in NUMBERS for text in NUMBERS[n]])
+def test_a_number_in_yaml_is_what_it_is_on_the_command_line(name, text, write):
+    """And not 8 for 010, as YAML 1.1 has it."""
+    given, _ = train_options(["--config", write(f"{name}: {text}\n")])
+    said, _ = train_options([f"--{name.replace('_', '-')}", text])
+    assert getattr(given, name) == getattr(said, name)
+
+
 def test_averages_of_the_command_line_replace_those_of_the_file(write):
     path = write(YAML)
     options, _ = train_options(["--config", path, "--ema", "0.9"])
@@ -213,6 +224,8 @@ WRONG_FILES = [
     ("steps: five", "--steps|a whole number|'five'"),
     ("steps: 5.5", "--steps|a whole number|5.5"),
     ("steps: 0", "--steps|at least 1"),
+    ("steps: 1:30", "--steps|a whole number|'1:30'"),
+    ("seed: 0x10", "--seed|a whole number|'0x10'"),
     ("steps: true", "--steps|a whole number|True"),
     ("steps: [5]", "--steps|only one value"),
     ("steps:", "--steps|a whole number|None"),
@@ -249,10 +262,15 @@ def test_wrong_files_of_json_and_none(write, tmp_path):
     for text, words in (
         ('{"steps": 5, "steps": 6}', ["steps twice"]),
         ('{"steps": 5', ["no YAML or JSON"]),
+        ('{"options": {"preset": "x"}, "versions": {}}', ["--preset x: choose from"]),
         ('{"options": {"stepz": 5}, "versions": {}}', ["unknown option 'stepz'"]),
     ):
         path = write(text, "options.json")
         assert_refused(lambda path=path: train_options(["--config", path]), words, UsageError)
+    options, _ = train_options(
+        ["--config", write('{"options": {"steps": 5}, "versions": {}}', "c.json")]
+    )
+    assert (options.preset, options.steps) == ("digits", 5)
     for path in (tmp_path, tmp_path / "none.yaml"):
         words = ["--config", str(path), "name a YAML or JSON file"]
         assert_refused(lambda path=path: train_options(["--config", str(path)]), words, UsageError)

@@ -121,8 +121,8 @@ def check(option, text, among, elsewhere):
 
 def _read(text):
     """A value: a whole number, any other number (500k, 2M), none, true or false, or a word."""
-    if text in _WORDS:
-        return _WORDS[text]
+    if text.lower() in _WORDS:  # True, too, as Python and messages write it
+        return _WORDS[text.lower()]
     match = re.fullmatch(r"(.+?)([kM]?)", text)
     try:
         number = float(match[1]) * _UNITS.get(match[2], 1)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,11 @@ from .parser import fields_of, flag, former_names, read_given
 
 # What belongs to one run alone, and is left in its config.json; no other file may say it.
 _OF_ONE_RUN = ("config", "resume")
+_NOT_OF_JSON = ("int", "float", "timestamp")  # kinds that YAML finds in plain text
+_NUMBERS = {
+    "int": r"-?(0|[1-9]\d*)",
+    "float": r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?",
+}
 _OF_YAML = 16  # times that its text takes longer to read than JSON
 
 
@@ -77,7 +83,16 @@ def _load(path):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain YAML: no name twice, and no value that stands in several places."""
+    """Reads plain YAML: no name twice, and no value that stands in several places.
+
+    Numbers are those of JSON. What YAML 1.1 takes for others (010 for 8, 1:30 for 90) stays text,
+    which is read as on the command line.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in _NOT_OF_JSON]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -86,6 +101,12 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node, deep=False):
         return _once([self.construct_object(each, True) for each in pair] for pair in node.value)
+
+
+for _kind, _form in _NUMBERS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"{_form}$"), list("-0123456789")
+    )
 
 
 def _once(pairs):

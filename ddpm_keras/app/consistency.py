@@ -189,6 +189,15 @@ def check_guided(options, given):
         )
 
 
+def _check_interval(options, timesteps):
+    """Refuses an interval to guide in that begins where there is nothing any more."""
+    if options.guidance_interval and options.guidance_interval[0] >= timesteps:
+        raise UsageError(
+            f"--guidance-interval begins at {options.guidance_interval[0]}, and there are the "
+            f"timesteps 0 to {timesteps - 1}; give a smaller LOW."
+        )
+
+
 def _is_unguided(options):
     several = isinstance(options.guidance, tuple)
     return all(each == 1 for each in (options.guidance if several else (options.guidance,)))
@@ -254,6 +263,7 @@ def check_drawing(options, run):
     """
     trained = run.options
     check_steps("steps", options.steps, trained.timesteps)
+    _check_interval(options, trained.timesteps)
     _check_guidance(options, run)
     labels = getattr(options, "labels", ())
     if labels and not trained.conditional:
@@ -263,6 +273,11 @@ def check_drawing(options, run):
         raise UsageError(
             f"--labels names {max(labels)}, but {run.path} knows the classes 0 to {classes - 1} "
             f"({classes} means none)."
+        )
+    if labels and set(labels) == {classes} and not (options.guide or _is_unguided(options)):
+        raise UsageError(
+            f"--guidance needs classes to guide to, and --labels {classes} means none; name "
+            "classes, or leave it out."
         )
 
 

@@ -270,11 +270,11 @@ def train_options(argv):
         chosen["data_cache"] = os.path.abspath(os.path.expanduser(chosen["data_cache"]))
     given = {name: chosen[name] for name in (given if names_all else chosen)}
     dataset = chosen.get("dataset", "digits")
-    preset = chosen.get("preset", preset_of(dataset, chosen.get("image_size", 0)))
+    preset = chosen.get("preset") or preset_of(dataset, chosen.get("image_size", 0))
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: choose from {', '.join(PRESETS)}.")
     own_dataset = {} if preset == "images" else {"dataset": preset}
-    values = {"preset": preset} | own_dataset | PRESETS[preset] | chosen
+    values = own_dataset | PRESETS[preset] | chosen | {"preset": preset}
     if "ema_rules" in chosen:  # which are all averages
         values |= {"ema": chosen.get("ema", ()), "ema_schedule": chosen.get("ema_schedule", ())}
     if "sampling_steps" not in chosen:

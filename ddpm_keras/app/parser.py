@@ -245,6 +245,9 @@ class _Parser(argparse.ArgumentParser):
     """Reports errors by raising, so that a wrong command line takes one line."""
 
     def error(self, message):
+        if "ignored explicit argument" in message:  # as of --flip=true
+            names = message.removeprefix("argument ").partition(":")[0]
+            raise UsageError(f"{names.replace('/', ' or ')} takes no value; write it alone.")
         raise UsageError(message.removeprefix("argument ") + f"; see {self.prog} --help.")
 
 

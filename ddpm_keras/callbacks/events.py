@@ -63,8 +63,9 @@ def append(directory, step, summaries):
 def cut(directory, step):
     """Removes from the event files of a directory what is later than a step, or damaged.
 
-    Of damage a warning tells, and of a file of another run, which is renamed. What is kept goes into a file of a new name, so that a TensorBoard
-    that has read the old one reads on there, and shows nothing twice.
+    Of damage a warning tells, and of a file of another run, which is renamed. What is kept goes
+    into a file of a new name, so that a TensorBoard that has read the old one reads on there, and
+    shows nothing twice.
     """
     directory = Path(directory)
     for path in filter(_is_foreign, _files(directory)):

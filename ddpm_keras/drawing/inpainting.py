@@ -144,4 +144,8 @@ def _checked_mask(mask, shape):
         )
     if mask.dtype.kind not in "biuf" or not np.isfinite(mask).all():
         raise ValueError(f"mask must be True where to paint, not {mask.dtype}: give a bool array.")
+    if not mask.any():
+        raise ValueError(
+            "mask is True (or white) nowhere, so that nothing would be painted: is it upside down?"
+        )
     return np.broadcast_to(mask != 0, (number, height, width))[..., np.newaxis]

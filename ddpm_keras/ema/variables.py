@@ -74,7 +74,7 @@ class AverageVariables(Saveable):
         if self.built and self.num_updates:
             raise ValueError(
                 "The model has other weights than the averages were built for "
-                f"({', '.join(self._difference(variables)) or 'another order'}); "
+                f"({self._difference(variables) or 'another order'}); "
                 "make a new EMA for it, or keep the model as it was."
             )
         if not all(map(holds_value, variables)):
@@ -162,8 +162,9 @@ class AverageVariables(Saveable):
 
     def _difference(self, variables):
         known, given = set(self._position), {id(v) for v in variables}
-        added = [f"new: {label(v)}" for v in variables if id(v) not in known]
-        return added + [f"gone: {label(v)}" for v in self._sources if id(v) not in given]
+        found = [f"new: {label(v)}" for v in variables if id(v) not in known]
+        found += [f"gone: {label(v)}" for v in self._sources if id(v) not in given]
+        return ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
 
     def _check_built(self):
         if not self.built:
