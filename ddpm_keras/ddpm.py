@@ -11,11 +11,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from . import exporting, noise, samplers
+from . import exporting, noise, samplers, trained_for
 from .aliases import PathLike, Progress
 from .ema import WarmupDecay
 from .ema.steps import MovingStatistics
-from .inputs import as_numpy, containers
 from .keras_internals import scale_loss_for_distribution, unscale_loss_for_distribution
 from .networks import UNet  # noqa: F401 - a saved model holds one, so it must be registered
 from .predictor import NoisePredictor
@@ -125,6 +124,13 @@ class DDPM(NoisePredictor):
             "label_dropout": self.label_dropout,
             "seed": self.seed,
         }
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        trained_for.write(store, self)
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables(trained_for.without(store, self))
 
     # Training
 
@@ -257,32 +263,6 @@ class DDPM(NoisePredictor):
                 index = tf.constant(repeat * len(images) + start)
                 losses.append(function(values, tf.constant(images[part]), index, part_labels))
         return float(np.mean(np.concatenate(losses), dtype=np.float64))
-
-    def evaluation_arrays(self, images: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """(images, labels) as checked arrays; labels int32 (N,), or None for a network without.
-
-        Raises:
-            ValueError: they are not what the model is trained on.
-        """
-        if self.num_classes is None and labels is not None:
-            raise ValueError("labels need a network with num_classes: leave them out.")
-        images, labels, _ = containers.arrays(self.inputs_taken, images, labels)
-        if labels is not None:
-            labels = self.inputs_taken.check_labels(labels, len(images))
-        return as_numpy(images), labels
-
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the network predicts for `x` = [noisy images, t], with `evaluation_weights`.
-
-        Raises:
-            ValueError: x is images alone.
-        """
-        if hasattr(x, "shape"):
-            raise ValueError(
-                "predict takes [noisy images, timesteps] and gives what the network predicts: draw "
-                "images by sample, and measure the loss of images by evaluate."
-            )
-        return super().predict(x, *args, **kwargs)
 
     # Sampling
 

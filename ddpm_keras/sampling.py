@@ -148,7 +148,16 @@ class Sampling:
         return function(self.values, tf.constant(k), draw, *rows)
 
     def finished(self, images):
-        """Images, float32, as `output` says."""
+        """Images, float32, as `output` says.
+
+        Raises:
+            ValueError: one of them is not finite.
+        """
+        if not np.isfinite(images).all():
+            raise ValueError(
+                "The images are not finite, since what the network predicts overflows: draw with "
+                "another weight set or precision, or with less guidance."
+            )
         images = np.clip(images, -1.0, 1.0)
         if self.output == "float":
             return images

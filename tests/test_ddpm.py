@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,39 @@ def test_resumed_training_equals_uninterrupted_to_the_bit(network, digits, tmp_p
     for name in ("raw", "ema_0.9"):
         for a, b in zip(whole.weight_values(name), second.weight_values(name), strict=True):
             assert_array_equal(np.array(a), np.array(b))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"prediction": "v"}, "prediction is epsilon there and v here"),
+        ({"schedule": "cosine"}, r"schedule is NoiseSchedule\(linear, .* there and .*cosine"),
+        ({}, None),
+    ],
+)
+def test_weights_of_another_diffusion_are_told(other, words, network, tmp_path, recwarn):
+    DDPM(network, timesteps=20, ema=0.9).save_weights(tmp_path / "a.weights.h5")
+    model = DDPM(keras.models.clone_model(network), timesteps=20, ema=0.9, **other)
+    model.load_weights(tmp_path / "a.weights.h5")
+    said = [str(each.message) for each in recwarn if "trained for" in str(each.message)]
+    assert len(said) == (words is not None) and all(re.search(words, each) for each in said)
+    for a, b in zip(network.weights, model.network.weights, strict=True):
+        assert_array_equal(a, b)
+
+
+def test_a_model_is_not_saved_where_it_could_not_be_loaded_from(network, tmp_path):
+    path = tmp_path / "model.h5"
+    assert_refused(lambda: DDPM(network).save(path), ["model.h5", ".keras", ".weights.h5"])
+
+
+def test_a_network_that_is_frozen_as_a_whole_is_not_trained(network):
+    frozen = keras.models.clone_model(network)
+    frozen.trainable = False
+    model = DDPM(frozen, ema=0.9)
+    model.compile("sgd")
+    assert_refused(
+        lambda: model.fit(np.zeros((2, 8, 8, 1), "uint8"), verbose=0), ["frozen", "trainable"]
+    )
 
 
 # Sampling

@@ -192,6 +192,12 @@ def test_how_images_are_guided():
     assert model.traced.sampling.cache_info().currsize == 3  # by numbers nothing is traced anew
 
 
+def test_images_that_overflow_are_refused():
+    model = conditional_model()
+    large = WeightSet("large", [np.full(v.shape, 1e30, "float32") for v in model.network.weights])
+    assert_refused(lambda: model.sample(1, large, samplers.DDIM(2)), ["images", "overflows"])
+
+
 REFUSED = {
     "guidance_rescale|without guidance": {"guidance_rescale": 0.7},
     "guidance_interval|without guidance": {"guidance_interval": (0, 9), "guidance_scale": 1},

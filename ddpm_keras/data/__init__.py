@@ -21,13 +21,13 @@ import pathlib
 
 from .. import choices
 from ..aliases import PathLike, Progress
-from . import preparation
+from . import doubts, preparation
 from .builtin import BUILT_IN
 from .image_data import ImageData
 from .listing import SUFFIXES
 from .request import FILES, Request
 from .stream import training_stream
-from .words import few, reason, shown
+from .words import reason, shown
 
 __all__ = ["BUILT_IN", "SUFFIXES", "ImageData", "load", "training_stream"]
 
@@ -146,6 +146,4 @@ def _notes(request, images):
             f"{request.name} is the built-in data set; for what is here under that name give "
             f"./{request.name}."
         )
-    if images.untrained_classes:
-        notes.append(f"Without an image to train on: {few(images.untrained_classes)}.")
-    return notes
+    return [*notes, *doubts.notes(images)]

@@ -24,7 +24,7 @@ from .image_data import ImageData
 from .memory import check_bytes
 from .request import FILES
 from .split import check_parts, divide, stratified
-from .words import few, reason, shown
+from .words import few, in_order, reason, shown
 
 SUFFIXES = FILES
 
@@ -246,8 +246,9 @@ def _classes(parts):
             "both as integers, or both as names."
         )
     values = np.unique(np.concatenate(labels))
-    numbers = [np.searchsorted(values, each).astype(np.int32) for each in labels]
-    return tuple(shown(value) for value in values), numbers
+    names = in_order(values.tolist())
+    number = np.array([names.index(value) for value in values.tolist()], np.int32)
+    return tuple(map(shown, names)), [number[np.searchsorted(values, each)] for each in labels]
 
 
 def _checked_labels(part):

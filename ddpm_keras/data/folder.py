@@ -10,7 +10,7 @@ from .decode import decode, header
 from .layout import arrange
 from .listing import SUFFIXES, list_images
 from .split import divide, hashed
-from .words import by_suffix, few, reason, shown
+from .words import by_suffix, few, in_order, reason, shown
 
 OPTIONS = ("on_unreadable",)  # arguments of `data.load` that other sources do not take
 _AT_ONCE = 256  # images that are decoded before the first of them is taken
@@ -121,8 +121,9 @@ def _numbered(classes):
     """The names of the classes, and the number of each image's class; () and None without any."""
     if classes is None:
         return (), None
-    names, labels = np.unique(np.array(classes, object), return_inverse=True)
-    return names.tolist(), labels.astype(np.int32)
+    names = in_order(set(classes))
+    number = {name: i for i, name in enumerate(names)}
+    return names, np.array([number[name] for name in classes], np.int32)
 
 
 def _frames(root, headers):

@@ -14,6 +14,13 @@ def reason(error):
     return shown(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
+def in_order(names):
+    """Names of classes as they are numbered: 2 before 10 where all are whole numbers, else text."""
+    if all(str(name).isdecimal() and str(name).isascii() for name in names):
+        return sorted(names, key=lambda name: (int(name), str(name)))
+    return sorted(names)
+
+
 def few(names, most=3):
     """The first names of many: "a, b, c and 7 more"."""
     names = [shown(name) for name in names]

@@ -178,6 +178,17 @@ class EMAModel(TrainingStep):
         return cls(**config)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the model with its averages; the arguments are those of Keras.
+
+        Raises:
+            ValueError: the path ends in the older .h5, which Keras could not load again.
+        """
+        path = by_name(keras.Model.save, self, args, kwargs).get("filepath")
+        if str(path).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"{path} is of Keras' older format, which cannot hold averages: give a name ending "
+                "in .keras, or save_weights one ending in .weights.h5."
+            )
         self.check_finite()
         super().save(*args, **kwargs)
 
@@ -312,6 +323,11 @@ class EMAModel(TrainingStep):
         if not self.network.weights:
             raise ValueError(
                 "The network has no weights to average yet: call it on a batch before training."
+            )
+        if not self.trainable_variables:
+            raise ValueError(
+                "All weights of the network are frozen, so that nothing would be trained: set "
+                "network.trainable = True, or that of a layer."
             )
         self._follow_assigned()
         self._prepare_averages()

@@ -7,10 +7,12 @@ import contextlib
 import functools
 import logging
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import tree
+from numpy.typing import ArrayLike
 
 from ..ema import EMAModel
 from ..ema.arguments import by_name
@@ -19,6 +21,7 @@ from ..networks.graphs import graphs_as_traced
 from ..networks.unet import check_channels_last
 from ..scalars import number, whole
 from . import containers, mapped
+from .arrays import as_numpy
 from .checks import Inputs, check_image_range, unpacked
 
 # A step that is inlined begins before what it shall wait for is done.
@@ -131,6 +134,32 @@ class ImageModel(EMAModel):
             mapped.stream_evaluate(given)
         with self._one_line():
             return super().evaluate(**given)
+
+    def evaluation_arrays(self, images: ArrayLike, labels: ArrayLike | None = None) -> Any:
+        """(images, labels) as checked arrays; labels int32 (N,), or None for a network without.
+
+        Raises:
+            ValueError: they are not what the model is trained on.
+        """
+        if self.num_classes is None and labels is not None:
+            raise ValueError("labels need a network with num_classes: leave them out.")
+        images, labels, _ = containers.arrays(self.inputs_taken, images, labels)
+        if labels is not None:
+            labels = self.inputs_taken.check_labels(labels, len(images))
+        return as_numpy(images), labels
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the network predicts for `x` = [noisy images, t], with `evaluation_weights`.
+
+        Raises:
+            ValueError: x is images alone.
+        """
+        if hasattr(x, "shape"):
+            raise ValueError(
+                "predict takes [noisy images, timesteps] and gives what the network predicts: draw "
+                "images by sample, and measure the loss of images by evaluate."
+            )
+        return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         given = by_name(keras.Model.train_on_batch, self, args, kwargs)

@@ -1,0 +1,52 @@
+"""What is odd about images and their classes, whatever the source: said, since it may be meant."""
+
+import numpy as np
+
+from .rows import is_mapped, taken
+from .words import few
+
+_LOOKED_AT = 1000  # images whose brightness is looked at
+_MOST_COMPARED = 2**30  # bytes of images that are compared with each other
+
+
+def notes(images):
+    """A list of lines.
+
+    Args:
+        images: an `ImageData`.
+    """
+    found = []
+    if images.untrained_classes:
+        found.append(f"Without an image to train on: {few(images.untrained_classes)}.")
+    return [*found, *_of_numbers(images), *_of_brightness(images), *_of_seen(images)]
+
+
+def _of_numbers(images):
+    """Labels count classes from 0, whatever numbers these are called by."""
+    called = images.class_names
+    apart = [f"label {i} is class {name}" for i, name in enumerate(called) if name != str(i)]
+    if apart and all(map(str.isdecimal, called)):
+        yield f"Labels count the classes from 0: {few(apart)}."
+
+
+def _of_brightness(images):
+    """Images of 0 and 1, as are left where floats are cast, are all but black."""
+    first = taken(images.train, 0, _LOOKED_AT)
+    if first.max() <= 1:
+        yield (
+            f"No pixel of the first {len(first):,} images is above 1 of 255: if white is 1, "
+            "multiply them by 255."
+        )
+
+
+def _of_seen(images):
+    """What is measured on held-out images that are trained on says nothing of new ones."""
+    if is_mapped(images.train) or images.train.nbytes > _MOST_COMPARED:
+        return
+    trained_on = {hash(image.tobytes()) for image in images.train}
+    seen = sum(hash(image.tobytes()) in trained_on for image in np.asarray(images.held_out))
+    if seen:
+        yield (
+            f"{seen:,} of the {len(images.held_out):,} held-out images are among those to train "
+            "on, too: what is measured on them is not of new images."
+        )

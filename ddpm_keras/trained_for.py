@@ -1,0 +1,48 @@
+"""What the weights in a file were trained for, so that no other diffusion takes them unsaid.
+
+A file of weights alone, such as .weights.h5, fits every model of the same network, whatever it
+predicts, and on whatever schedule.
+"""
+
+import json
+import warnings
+
+import numpy as np
+
+_KEY = "trained_for"
+
+
+def write(store, model):
+    """Adds it to what Keras gives `save_own_variables`.
+
+    Args:
+        store: dict name -> array.
+        model: a `DDPM`.
+    """
+    store[_KEY] = np.frombuffer(json.dumps(_of(model)).encode(), np.uint8)
+
+
+def without(store, model):
+    """What Keras gives `load_own_variables` without it; a warning says where it is another.
+
+    Args:
+        store, model: as of `write`; a file of an older version does not say it.
+    """
+    found = {key: store[key] for key in store.keys()}
+    try:
+        told = json.loads(np.asarray(found.pop(_KEY, b"{}"), np.uint8).tobytes())
+        others = [f"{key} is {told[key]} there and {own} here" for key, own in _of(model).items()
+                  if told.get(key, own) != own]  # fmt: skip
+    except (ValueError, TypeError, AttributeError):
+        others = ["it cannot be read what for"]
+    if others:
+        warnings.warn(
+            f"These weights were trained for something else: {' and '.join(others)}. Images are "
+            "wrong until the model is trained on.",
+            stacklevel=4,
+        )
+    return found
+
+
+def _of(model):
+    return {"prediction": model.prediction, "schedule": repr(model.schedule)}
