@@ -114,7 +114,8 @@ def linear(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSched
         zero_terminal_snr: whether the betas are rescaled by `rescaled_to_zero_terminal_snr`, so
             that the last timestep is noise alone.
     """
-    scale = 1000.0 / _checked(timesteps)
+    timesteps = _checked(timesteps)
+    scale = 1000.0 / timesteps
     betas = np.linspace(scale * 1e-4, scale * 0.02, timesteps)
     return _named(
         "linear", np.minimum(betas, MAX_BETA), flag(zero_terminal_snr, "zero_terminal_snr")
@@ -126,7 +127,8 @@ def cosine(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSched
 
     The arguments are those of `linear`.
     """
-    s = np.arange(_checked(timesteps) + 1) / timesteps
+    timesteps = _checked(timesteps)
+    s = np.arange(timesteps + 1) / timesteps
     curve = np.cos((s + 0.008) / 1.008 * np.pi / 2) ** 2
     return _named("cosine", _betas_of(curve), flag(zero_terminal_snr, "zero_terminal_snr"))
 
@@ -136,7 +138,8 @@ def sigmoid(timesteps: int = 1000, zero_terminal_snr: bool = False) -> NoiseSche
 
     The arguments are those of `linear`.
     """
-    s = np.arange(_checked(timesteps) + 1) / timesteps
+    timesteps = _checked(timesteps)
+    s = np.arange(timesteps + 1) / timesteps
     curve = 1.0 / (1.0 + np.exp(6.0 * s - 3.0))
     # Only ratios of the curve count.
     return _named(
@@ -356,7 +359,12 @@ def _as_numbers(betas):
 
 
 def _check_alike(images, others):
-    """Refuses two arrays or tensors that would be broadcast, as far as their shapes are known."""
+    """Refuses whole numbers, and two arrays or tensors that are known to be broadcast."""
+    kind = tf.as_dtype(images.dtype if hasattr(images, "dtype") else np.asarray(images).dtype)
+    if not kind.is_floating:
+        raise ValueError(
+            f"Images must be floats in [-1, 1], not {kind.name}: scale uint8 by x / 127.5 - 1."
+        )
     shapes = [tf.TensorShape(getattr(each, "shape", np.shape(each))) for each in (images, others)]
     if not shapes[0].is_compatible_with(shapes[1]):
         raise ValueError(f"Images and noise must have one shape; got {shapes[0]} and {shapes[1]}.")

@@ -304,6 +304,12 @@ def test_what_cannot_be_meant_is_refused(number):
     assert_refused(*REFUSED[number])
 
 
+def test_a_setting_that_is_changed_is_that_of_the_optimizer_inside():
+    optimizer = EMAOptimizer(SGD(0.1), 0.9)
+    optimizer.clipnorm, optimizer.weight_decay = 1.0, 0.1
+    assert (optimizer.inner_optimizer.clipnorm, optimizer.inner_optimizer.weight_decay) == (1, 0.1)
+
+
 def test_a_model_without_averages_takes_the_optimizer():
     model = compiled(EMAModel(small_network()), adam())
     model.fit(X, Y, batch_size=16, epochs=1, verbose=0)

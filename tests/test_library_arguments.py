@@ -6,7 +6,19 @@ import tensorflow as tf
 from networks import small_network
 from refusals import assert_refused
 
-from ddpm_keras import DDPM, EMA, UNet, data, images, likelihood, noise, posthoc, quality, samplers
+from ddpm_keras import (
+    DDPM,
+    EMA,
+    UNet,
+    choices,
+    data,
+    images,
+    likelihood,
+    noise,
+    posthoc,
+    quality,
+    samplers,
+)
 from ddpm_keras.callbacks import (
     EvaluateAverages,
     MLflowScalars,
@@ -20,6 +32,12 @@ SCHEDULE = noise.linear(20)
 NOISE = np.zeros((2, 4, 4, 1), np.float32)
 IMAGES = np.zeros((2, 4, 4, 1), np.uint8)
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
+
+
+def written_to_arrays():
+    ema, weight = EMA(0.9), tf.Variable([1.0])
+    ema.build([weight])
+    ema.assign_to("0.9", [np.zeros(1)])
 
 
 def zeros(x, t):
@@ -157,6 +175,11 @@ WRONG = {
         lambda: noise.to_x_start(SCHEDULE, "v", np.repeat(NOISE, 3, -1), NOISE, [1, 2]),
         ["one shape", "(2, 4, 4, 3)"],
     ),
+    "images of bytes": (
+        lambda: noise.q_sample(SCHEDULE, IMAGES, [1, 2], NOISE),
+        ["uint8", "127.5"],
+    ),
+    "averages written to arrays": (lambda: written_to_arrays(), ["Variables", "network.weights"]),
     "ends of two shapes": (
         lambda: slerp(NOISE[:1], np.zeros((1, 4, 4, 3)), [0.5]),
         ["first and second", "(1, 4, 4, 3)"],
@@ -171,6 +194,13 @@ WRONG = {
 def test_refused_by_name_in_one_line(case):
     call, words = WRONG[case]
     assert_refused(call, words)
+
+
+def test_a_whole_number_of_timesteps_may_be_a_float():
+    for name in choices.SCHEDULES:
+        assert (
+            noise.get(name, 20.0).timesteps == len(choices.SCHEDULES.find(name)(20.0).betas) == 20
+        )
 
 
 def test_one_width_is_a_width():

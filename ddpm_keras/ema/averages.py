@@ -287,6 +287,8 @@ class EMA(MovingAverages):
         """
         values = self.variables(name)
         variables = list(variables)
+        if not all(hasattr(v, "assign") for v in variables):
+            raise ValueError("Variables are written to, such as network.weights; got none of it.")
         shapes = [tuple(v.shape) for v in variables]
         expected = [tuple(v.shape) for v in values]
         if shapes != expected:

@@ -97,6 +97,12 @@ class EMAOptimizer(OptimizerAround):
         }
         return cls(**{**config, **made})
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What the optimizer inside goes by, such as `clipnorm`, is set there, too."""
+        super().__setattr__(name, value)
+        if name in _OF_INNER and hasattr(self, "inner_optimizer"):
+            setattr(self.inner_optimizer, name, value)
+
     @property
     def variables(self) -> list[Any]:
         """The state: that of the optimizer, then the counters and averages."""
@@ -156,6 +162,10 @@ class EMAOptimizer(OptimizerAround):
         before = steps_made(self.inner_optimizer)
         apply_if_finite(self.inner_optimizer, gradients, variables, norm)
         self.ema.update(variables, steps_made(self.inner_optimizer) > before)
+
+
+# Settings of any Keras optimizer that its wrapper does not use.
+_OF_INNER = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay")
 
 
 def _checked(ema):

@@ -18,7 +18,7 @@ def load(path, **arrays):
 NOTES = {
     "nothing": (dict(images=IMAGES), ()),
     "black": (dict(images=IMAGES * 0), ("multiply",)),
-    "0 and 1": (dict(images=IMAGES // 128), ("No pixel of the first 15 images is above 1",)),
+    "0 and 1": (dict(images=IMAGES // 128), ("No pixel of the first 16 images is above 1",)),
     "seen": (dict(x_train=IMAGES, x_test=IMAGES), ("20 of the 20 held-out images are among",)),
     "two seen": (
         dict(x_train=IMAGES, x_test=np.concatenate([OTHERS, IMAGES[3:5]])),
