@@ -32,7 +32,7 @@ from ddpm_keras.app import (  # noqa: E402
     invocation,
     stored_names,
 )
-from ddpm_keras.app.options import TrainOptions, export_format, sample_options  # noqa: E402
+from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
@@ -98,7 +98,7 @@ def check(options, writes=True):
     consistency.check_files(options)
     with console.input_errors():
         if options.export and writes:
-            export_format(options).check(options.export)
+            consistency.export_format(options).check(options.export)
         elif writes:
             images.check_target(options.out, **consistency.targets(options))
         if options.from_diffusers:
@@ -141,7 +141,7 @@ def export(options, model, weights, guide):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
     from ddpm_keras.app import modes, stored
 
-    chosen, drawing = export_format(options), {}
+    chosen, drawing = consistency.export_format(options), {}
     if chosen.draws:
         drawing = guidance(options, guide)
         drawing["sampler"] = modes.sampler(options, model.schedule)

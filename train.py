@@ -15,7 +15,8 @@ os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before Te
 
 from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation, trackers  # noqa: E402
-from ddpm_keras.app.options import resumed_options, run_name, train_options  # noqa: E402
+from ddpm_keras.app.options import run_name, train_options  # noqa: E402
+from ddpm_keras.app.resuming import resumed_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
 

@@ -32,7 +32,7 @@ console.load_tensorflow()
 import keras  # noqa: E402
 
 from ddpm_keras import data  # noqa: E402
-from ddpm_keras.app import dataset, training  # noqa: E402
+from ddpm_keras.app import dataset, observing, training  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 LIMIT = 0.02
@@ -104,7 +104,7 @@ def measure(epochs):
     images = dataset.load(options)
     model = training.build_model(options, images)
     with tempfile.TemporaryDirectory() as folder:
-        recorders = training.recorders(Run(Path(folder)), options, images)
+        recorders = observing.recorders(Run(Path(folder)), options, images)
         alternate = EveryOtherInterval(recorders, options.log_every_steps)
         model.fit(
             data.training_stream(images.train, batch_size=options.batch_size, seed=options.seed),

@@ -12,12 +12,12 @@ from refusals import assert_refused
 from ddpm_keras.app.options import (
     evaluate_options,
     report_options,
-    resumed_options,
     run_name,
     sample_options,
     stored_options,
     train_options,
 )
+from ddpm_keras.app.resuming import resumed_options
 from ddpm_keras.errors import UsageError
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from refusals import assert_refused, command_status
 
 from ddpm_keras import choices, ema
 from ddpm_keras.app import rules, training
-from ddpm_keras.app.options import resumed_options, train_options
+from ddpm_keras.app.options import train_options
+from ddpm_keras.app.resuming import resumed_options
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
 

@@ -286,7 +286,7 @@ def test_a_signal_does_not_wait_for_what_an_epoch_ends_with(
 
 
 def test_an_interval_of_the_history_that_was_interrupted_is_gone_on_with(tmp_path):
-    from ddpm_keras.app.run_directory import metric_values, set_metrics
+    from ddpm_keras.app.checkpoints import metric_values, set_metrics
 
     metric = keras.metrics.Mean("loss")
     model = types.SimpleNamespace(metrics=[metric])

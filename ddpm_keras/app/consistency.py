@@ -6,7 +6,7 @@ All of it is said before TensorFlow is loaded, from the options and the run's co
 import os
 from pathlib import Path
 
-from .. import choices, files
+from .. import choices, files, formats
 from ..errors import UsageError
 from . import rules, stored_names
 from .parser import flag
@@ -134,6 +134,40 @@ def check_without_run(options):
     for name in ("sigma_rel", "decay", "step", *([] if options.source else ["guide"])):
         if getattr(options, name):
             raise UsageError(f"{flag(name)} is for a run directory, which stores it; leave it out.")
+
+
+# What means nothing for a sampler that is exported, and for a network alone.
+_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
+_NOT_OF_A_SAMPLER |= {"interpolate", "encode", "from_image", "strength", "inpaint", "mask"}
+_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
+_NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
+
+
+def export_format(options):
+    """The `formats.Format` that `--export` is of."""
+    return choices.FORMATS.find(options.format or formats.of_path(options.export))
+
+
+def check_export(options, given):
+    """Refuses what is not exported, and what means nothing for it.
+
+    Args:
+        options: a `SampleOptions`.
+        given: names of the options that the command line named.
+
+    Raises:
+        UsageError: in one line that names the option.
+    """
+    if not options.export:
+        if options.format:
+            raise UsageError("--format is of --export; leave it out, or name what to --export.")
+        return
+    chosen = export_format(options)
+    for name in given:
+        if name in (_NOT_OF_A_SAMPLER if chosen.draws else _NOT_OF_A_NETWORK):
+            raise UsageError(
+                f"{flag(name)} means nothing for a {chosen.what} that is exported; leave it out."
+            )
 
 
 # What sample.py draws besides images from noise, and how many of it.
@@ -345,3 +379,22 @@ def check_evaluation(options, runs):
         check_drawing(options, run)
         stored_names.check_evaluated(options, run)
         files.check_writable(run.path)
+
+
+# What `evaluate.py --images` takes besides --against.
+_FOR_FOLDERS = {"images", "against", "extractor"}
+
+
+def check_pair(options):
+    """Refuses one folder without the other, of an `EvaluateOptions`."""
+    if bool(options.images) != bool(options.against):
+        raise UsageError("--images and --against go together: the images to judge, the real ones.")
+
+
+def check_folders(options, given):
+    """Refuses what means nothing for two folders; arguments as of `check_tuning`."""
+    for name in given.keys() - _FOR_FOLDERS if options.images else ():
+        raise UsageError(
+            f"{flag(name)} means nothing for --images, which are measured as they are; leave it "
+            "out."
+        )

@@ -5,14 +5,14 @@ Imports neither Keras nor TensorFlow, so that `--help` and errors in the options
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from .. import choices, formats, names, pretrained
+from .. import choices, names, pretrained
 from ..errors import UsageError
 from ..kinds import WIDEST
 from . import config_file, consistency, rules
-from .parser import flag, option, parse, read_stored
+from .parser import option, parse, read_stored
 from .presets import PRESETS, preset_of
 
 SEEDS = 2**32  # NumPy's generators take seeds below it
@@ -324,7 +324,7 @@ def sample_options(argv):
     """
     given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
     options = SampleOptions(**consistency.usual_of_mode(given) | given)
-    _check_export(options, given)
+    consistency.check_export(options, given)
     consistency.check_one_weight_set(given)
     consistency.check_mode(options, given)
     sources = (options.source, options.from_diffusers, options.pretrained)
@@ -341,35 +341,6 @@ def sample_options(argv):
     return options
 
 
-# What means nothing for a sampler that is exported, and for a network alone.
-_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
-_NOT_OF_A_SAMPLER |= {"interpolate", "encode", "from_image", "strength", "inpaint", "mask"}
-_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
-_NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
-
-
-def export_format(options):
-    """The `formats.Format` that `--export` is of."""
-    return choices.FORMATS.find(options.format or formats.of_path(options.export))
-
-
-def _check_export(options, given):
-    if not options.export:
-        if options.format:
-            raise UsageError("--format is of --export; leave it out, or name what to --export.")
-        return
-    chosen = export_format(options)
-    for name in given:
-        if name in (_NOT_OF_A_SAMPLER if chosen.draws else _NOT_OF_A_NETWORK):
-            raise UsageError(
-                f"{flag(name)} means nothing for a {chosen.what} that is exported; leave it out."
-            )
-
-
-# What `evaluate.py --images` takes besides --against.
-_FOR_FOLDERS = {"images", "against", "extractor"}
-
-
 def evaluate_options(argv):
     """`EvaluateOptions` from the arguments of `evaluate.py`.
 
@@ -378,8 +349,7 @@ def evaluate_options(argv):
     """
     given = parse(EvaluateOptions, argv, "evaluate", "Measure every weight set of runs.")
     options = EvaluateOptions(**given)
-    if bool(options.images) != bool(options.against):
-        raise UsageError("--images and --against go together: the images to judge, the real ones.")
+    consistency.check_pair(options)
     if bool(options.runs) == bool(options.images):
         raise UsageError(
             "name run directories to evaluate, such as runs/digits, or --images with --against; "
@@ -387,12 +357,7 @@ def evaluate_options(argv):
         )
     consistency.check_tuning(options, given)
     consistency.check_guided(options, given)
-    if options.images:
-        for name in given.keys() - _FOR_FOLDERS:
-            raise UsageError(
-                f"{flag(name)} means nothing for --images, which are measured as they are; "
-                "leave it out."
-            )
+    consistency.check_folders(options, given)
     return options
 
 
@@ -408,37 +373,6 @@ def report_options(argv):
 def run_name(dataset):
     """Name of a run's directory: that of the data set, or of the folder of images."""
     return re.sub(r"[^\w.-]+", "-", Path(dataset).resolve().name)[:100] or "run"
-
-
-# What may differ when a run is continued: nothing that the weights depend on.
-_FREE_ON_RESUME = {"resume", "run_dir", "steps", "log_every_steps", "keep", "evaluate", "data_dir"}
-_FREE_ON_RESUME |= {"validation_images", "data_cache", "logger"}
-
-
-def resumed_options(stored, given):
-    """Options of a run that is continued: its own, and those that may change.
-
-    Args:
-        stored: "options" of the run's config.json, a dict or `TrainOptions`.
-        given: options that the command line named.
-
-    Raises:
-        UsageError: the command line changes what the weights depend on.
-    """
-    stored = stored if isinstance(stored, TrainOptions) else stored_options(stored)
-    for name in given.keys() - _FREE_ON_RESUME:
-        if given[name] != getattr(stored, name):
-            raise UsageError(
-                f"{flag(name)} was {getattr(stored, name)} in this run and cannot change on "
-                "--resume; leave it out, or begin a new run."
-            )
-    if stored.lr_schedule != "constant" and given.get("steps", stored.steps) != stored.steps:
-        raise UsageError(
-            f"--steps was {stored.steps} in this run, at whose end its learning rate comes to 0 "
-            f"(--lr-schedule {stored.lr_schedule}); leave it out, or begin a new run."
-        )
-    free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
-    return replace(stored, **free | {"run_dir": stored.run_dir, "resume": True})
 
 
 _BEFORE = {"groups": 32}

@@ -12,7 +12,7 @@ from ..ema.steps import batches_per_step
 from ..errors import UsageError
 from ..keras_internals import weights_file
 from . import interrupt, progress
-from .run_directory import metric_values, set_metrics
+from .checkpoints import metric_values, set_metrics
 
 
 class StillThere(keras.callbacks.Callback):

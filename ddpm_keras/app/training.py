@@ -1,7 +1,6 @@
 """The steps of `train.py`: data, model, the loop, and what a run leaves behind."""
 
 import contextlib
-import functools
 import secrets
 import sys
 import tempfile
@@ -9,9 +8,8 @@ import time
 from dataclasses import asdict, replace
 
 import keras
-import numpy as np
 
-from .. import callbacks, ema, names, samplers
+from .. import callbacks, ema, names
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
@@ -31,12 +29,9 @@ from . import (
     versions,
     workers,
 )
+from .observing import PICTURE_IMAGES, SNAPSHOT_WIDTHS, observers
 from .options import EvaluateOptions
-from .recorders import Checkpoints, HistoryLog, Progress, Snapshots, StillThere
 from .run_directory import Run
-
-PICTURE_IMAGES, PICTURE_STEPS = 36, 20
-SNAPSHOT_WIDTHS = (0.05, 0.10)
 
 
 def load_data(options, run):
@@ -260,31 +255,6 @@ def too_short(options):
     return lines
 
 
-def observers(run, options, images, crew=None):
-    """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more.
-
-    Args:
-        run, options, images: as of the functions above.
-        crew: as of `Checkpoints`.
-    """
-    log = HistoryLog(run, options.log_every_steps, options.batch_size)
-    return [
-        StillThere(run),
-        callbacks.StopOnDivergence(),
-        Progress(options.steps, options.batch_size),
-        callbacks.SampleGrid(
-            run.samples,
-            num_images=PICTURE_IMAGES,
-            sampler=picture_sampler(options),
-            log_dir=run.tensorboard if "tensorboard" in options.logger else None,
-        ),
-        *_quality_monitor(options, images),
-        *recorders(run, options, images, log),
-        *_snapshots(run, options),
-        Checkpoints(run, options.keep, crew, log),
-    ]
-
-
 def fit(options, images, model, done, observers, unfinished=None):
     """Trains from step `done` to the end, in the sight of these callbacks.
 
@@ -341,51 +311,6 @@ def _flushed(observers):
         raise
 
 
-def recorders(run, options, images, log):
-    """The callbacks that write down how training goes: curves, distances, the path of the weights.
-
-    They come after those that add numbers of their own to an epoch's row.
-    """
-    # Evenly spread, since a folder's images are sorted by name.
-    count = min(options.validation_images, len(images.held_out))
-    part = np.linspace(0, len(images.held_out) - 1, count).round().astype(int)
-    return [
-        callbacks.Trajectory(run.trajectory, options.log_every_steps),
-        callbacks.ValidationLoss(
-            images.held_out[part], images.held_out_labels[part] if options.conditional else None
-        ),
-        log,
-        *trackers.callbacks_of(run, options),
-    ]
-
-
-def _quality_monitor(options, images):
-    """The monitor of quality in training, where one is wanted."""
-    if not options.quality_every_epochs:
-        return []
-    from . import references
-
-    references.check_learnable(images)
-    return [
-        callbacks.QualityMonitor(
-            functools.partial(references.choose_extractor, "auto", images),
-            images.train,
-            options.quality_images,
-            options.quality_every_epochs,
-            picture_sampler(options),
-            batch_size=250,
-        )
-    ]
-
-
-def _snapshots(run, options):
-    """Snapshots for post-hoc EMA, where they are wanted."""
-    if not options.snapshots:
-        return []
-    every = max(1, options.steps // options.snapshots)
-    return [Snapshots(run, SNAPSHOT_WIDTHS, every, options.steps)]
-
-
 def segments(done, steps, epoch_steps):
     """Calls of `fit` that keep the epochs' bounds: what is left of one, whole ones, a short last.
 
@@ -411,11 +336,6 @@ def interrupted(run, model, error):
     if isinstance(error, interrupt.Interrupted):
         return f"Interrupted at step {step(model)}; everything is saved."
     return f"Interrupted at once; the last checkpoint is of step {run.last_step}."
-
-
-def picture_sampler(options):
-    """A quick sampler for the pictures of each epoch."""
-    return samplers.DDIM(min(PICTURE_STEPS, options.timesteps))
 
 
 def save(run, model):

@@ -53,9 +53,8 @@ def test_classes_that_are_numbers_come_in_their_order(of, tmp_path):
         found = data.load(tree(tmp_path, *(f"{n}/{i}.png" for n in names for i in range(3))))
     else:
         labels = np.array(names * 3)
-        found = load(
-            tmp_path, images=np.arange(33, dtype="u1")[:, None, None].repeat(4, 1), labels=labels
-        )
+        images = np.tile(np.arange(33, dtype="u1")[:, None, None], (1, 4, 4))
+        found = load(tmp_path, images=images, labels=labels)
         pixels = [image[0, 0, 0] % 11 for image in found.train]
         assert pixels == found.train_labels.tolist()
     assert found.class_names == tuple(names) and not [n for n in found.notes if "Labels" in n]
