@@ -73,7 +73,7 @@ def test_damage_to_any_byte_is_said_and_costs_no_more_than_what_follows_it(folde
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
         assert not events._is_whole(path), place
         struck = np.searchsorted(starts, place, "right") - 1
-        of_length = place - starts[struck] < events._HEAD  # where the next one begins is lost, too
+        of_length = place - starts[struck] < events.HEAD  # where the next one begins is lost, too
         left = records[:struck] + ([] if of_length else records[struck + 1 :])
         assert list(events._read(path, True)) == left, place
     path.write_bytes(data[: len(data) // 2])

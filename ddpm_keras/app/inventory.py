@@ -2,6 +2,7 @@
 
 from .. import checksums, names
 from ..data.words import few
+from ..reading import event_files
 
 
 def of(run):
@@ -28,16 +29,23 @@ def tell_what_is_gone(run, record):
         run: a `Run`.
         record: a `run_record.Checkpoint` of it.
     """
-    sizes = {name: (size, _size(run.path / name)) for name, size in record.files.items()}
-    lost = [name for name, (then, now) in sizes.items() if then and not now]
-    for name, (then, now) in sizes.items():
-        if (run.path / name).is_dir() and 0 < now < then:
-            lost.append(f"{then - now} bytes of {name}")
-    if lost:
+    lost = [_lost(run.path / name, name, then) for name, then in record.files.items() if then]
+    if any(lost):
         checksums.say_once(
-            f"{run.path} has lost {few(lost)}, which were there at step {record.step}; "
-            "going on without."
+            f"{run.path} has lost {few(list(filter(None, lost)))}, which were there at step "
+            f"{record.step}; going on without."
         )
+
+
+def _lost(path, name, then):
+    """What is gone of so many bytes, or None; of torn event files `events.cut` tells."""
+    now = _size(path)
+    if not path.is_dir():
+        return None if now else name
+    files = event_files.found(path)
+    if now < then and all(map(event_files.ends_with_a_record, files)):
+        return f"{then - now} bytes of {name}" if files else name
+    return None
 
 
 def _is_of_run(name):
@@ -47,5 +55,5 @@ def _is_of_run(name):
 def _size(path):
     """Bytes of a file, 0 where there is none, or of the event files of a folder."""
     if path.is_dir():
-        return sum(each.stat().st_size for each in path.glob("events.out.tfevents.*"))
+        return sum(each.stat().st_size for each in event_files.found(path))
     return path.stat().st_size if path.is_file() else 0

@@ -25,11 +25,11 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from .. import checksums, files
 from ..reading import owners
+from ..reading.event_files import FOOT, HEAD
 
 _PREFIX, _SUFFIX = "events.out.tfevents.", ".ddpm-keras"  # by which other programs' are left alone
 _WRITER = "ddpm-keras run "  # and its id
 _LONGEST_BEGINNING = 1000  # bytes of a file up to the end of its first event
-_HEAD, _FOOT = struct.calcsize("<QI"), struct.calcsize("<I")  # length and checksum; checksum
 
 
 def image(tag, picture):
@@ -118,7 +118,7 @@ def _is_foreign(path):
     with open(path, "rb") as file:
         beginning = file.read(_LONGEST_BEGINNING)
     length = int.from_bytes(beginning[:8], "little")
-    first, foot = beginning[_HEAD:][:length], beginning[_HEAD + length :][:_FOOT]
+    first, foot = beginning[HEAD:][:length], beginning[HEAD + length :][:FOOT]
     if struct.pack("<I", masked_crc32c(first)) != foot:
         return False  # it is damaged, of which `cut` tells
     writer = Event.FromString(first).source_metadata.writer
@@ -138,13 +138,14 @@ def _is_whole(path):
     import tensorflow as tf
 
     def longer(length, record):
-        return length + tf.strings.length(record) + _HEAD + _FOOT
+        return length + tf.strings.length(record) + HEAD + FOOT
 
     try:
         length = tf.data.TFRecordDataset(str(path)).reduce(0, longer)
     except tf.errors.DataLossError:
         return False
-    return int(length) == path.stat().st_size  # what is too short for a record is passed over
+    # What is too short for a record is passed over; no file of ours is empty.
+    return 0 < int(length) == path.stat().st_size
 
 
 def _read(path, is_damaged):
@@ -153,13 +154,13 @@ def _read(path, is_damaged):
     The checksums of what they hold, which take Python long, are compared in a damaged file alone.
     """
     data, start, records = path.read_bytes(), 0, {}
-    while start + _HEAD <= len(data):
+    while start + HEAD <= len(data):
         length, checksum = struct.unpack_from("<QI", data, start)
-        record = data[start : start + _HEAD + length + _FOOT]
+        record = data[start : start + HEAD + length + FOOT]
         if checksum != masked_crc32c(data[start : start + 8]):
             break  # where the next one begins is not known
-        start += _HEAD + length + _FOOT
-        held, foot = record[_HEAD:-_FOOT], record[-_FOOT:]
+        start += HEAD + length + FOOT
+        held, foot = record[HEAD:-FOOT], record[-FOOT:]
         if is_damaged and (start > len(data) or struct.pack("<I", masked_crc32c(held)) != foot):
             continue
         event = Event.FromString(held)

@@ -5,9 +5,10 @@
     python tests/soak/damage.py --part 2 --parts 6   # a sixth of them
 
 A place is a bit that is flipped, a file cut short, or an empty one, in turn over every file of a
-run and of the cache. Each is read by the commands that read such a file, in turn. It has to be
-found: the file is named in one line, with exit status 2, or 0 where the command goes on without it;
-where the file is made by the command anew, it has to be whole then. Exits with 1 if one is not.
+run and of the cache, or a picture, snapshot or event file that is gone. Each is read by the
+commands that read such a file, in turn. It has to be found: the file is named in one line, with
+exit status 2, or 0 where the command goes on without it; where the file is made by the command
+anew, it has to be whole then. Exits with 1 if one is not.
 
 A command runs in a process forked of one that has imported everything, and computed nothing.
 """
@@ -64,7 +65,8 @@ READERS = {
     "cache/*": (EVALUATE,),
 }
 MADE_ANEW = ("run/README.md", "run/report*", "run/report/*")  # by whatever reads the run
-DAMAGES = ("bit", "bit", "cut", "bit", "cut", "bit", "empty")
+DAMAGES = ("bit", "bit", "cut", "gone", "bit", "cut", "bit", "empty")
+MISSED = ("run/samples/*", "run/snapshots/*", "run/tensorboard/*/*")  # where they are gone
 
 
 def prepare():
@@ -137,6 +139,8 @@ def places(folder, count):
     while len(found) < count:
         path, readers = files[len(found) % len(files)]
         damage = DAMAGES[(turn[path] + len(found)) % len(DAMAGES)]
+        if damage == "gone" and not any(map(path.match, MISSED)):
+            damage = "bit"
         found.append((path, damage, choice.random(), readers[turn[path] % len(readers)]))
         turn[path] += 1
     return found
@@ -149,6 +153,9 @@ def _readers(path):
 
 def harm(path, damage, where):
     """Damages a file at a place, which is given as a share of its length; says how."""
+    if damage == "gone":
+        path.unlink()
+        return damage
     data = bytearray(path.read_bytes())
     place = int(where * len(data))
     if damage == "bit":
@@ -165,8 +172,10 @@ def judge(path, status, output, folder):
         return "traceback" if status != 0 or "Traceback" in output else "found"
     called = path.name.split(".")[0] if "checkpoints" in path.parts else path.name
     called = called.removesuffix(".json") if path.match("*.npy.json") else called
-    words = ("damaged", "cannot be read", "is no ")
+    words = ("damaged", "cannot be read", "is no ", "has lost ")
     lines = [line for line in output.splitlines() if any(word in line for word in words)]
+    if "tensorboard" in path.parts and not (folder / path).exists():
+        called = f"tensorboard/{path.parent.name},"
     said = [line for line in lines if called in line]
     if status == 2:
         return "found" if len(said) == 1 else "refused, but not in one line that names the file"
