@@ -15,7 +15,6 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app import (  # noqa: E402
     alone,
     cache,
@@ -35,7 +34,7 @@ def main(argv):
     consistency.check_evaluation(options, runs)
     place = cluster.place(options.strategy)
     if runs and place.is_chief:
-        files.check_writable(cache.folder())
+        cache.check()
 
     with alone.alone(*(run.path for run in runs if place.is_chief)):
         console.load_tensorflow()

@@ -28,6 +28,7 @@ from ddpm_keras.app import (  # noqa: E402
     cluster,
     consistency,
     console,
+    exported,
     interrupt,
     invocation,
     stored_names,
@@ -98,7 +99,7 @@ def check(options, writes=True):
     consistency.check_files(options)
     with console.input_errors():
         if options.export and writes:
-            consistency.export_format(options).check(options.export)
+            exported.format_of(options).check(options.export)
         elif writes:
             images.check_target(options.out, **consistency.targets(options))
         if options.from_diffusers:
@@ -141,7 +142,7 @@ def export(options, model, weights, guide):
     """Writes the network alone, or with the sampler as a graph from seeds to images."""
     from ddpm_keras.app import modes, stored
 
-    chosen, drawing = consistency.export_format(options), {}
+    chosen, drawing = exported.format_of(options), {}
     if chosen.draws:
         drawing = guidance(options, guide)
         drawing["sampler"] = modes.sampler(options, model.schedule)

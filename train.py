@@ -13,7 +13,6 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras import files  # noqa: E402
 from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation, trackers  # noqa: E402
 from ddpm_keras.app.options import run_name, train_options  # noqa: E402
 from ddpm_keras.app.resuming import resumed_options  # noqa: E402
@@ -138,7 +137,7 @@ def continued(run, options, given, chief):
     elif chief:
         run.check_new()
     if chief:
-        files.check_writable(cache.folder())
+        cache.check()
         if options.resume:
             run.step_around_damage()
     return options

@@ -194,6 +194,7 @@ WRONG = [
     ("sample.py", "--from-diffusers nowhere", "nowhere|diffusers"),
     ("evaluate.py", "nowhere", "nowhere|config.json"),
     ("evaluate.py", "--images a --against b", "no folder with images"),
+    ("evaluate.py", "--images a --against ./a", "--images and --against|one folder"),
     # What the data do not allow.
     ("train.py", "--attention-resolutions 5", "5|nearest is 4"),
     ("train.py", "--groups 24", "32 channels|24 groups|such as 8"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ddpm_keras import files
+from ddpm_keras.app import consistency
 from ddpm_keras.app.run_directory import Run, fresh_path, newest
 from ddpm_keras.errors import UsageError
 
@@ -56,6 +57,13 @@ def test_newest_run(tmp_path):
 def test_only_a_run_is_opened(tmp_path):
     with pytest.raises(UsageError, match="config.json"):
         Run.open(tmp_path)
+
+
+def test_a_run_is_named_once(run):
+    again = Run(run.path / ".." / run.path.name)
+    consistency.check_distinct([run, Run(run.path.parent)])
+    with pytest.raises(UsageError, match="named twice"):
+        consistency.check_distinct([run, again])
 
 
 def test_checkpoints_are_kept_and_restored(run, model):

@@ -5,6 +5,9 @@ import json
 import os
 from pathlib import Path
 
+from .. import files
+from ..errors import UsageError
+
 
 def folder():
     """The cache: what `DDPM_KERAS_CACHE` names, else ddpm-keras in the user's cache folder.
@@ -15,6 +18,21 @@ def folder():
     named = os.environ.get("DDPM_KERAS_CACHE")
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(named).expanduser() if named else Path(root) / "ddpm-keras"
+
+
+def check():
+    """Refuses a cache that could not be written to.
+
+    Raises:
+        UsageError: in one line that says how to name another.
+    """
+    try:
+        files.check_writable(folder())
+    except OSError as error:
+        raise UsageError(
+            f"the cache {folder()} cannot be written to ({error.strerror}); name another folder "
+            "by DDPM_KERAS_CACHE."
+        ) from None
 
 
 def file(what, suffix, **identity):

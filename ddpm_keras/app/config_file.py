@@ -66,7 +66,7 @@ def _load(path):
     except UnicodeDecodeError:
         raise UsageError("it is no text in UTF-8; name a YAML or JSON file of options.") from None
     except ValueError as error:
-        raise UsageError(f"{error}.") from None
+        raise UsageError(f"{str(error).rstrip('.')}.") from None
     try:
         if is_json:
             values = json.loads(text, object_pairs_hook=_once)

@@ -6,7 +6,7 @@ All of it is said before TensorFlow is loaded, from the options and the run's co
 import os
 from pathlib import Path
 
-from .. import choices, files, formats
+from .. import choices, files
 from ..errors import UsageError
 from . import rules, stored_names
 from .parser import flag
@@ -134,40 +134,6 @@ def check_without_run(options):
     for name in ("sigma_rel", "decay", "step", *([] if options.source else ["guide"])):
         if getattr(options, name):
             raise UsageError(f"{flag(name)} is for a run directory, which stores it; leave it out.")
-
-
-# What means nothing for a sampler that is exported, and for a network alone.
-_NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
-_NOT_OF_A_SAMPLER |= {"interpolate", "encode", "from_image", "strength", "inpaint", "mask"}
-_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
-_NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
-
-
-def export_format(options):
-    """The `formats.Format` that `--export` is of."""
-    return choices.FORMATS.find(options.format or formats.of_path(options.export))
-
-
-def check_export(options, given):
-    """Refuses what is not exported, and what means nothing for it.
-
-    Args:
-        options: a `SampleOptions`.
-        given: names of the options that the command line named.
-
-    Raises:
-        UsageError: in one line that names the option.
-    """
-    if not options.export:
-        if options.format:
-            raise UsageError("--format is of --export; leave it out, or name what to --export.")
-        return
-    chosen = export_format(options)
-    for name in given:
-        if name in (_NOT_OF_A_SAMPLER if chosen.draws else _NOT_OF_A_NETWORK):
-            raise UsageError(
-                f"{flag(name)} means nothing for a {chosen.what} that is exported; leave it out."
-            )
 
 
 # What sample.py draws besides images from noise, and how many of it.
@@ -354,6 +320,13 @@ def check_tuning(options, given):
         raise UsageError(f"--tune-metric {options.tune_metric}: give {', '.join(shown)}.")
 
 
+def check_distinct(runs):
+    """Refuses a run that is named twice among several."""
+    for run in runs:
+        if sum(run.path.resolve() == other.path.resolve() for other in runs) > 1:
+            raise UsageError(f"{run.path} is named twice; name each run once.")
+
+
 def check_evaluation(options, runs):
     """Refuses what runs cannot be evaluated by.
 
@@ -372,9 +345,8 @@ def check_evaluation(options, runs):
             raise UsageError(
                 f"{flag(name)} {value}: give {', '.join(words)}, or a file that exists."
             )
+    check_distinct(runs)
     for run in runs:
-        if sum(run.path.resolve() == other.path.resolve() for other in runs) > 1:
-            raise UsageError(f"{run.path} is named twice; name each run once.")
         run.check_finished()
         check_drawing(options, run)
         stored_names.check_evaluated(options, run)
@@ -389,6 +361,10 @@ def check_pair(options):
     """Refuses one folder without the other, of an `EvaluateOptions`."""
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
+    if options.images and os.path.realpath(options.images) == os.path.realpath(options.against):
+        raise UsageError(
+            "--images and --against name one folder, which is at no distance from itself; name two."
+        )
 
 
 def check_folders(options, given):

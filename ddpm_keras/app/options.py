@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import choices, names, pretrained
 from ..errors import UsageError
 from ..kinds import WIDEST
-from . import config_file, consistency, rules
+from . import config_file, consistency, exported, rules
 from .parser import option, parse, read_stored
 from .presets import PRESETS, preset_of
 
@@ -324,7 +324,7 @@ def sample_options(argv):
     """
     given = parse(SampleOptions, argv, "sample", "Draw images from a model.")
     options = SampleOptions(**consistency.usual_of_mode(given) | given)
-    consistency.check_export(options, given)
+    exported.check(options, given)
     consistency.check_one_weight_set(given)
     consistency.check_mode(options, given)
     sources = (options.source, options.from_diffusers, options.pretrained)

@@ -11,7 +11,7 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # no TensorFlow is needed
 
-from ddpm_keras.app import console  # noqa: E402
+from ddpm_keras.app import consistency, console  # noqa: E402
 from ddpm_keras.app.alone import alone  # noqa: E402
 from ddpm_keras.app.options import report_options  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
@@ -19,6 +19,7 @@ from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 def main(argv):
     runs = [Run.open(path) for path in report_options(argv).runs]
+    consistency.check_distinct(runs)
     for run in runs:
         run.check_options()
         run.note_state()
