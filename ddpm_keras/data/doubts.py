@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from .rows import is_mapped, taken
 from .words import few
 
 _LOOKED_AT = 1000  # images whose brightness is looked at
-_MOST_COMPARED = 2**30  # bytes of images that are compared with each other
+_MOST_COMPARED = 2**28  # bytes of images that are compared with each other, for a start at once
 
 
 def notes(images):
@@ -31,7 +30,7 @@ def _of_numbers(images):
 
 def _of_brightness(images):
     """Images of 0 and 1, as are left where floats are cast, are all but black."""
-    first = taken(images.train, 0, _LOOKED_AT)
+    first = np.asarray(images.train[:_LOOKED_AT])
     if first.max() <= 1:
         yield (
             f"No pixel of the first {len(first):,} images is above 1 of 255: if white is 1, "
@@ -41,9 +40,9 @@ def _of_brightness(images):
 
 def _of_seen(images):
     """What is measured on held-out images that are trained on says nothing of new ones."""
-    if is_mapped(images.train) or images.train.nbytes > _MOST_COMPARED:
+    if images.train.nbytes + images.held_out.nbytes > _MOST_COMPARED:
         return
-    trained_on = {hash(image.tobytes()) for image in images.train}
+    trained_on = {hash(image.tobytes()) for image in np.asarray(images.train)}
     seen = sum(hash(image.tobytes()) in trained_on for image in np.asarray(images.held_out))
     if seen:
         yield (
