@@ -29,11 +29,13 @@ def without(store, model):
         store, model: as of `write`; a file of an older version does not say it.
     """
     found = {key: store[key] for key in store.keys()}
+    if _KEY not in found:
+        return found
     try:
-        told = json.loads(np.asarray(found.pop(_KEY, b"{}"), np.uint8).tobytes())
-        others = [f"{key} is {told[key]} there and {own} here" for key, own in _of(model).items()
-                  if told.get(key, own) != own]  # fmt: skip
-    except (ValueError, TypeError, AttributeError):
+        told = json.loads(np.asarray(found.pop(_KEY), np.uint8).tobytes())
+        own = _of(model).items()
+        others = [f"{key} is {told[key]} there and {v} here" for key, v in own if told[key] != v]
+    except (ValueError, TypeError, KeyError):
         others = ["it cannot be read what for"]
     if others:
         warnings.warn(

@@ -218,6 +218,18 @@ def test_weights_of_another_diffusion_are_told(other, words, network, tmp_path, 
         assert_array_equal(a, b)
 
 
+def test_weights_of_an_older_version_do_not_say_what_they_are_for(network, recwarn):
+    model, store = DDPM(network, timesteps=20, ema=0.9), {}
+    model.save_own_variables(store)
+    model.load_own_variables(store)
+    del store["trained_for"]
+    model.load_own_variables(store)
+    assert not [each for each in recwarn if "trained for" in str(each.message)]
+    store["trained_for"] = np.frombuffer(b"{", np.uint8)
+    with pytest.warns(UserWarning, match="cannot be read what for"):
+        model.load_own_variables(store)
+
+
 def test_a_model_is_not_saved_where_it_could_not_be_loaded_from(network, tmp_path):
     path = tmp_path / "model.h5"
     assert_refused(lambda: DDPM(network).save(path), ["model.h5", ".keras", ".weights.h5"])
