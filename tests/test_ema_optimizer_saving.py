@@ -215,6 +215,33 @@ def test_averages_do_not_stay_behind_weights_that_are_replaced_after_fit(how, ag
     assert_close(ema.variables("a"), expected)
 
 
+def from_checkpoint(model, path):
+    state = tf.train.Checkpoint(model=model)
+    written = state.write(str(path / "c"))
+    return lambda: state.read(written)
+
+
+def from_state_tree(model, path):
+    tree = model.get_state_tree("numpy_array")
+    return lambda: model.set_state_tree(tree)
+
+
+@pytest.mark.parametrize("keep", [from_checkpoint, from_state_tree])
+@pytest.mark.parametrize("again", ["in the graph", "traced anew"])
+def test_averages_that_are_restored_with_their_weights_go_on(keep, again, tmp_path):
+    model = fitted(EMAOptimizer(SGD(0.1), {"a": 0.5}))
+    restore, kept = keep(model, tmp_path), numbers(model.optimizer.ema.variables("a"))
+    model.fit(X, Y, verbose=0)
+    restore()
+    if again == "traced anew":
+        model.train_function = None
+        assert_equal(numbers(model.optimizer.ema.variables("a")), kept)
+    model.train_on_batch(X, Y)
+    assert model.optimizer.ema.age("a") == 7
+    expected = [(a + b) / 2 for a, b in zip(kept, model.get_weights(), strict=True)]
+    assert_close(model.optimizer.ema.variables("a"), expected)
+
+
 def test_weights_that_early_stopping_restores_leave_their_averages_with_a_word():
     model = compiled(small_network(), EMAOptimizer(SGD(0.1), {"a": 0.5}))
     stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)

@@ -30,8 +30,8 @@ def check():
         files.check_writable(folder())
     except OSError as error:
         raise UsageError(
-            f"the cache {folder()} cannot be written to ({error.strerror}); name another folder "
-            "by DDPM_KERAS_CACHE."
+            f"the cache cannot be written to ({error.strerror}); name another folder than "
+            f"{error.filename} by DDPM_KERAS_CACHE."
         ) from None
 
 

@@ -93,6 +93,8 @@ class AverageVariables(Saveable):
             self._starts = self.track("starts", new_variable(starts, "ema_starts", "int64"))
             # Fingerprint of the weights that averages were loaded or left with; 0: these are.
             self._claimed = new_variable(0, "ema_claimed", "int64")
+            # That of the averages that a training left; 0: they are of a file.
+            self._averages_left = new_variable(0, "ema_averages_left", "int64")
         self.built = True
         self._add_thawed()
 
@@ -180,8 +182,9 @@ class AverageVariables(Saveable):
     def leave(self):
         """Notes that the averages are of the weights as they are now, where a training ends.
 
-        Where others are in their place when it goes on (see `EMA.start`), all averages start anew
-        from those, and it is said. Until then weights can be replaced and put back.
+        Where others are in their place when it goes on (see `EMA.start`), and the averages are the
+        same, all start anew from those, and it is said. Until then weights can be replaced and put
+        back. Averages that were restored with their weights, as by `tf.train.Checkpoint`, go on.
         """
         if self.built and self._groups:
             self._settle_claim()
@@ -190,13 +193,14 @@ class AverageVariables(Saveable):
 
     def _claim(self, expected, left=False):
         self._claimed.assign(expected)
+        self._averages_left.assign(fingerprint(self._moving()) if left else 0)
         self._left, self._said = left, False
 
     def _say_replaced(self):
         """Says once that the averages are not those of the weights that are there."""
         claimed = int(self._claimed.numpy())
         unsaid = self._left and claimed not in (0, _BEGUN_AGAIN) and not self._said
-        if unsaid and fingerprint(self._averaged()) != claimed:
+        if unsaid and fingerprint(self._averaged()) != claimed and not self._came_along():
             self._said = True
             warnings.warn(
                 "The weights of these averages were replaced since the last fit (as "
@@ -208,6 +212,14 @@ class AverageVariables(Saveable):
     def _averaged(self):
         """The weights that are averaged, in the order of `sources`."""
         return [self._sources[i] for i in self.averaged_positions]
+
+    def _moving(self):
+        """The variables of the averages, in an order that stays."""
+        return [average for group in self._groups for average in group.averages]
+
+    def _came_along(self):
+        """Whether the averages are others than a training left: restored, as their weights are."""
+        return self._left and fingerprint(self._moving()) != int(self._averages_left.numpy())
 
     def _set_counters(self, steps, starts):
         self._steps.assign(steps)
@@ -266,7 +278,8 @@ class AverageVariables(Saveable):
         begun_again = claimed == _BEGUN_AGAIN
         if not claimed or (self._left and not (training or begun_again)):
             return
-        if not begun_again and fingerprint(self._averaged()) != claimed:
+        replaced = not begun_again and fingerprint(self._averaged()) != claimed
+        if replaced and not self._came_along():
             begun_again = True
             self._set_counters(self.num_updates, self.num_updates)
             self._pending_at = self.num_updates
@@ -294,6 +307,9 @@ class AverageVariables(Saveable):
 
         def check():
             left_behind = tf.not_equal(checksum(self._averaged()), claimed)
+            left = tf.convert_to_tensor(self._averages_left)
+            restored = tf.not_equal(left, 0) & tf.not_equal(left, checksum(self._moving()))
+            left_behind &= tf.logical_not(restored)
             steps, starts = (tf.convert_to_tensor(each) for each in (self._steps, self._starts))
             assign(self._claimed, tf.where(left_behind, _BEGUN_AGAIN, 0))
             assign(self._starts, tf.where(left_behind, steps, starts))
