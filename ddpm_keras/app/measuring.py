@@ -134,6 +134,7 @@ class Measuring:
         """
         self.stages.seconds.clear()
         chosen, draw = self.stored.chosen(options), self.drawing(options)
+        _ = self.reference  # a file that is none is refused before images are drawn
         features = {name: self._features(draw, weights) for name, weights in chosen.items()}
         bounds = self._bounds(chosen) if options.bits_per_dim else {}
         for name, weights in chosen.items():
