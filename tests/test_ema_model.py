@@ -19,7 +19,7 @@ from small_trainings import (
     trained,
 )
 
-from ddpm_keras.ema import EMA, EMAModel, WeightSet
+from ddpm_keras.ema import EMA, EMAModel, HalfLife, WeightSet
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,18 @@ def test_batch_normalization_statistics_are_copied_or_averaged():
         expected = 0.5 * raw if average else raw  # it started at 0
         np.testing.assert_allclose(model.weight_values("ema")[place], expected, rtol=1e-6)
         assert np.abs(raw).max() > 0
+
+
+def test_fit_tells_of_a_half_life_that_counts_another_batch(caplog):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model = EMAModel(network, ema={"a": HalfLife(8, 4), "b": 0.5})
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    x, y = np.ones((8, 2)), np.ones((8, 1))
+    for batch_size, told in ((2, False), (4, True), (None, True)):
+        caplog.clear()
+        model.fit(x, y, batch_size=batch_size, verbose=0)
+        said = [line for line in caplog.messages if "counts 4 images a step" in line]
+        assert len(said) == told and all("ema_a" in line for line in said)
 
 
 def test_fit_warns_of_a_run_too_short_for_an_average(caplog):

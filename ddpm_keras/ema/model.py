@@ -17,9 +17,11 @@ from .steps import (
     MovingStatistics,
     SayLostSteps,
     SayShortRuns,
+    batches_per_step,
     build_before_trace,
     chain,
     refuse_own_average,
+    say_other_batch,
 )
 from .training import TrainingStep, rows_in
 from .weight_sets import WeightSet, check_finite, fresh_network, with_values
@@ -116,10 +118,18 @@ class EMAModel(TrainingStep):
             given["callbacks"] = [*_as_list(callbacks), *self._own_callbacks()]
         if given.get("validation_data") is not None or given.get("validation_split"):
             self._say_weights("Validation", given)
+        self._say_batch(given)
         try:
             return super().fit(**given)
         finally:
             self._leave_weights()
+
+    def _say_batch(self, given):
+        """Of arrays alone: how many images a data set gives at a time is not known before."""
+        usual = 32 if isinstance(given.get("x"), np.ndarray) else None  # Keras' own
+        batch_size = given.get("batch_size") or usual
+        if self.ema is not None and self.optimizer is not None and batch_size:
+            say_other_batch(self.ema, batch_size * batches_per_step(self.optimizer))
 
     def _own_callbacks(self):
         """Callbacks of every `fit`, after those that are given."""

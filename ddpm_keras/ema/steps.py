@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import tensorflow as tf
 
+from .. import names
 from ..keras_internals import maybe_merge_call, non_trainable_variables
 from .fused import clipping_by, fused
 from .groups import holds_value, is_float, new_variable, tf_variable
@@ -246,6 +247,16 @@ def say_short(ema, steps_to_come):
     """Says on the log for which averages of an `EMA` the steps made and to come are too few."""
     for line in ema.warnings(ema.num_updates + steps_to_come):
         logger.warning(line)
+
+
+def say_other_batch(ema, images):
+    """Says on the log which averages of an `EMA` count other images a step than a `fit` makes."""
+    for name, rule in ema.decays.items():
+        if getattr(rule, "batch_size", images) != images:
+            logger.warning(
+                f"{names.average(name)}: {rule!r} counts {rule.batch_size} images a step, and fit "
+                f"makes steps of {images}: give it batch_size={images}."
+            )
 
 
 def steps_left(callback, epoch, optimizer=None):
