@@ -8,8 +8,10 @@ from PIL import Image
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from ddpm_keras import checksums, images
+from ddpm_keras.app import run_record
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.callbacks import events
+from ddpm_keras.checked import build
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +100,13 @@ def test_events_of_another_run_are_put_aside(run, tmp_path):
         events.cut(own.parent, 1)
     kept = foreign.name.replace("tfevents", "of-another-run")
     assert sorted(path.name for path in own.parent.iterdir()) == sorted([own.name, kept])
+
+
+@pytest.mark.parametrize("files", [{"../x": 1}, {"samples/a": -1}, {"/etc/x": 1}, {"samples/": 1}])
+def test_a_record_names_what_a_run_leaves_alone(files):
+    record = {"step": 1, "sha256": "0" * 64, "time": 1.0, "files": files}
+    with pytest.raises(ValueError, match="which no run leaves"):
+        build(run_record.Checkpoint, record)
 
 
 def test_a_record_of_an_older_version_misses_nothing(run):
