@@ -105,5 +105,5 @@ class Checkpoint(Checked):
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise ValueError(f"sha256 is {self.sha256!r:.80}, not 64 hexadecimal digits")
         for name, size in self.files.items():
-            if not re.fullmatch(r"(samples|snapshots|tensorboard)/[^/\0]{1,250}", name) or size < 0:
+            if not re.fullmatch(r"(samples|snapshots|tensorboard)/[^/\0]{1,255}", name) or size < 0:
                 raise ValueError(f"files has {name!r:.80} of {size} bytes, which no run leaves")
