@@ -59,7 +59,9 @@ for _name in (
     _find(keras.Model, _name)
 
 CLIP_GRADIENTS = "_clip_gradients"  # of an optimizer: a method of the gradients
-_find(keras.optimizers.Optimizer, CLIP_GRADIENTS)
+SUM_GRADIENTS = "_all_reduce_sum_gradients"  # over all replicas: of (gradient, variable)
+for _name in (CLIP_GRADIENTS, SUM_GRADIENTS):
+    _find(keras.optimizers.Optimizer, _name)
 
 
 class Saveable(_KerasSaveable, _Trackable):
@@ -193,7 +195,7 @@ class Trainer(keras.Model):
 
     def _autoconvert_optionals(self, step_function):
         # Here Keras hands a batch to the compiled step.
-        step = super()._autoconvert_optionals(step_function)
+        step = super()._autoconvert_optionals(_traced_within(step_function))
         return self.checked(step) if self._checks_batches else step
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
@@ -205,6 +207,20 @@ class Trainer(keras.Model):
             data_batch = _of_first_replica(strategy, next(batches))
         with strategy.scope():
             self._symbolic_build(data_batch=data_batch)
+
+
+def _traced_within(step):
+    """A `tf.function` that is no graph of its own within another one, where XLA need not compile it.
+
+    TensorFlow makes each ready by itself: with a graph less the first step comes a second earlier.
+    """
+    if not hasattr(step, "python_function") or step.function_spec.jit_compile:
+        return step
+
+    def call(data):
+        return step(data) if tf.executing_eagerly() else step.python_function(data)
+
+    return call
 
 
 def in_multi_worker_mode(strategy):

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..keras_internals import CLIP_GRADIENTS, moments_of_adam
+from ..keras_internals import CLIP_GRADIENTS, SUM_GRADIENTS, moments_of_adam
 from .groups import tf_variable
 
 
@@ -29,11 +29,14 @@ def fused(optimizers):
     changed = [optimizer for optimizer in optimizers if _is_adam(optimizer)]
     for optimizer in changed:
         vars(optimizer)["update_step"] = _AdamStep(optimizer)
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            vars(optimizer)[SUM_GRADIENTS] = list  # there are no others to add
     try:
         yield
     finally:
         for optimizer in changed:
             vars(optimizer).pop("update_step", None)
+            vars(optimizer).pop(SUM_GRADIENTS, None)
 
 
 @contextlib.contextmanager

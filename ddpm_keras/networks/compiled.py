@@ -68,8 +68,7 @@ def _is_worth_it(tensor):
 
 
 def _spec(tensor):
-    shape = tensor.shape
-    return tf.TensorSpec(shape if shape.rank < 2 else (None, *shape[1:]), tensor.dtype)
+    return tf.TensorSpec([None] * tensor.shape.rank, tensor.dtype)
 
 
 @functools.cache

@@ -69,8 +69,8 @@ class Norm:
 
         @tf.custom_gradient
         def normalised(x, added, gamma, beta):
-            moments = _moments(self, x, added)
-            y = _applied(self, x, *moments[:2], gamma, beta, key)
+            moments = _moments((self.groups, _slices(x), self.epsilon), x, added)
+            y = _applied((self.activation, self.rate), x, *moments[:2], gamma, beta, key)
 
             def derivative(dy):
                 return _pulled_back(self, x, moments, gamma, beta, key, dy)
@@ -83,50 +83,56 @@ class Norm:
 def _pulled_back(norm, x, moments, gamma, beta, key, dy):
     """dL/dx, dL/dadded, dL/dgamma and dL/dbeta of dL/dy."""
     centre, inverse, offset = moments
-    dz = _of_affine(norm, x, dy, centre, inverse, gamma, beta, key)
-    slope, level, d_added, d_gamma, d_beta = _sums(norm, x, dz, centre, inverse, offset, gamma)
-    dx = _combined(norm, x, dz, centre, inverse, gamma, slope, level)
+    dz = _of_affine((norm.activation, norm.rate), x, dy, centre, inverse, gamma, beta, key)
+    slope, level, d_added, d_gamma, d_beta = _sums(
+        (norm.groups, _slices(x)), x, dz, centre, inverse, offset, gamma
+    )
+    dx = _combined(None, x, dz, centre, inverse, gamma, slope, level)
     return dx, d_added, d_gamma, d_beta
 
 
 @compiled
-def _moments(norm, x, added):
+def _moments(static, x, added):
     """Of each channel, (batch, channels): m - added, r, and mean(x) - (m - added)."""
+    groups, slices, epsilon = static
     start = tf.cast(x[:, :1, :1, :], tf.float32)  # any value near the mean keeps the digits
     values = tf.cast(x, tf.float32) - start
     added = tf.cast(added, tf.float32)
-    mean = _mean_of_map(values)
-    variance = _mean_of_map(tf.square(values)) - tf.square(mean)
+    mean = _mean_of_map(values, slices)
+    variance = _mean_of_map(tf.square(values), slices) - tf.square(mean)
     mean += start[:, 0, 0, :] + added
-    group_mean = _mean_of_groups(norm, mean)
+    group_mean = _mean_of_groups(groups, mean)
     # Law of total variance: within the channels plus between their means.
-    group_variance = _mean_of_groups(norm, variance + tf.square(mean - group_mean))
-    return group_mean - added, tf.math.rsqrt(group_variance + norm.epsilon), mean - group_mean
+    group_variance = _mean_of_groups(groups, variance + tf.square(mean - group_mean))
+    return group_mean - added, tf.math.rsqrt(group_variance + epsilon), mean - group_mean
 
 
 @compiled
-def _applied(norm, x, centre, inverse, gamma, beta, key):
+def _applied(static, x, centre, inverse, gamma, beta, key):
+    activation, rate = static
     z = _to_map(gamma * inverse) * (tf.cast(x, tf.float32) - _to_map(centre)) + beta
-    y, _ = norm.activation(z)
-    return narrowed(y * _mask(norm, x, key), x.dtype)
+    y, _ = activation(z)
+    return narrowed(y * _mask(rate, x, key), x.dtype)
 
 
 @compiled
-def _of_affine(norm, x, dy, centre, inverse, gamma, beta, key):
+def _of_affine(static, x, dy, centre, inverse, gamma, beta, key):
     """g, in the dtype of `x`."""
+    activation, rate = static
     values = tf.cast(x, tf.float32) - _to_map(centre)
-    _, slope = norm.activation(_to_map(gamma * inverse) * values + beta)
-    return narrowed(tf.cast(dy, tf.float32) * slope * _mask(norm, x, key), x.dtype)
+    _, slope = activation(_to_map(gamma * inverse) * values + beta)
+    return narrowed(tf.cast(dy, tf.float32) * slope * _mask(rate, x, key), x.dtype)
 
 
 @compiled
-def _sums(norm, x, dz, centre, inverse, offset, gamma):
+def _sums(static, x, dz, centre, inverse, offset, gamma):
     """All that is summed over the map, of g."""
+    groups, slices = static
     values, dz = tf.cast(x, tf.float32) - _to_map(centre), tf.cast(dz, tf.float32)
-    total = _mean_of_map(dz)
-    along = _mean_of_map(dz * values) * inverse
-    level = -inverse * _mean_of_groups(norm, gamma * total)
-    slope = -tf.square(inverse) * _mean_of_groups(norm, gamma * along)
+    total = _mean_of_map(dz, slices)
+    along = _mean_of_map(dz * values, slices) * inverse
+    level = -inverse * _mean_of_groups(groups, gamma * total)
+    slope = -tf.square(inverse) * _mean_of_groups(groups, gamma * along)
     places = _places(x)
     d_added = (gamma * inverse * total + level + slope * offset) * places
     d_gamma, d_beta = (tf.reduce_sum(each, 0) * places for each in (along, total))
@@ -134,15 +140,15 @@ def _sums(norm, x, dz, centre, inverse, offset, gamma):
 
 
 @compiled
-def _combined(norm, x, dz, centre, inverse, gamma, slope, level):
+def _combined(_, x, dz, centre, inverse, gamma, slope, level):
     """dL/dx of g."""
     values = tf.cast(x, tf.float32) - _to_map(centre)
     dx = _to_map(gamma * inverse) * tf.cast(dz, tf.float32) + _to_map(slope) * values
     return narrowed(dx + _to_map(level), x.dtype)
 
 
-def _mask(norm, x, key):
-    return scaled_mask(tf.shape(x), key, norm.rate) if norm.rate else 1.0
+def _mask(rate, x, key):
+    return scaled_mask(tf.shape(x), key, rate) if rate else 1.0
 
 
 def _to_map(channels):
@@ -153,19 +159,24 @@ def _places(x):
     return tf.cast(tf.shape(x)[1] * tf.shape(x)[2], tf.float32)
 
 
-def _mean_of_map(values):
-    """(batch, channels) of (batch, height, width, channels)."""
-    _, height, width, channels = values.shape
+def _slices(x):
+    """How many slices of a map are added to one another first."""
+    height, width = x.shape[1:3]
     known = height is not None and width is not None
-    slices = _SLICES if known and height * width % _SLICES == 0 else 1
-    values_of = tf.reshape(values, (tf.shape(values)[0], slices, -1, channels))
+    return _SLICES if known and height * width % _SLICES == 0 else 1
+
+
+def _mean_of_map(values, slices):
+    """(batch, channels) of (batch, height, width, channels)."""
+    batch, _, _, channels = tf.unstack(tf.shape(values))
+    values_of = tf.reshape(values, (batch, slices, -1, channels))
     added = functools.reduce(operator.add, tf.unstack(values_of, slices, axis=1))
     return tf.reduce_sum(added, 1) / _places(values)
 
 
-def _mean_of_groups(norm, values):
+def _mean_of_groups(groups, values):
     """The mean of each group, (batch, channels): the same number for all of its members."""
-    channels = values.shape[-1]
-    grouped = tf.reshape(values, (-1, norm.groups, channels // norm.groups))
+    shape = tf.shape(values)
+    grouped = tf.reshape(values, (shape[0], groups, shape[1] // groups))
     mean = tf.reduce_mean(grouped, 2, keepdims=True)
-    return tf.reshape(tf.broadcast_to(mean, tf.shape(grouped)), (-1, channels))
+    return tf.reshape(tf.broadcast_to(mean, tf.shape(grouped)), shape)
