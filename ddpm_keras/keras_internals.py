@@ -210,7 +210,7 @@ class Trainer(keras.Model):
 
 
 def _traced_within(step):
-    """A `tf.function` that is no graph of its own within another one, where XLA need not compile it.
+    """A `tf.function` that is no graph of its own within another one, unless XLA compiles it.
 
     TensorFlow makes each ready by itself: with a graph less the first step comes a second earlier.
     """

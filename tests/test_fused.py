@@ -288,3 +288,17 @@ def test_what_is_computed_again_gives_the_same_gradients(policy):
     tolerance = {"float32": 1e-5, "mixed_bfloat16": 2e-2}[policy] * largest
     for found, right in zip(gradients(True), wanted, strict=True):
         assert_allclose(found, right, rtol=1e-5, atol=tolerance)
+
+
+def test_a_chain_is_traced_once_for_all_shapes_and_keeps_them():
+    traces = []
+
+    @compiled.compiled
+    def twice(_, x):
+        traces.append(x)
+        return x + x
+
+    for shape in (None, 8, 8, 16), (5, 4, 4, 64):
+        graph = in_graph(lambda x: twice(None, x)).get_concrete_function(tf.TensorSpec(shape))
+        assert graph.output_shapes.as_list() == list(shape)
+    assert len(traces) == 1

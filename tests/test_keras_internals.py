@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from numpy.testing import assert_array_equal
 
 from ddpm_keras import EMAModel, keras_internals
 
@@ -75,3 +77,12 @@ def test_variables_are_counted_before_they_take_memory():
     for units, nbytes, count in ((4, 4 * 19, 2), (4, 4 * 20, 1), (2**45, 2**30, 9)):
         with pytest.raises(ValueError, match="a larger model than the weights"):
             build(units, nbytes, count)
+
+
+@pytest.mark.parametrize(("jit_compile", "calls"), [(None, 0), (True, 1)])
+def test_a_step_is_part_of_the_graph_around_it_unless_xla_compiles_it(jit_compile, calls):
+    step = tf.function(lambda x: x + 1.0, autograph=False, jit_compile=jit_compile)
+    within = keras_internals._traced_within(step)
+    graph = tf.function(within, autograph=False).get_concrete_function(tf.TensorSpec((2,))).graph
+    assert [op.type for op in graph.get_operations()].count("PartitionedCall") == calls
+    assert_array_equal(within(tf.zeros(2)), tf.ones(2))  # eagerly it is called as it is

@@ -19,9 +19,8 @@ def compiled(function):
     saves, and within `plainly`, it is called as it is.
 
     Args:
-        function: the first argument is hashable, the others tensors; those of two dimensions or
-            more have the batch as first, which may change from call to call. The first of them is
-            the largest.
+        function: the first argument is hashable, the others tensors, the first of them the largest.
+            It is traced once for all shapes, so that it may use `tf.shape` of them alone.
     """
 
     @functools.wraps(function)
