@@ -9,6 +9,7 @@ import hashlib
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 from .. import checksums, files, names
 from ..checked import build
@@ -18,10 +19,14 @@ from . import history, inventory, run_record
 
 
 class Checkpointed:
-    """A `run_directory.Run` as far as its checkpoints go.
+    """A `run_directory.Run` as far as its checkpoints go."""
 
-    A subclass has its paths `path`, `checkpoints`, `history`, `model`, and its `config`, `options`.
-    """
+    path: Path
+    checkpoints: Path
+    history: Path
+    model: Path
+    config: Any
+    options: Any
 
     def save_checkpoint(self, model, step, keep=2):
         """Saves weights, averages, optimizer and counters, then removes all but the last `keep`.
