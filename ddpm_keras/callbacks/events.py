@@ -12,11 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import (  # pyright: ignore
-    Event,
-    SessionLog,
-    SourceMetadata,
-)
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.image.metadata import create_summary_metadata
@@ -108,7 +104,7 @@ def _beginning(directory):
     The first event names the run that the file is of.
     """
     owner = owners.of_place(directory / "any")
-    source = SourceMetadata(writer=f"{_WRITER}{owner}") if owner else None
+    source = {"writer": f"{_WRITER}{owner}"} if owner else None
     start = _event(step=0, session_log=SessionLog(status=SessionLog.START))
     return [_event(file_version="brain.Event:2", source_metadata=source), start]
 
