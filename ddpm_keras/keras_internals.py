@@ -6,13 +6,16 @@ by an `ImportError` and not by a training that goes wrong. `Trainer` gives what 
 """
 
 import contextlib
+import importlib
 import io
 import math
+import weakref
 
 import keras
 import tensorflow as tf
 from keras import tree
 
+_OPS = "tensorflow.python.framework.ops"
 TESTED = "Keras 3.12 to 3.15 with TensorFlow 2.20 and 2.21"
 
 
@@ -43,6 +46,8 @@ INCEPTION_V3_WEIGHTS = _find(keras, "src.applications.inception_v3.WEIGHTS_PATH_
 ArrayDataAdapter = _find(keras, "src.trainers.data_adapters.array_data_adapter.ArrayDataAdapter")
 _KerasSaveable = _find(keras, "src.saving.keras_saveable.KerasSaveable")
 _Trackable = _find(tf, "__internal__.tracking.Trackable")
+
+_gradients = _find(importlib.import_module(_OPS), "gradient_registry._registry")
 
 _H5IOStore = _find(keras, "src.saving.saving_lib.H5IOStore")
 _save_state = _find(keras, "src.saving.saving_lib._save_state")
@@ -261,6 +266,15 @@ def weights_file(model):
     )
     store.close()
     return file.getbuffer()
+
+
+def kept_with_graph(result):
+    """What `tf.custom_gradient` gave in a graph, its gradient kept by the graph, not for ever."""
+    entry = _gradients[result.op.get_attr("_gradient_op_type").decode()]
+    result.graph.get_collection_ref("ddpm_keras_gradients").append(entry["type"])
+    gradient = weakref.ref(entry["type"])
+    entry["type"] = lambda op, *up: gradient()(op, *up)
+    return result
 
 
 def layers_of(model):

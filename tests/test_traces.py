@@ -1,6 +1,8 @@
 """How often a graph is made: once for training, validation and sampling, whatever comes after."""
 
 import contextlib
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -212,3 +214,24 @@ def test_graphs_of_small_images_run_as_they_were_traced(gpus, side, reworked, mo
         assert options().get("disable_meta_optimizer", False) is not reworked
         raise KeyboardInterrupt
     assert not options().get("disable_meta_optimizer", False)
+
+
+def graph_of_a_training(images):
+    """A weak reference to the graph of the training step of a model that is gone."""
+    model = DDPM(small_network(), ema=0.9)
+    model.compile(keras.optimizers.Adam(1e-3))
+    graphs, step = [], model.train_step
+
+    def train_step(data):
+        graphs.append(weakref.ref(tf.compat.v1.get_default_graph()))
+        return step(data)
+
+    model.train_step = train_step
+    model.fit(images, batch_size=8, verbose=0)
+    return graphs[0]
+
+
+def test_the_graph_of_a_training_ends_with_its_model(images):
+    graph = graph_of_a_training(images[:8])
+    gc.collect()
+    assert graph() is None

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from .bfloat16 import narrowed
 from .compiled import compiled
+from .gradients import custom_gradient
 
 
-@tf.custom_gradient
+@custom_gradient
 def attention(queries, keys, values):
     """Mixes values by softmax(queries keys^T), over all places of an image.
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from .bfloat16 import narrowed
 from .compiled import compiled
+from .gradients import custom_gradient
 from .masks import scaled_mask
 
 _SLICES = 8  # of a map, added to one another before the places in them are: a third of the time
@@ -67,7 +68,7 @@ class Norm:
         added = tf.zeros_like(x[:, 0, 0, :]) if added is None else added
         key = tf.zeros((2,), tf.uint32) if key is None else key
 
-        @tf.custom_gradient
+        @custom_gradient
         def normalised(x, added, gamma, beta):
             moments = _moments((self.groups, _slices(x), self.epsilon), x, added)
             y = _applied((self.activation, self.rate), x, *moments[:2], gamma, beta, key)

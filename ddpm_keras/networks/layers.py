@@ -43,6 +43,11 @@ def _kept_or_computed_again(layer, function, training):
     return tf.recompute_grad(function) if layer.recompute and training else function
 
 
+def silu(x):
+    """x sigmoid(x). That of TensorFlow has a gradient by hand, which keeps its graph for ever."""
+    return x * ops.sigmoid(x)
+
+
 def usual_groups(channels):
     """Number of groups for so many channels, where none is given.
 
@@ -188,7 +193,7 @@ class ResidualBlock(keras.layers.Layer):
             # The bias waits for the normalisation, where what is added costs no pass over the map.
             kernel, bias = (ops.cast(v, x.dtype) for v in (self.conv1.kernel, self.conv1.bias))
             h = self.conv1.convolution_op(self.norm1(x), kernel)
-            added = self.time(ops.silu(embedding)) + bias
+            added = self.time(silu(embedding)) + bias
             h = self.conv2(self.norm2(h, added, **dropped))
             return h + (x if self.shortcut is None else self.shortcut(x))
 

@@ -14,7 +14,7 @@ from keras import ops
 from ..scalars import count, flag, number
 from .compiled import plainly
 from .convolutions import Conv2D
-from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense
+from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense, silu
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -179,7 +179,7 @@ def _embedding(timestep, label, width, num_classes, policy):
     """Time, and class where there is one, as (batch, 4 * width)."""
     embedding = TimestepEmbedding(width, dtype="float32", name="timestep_embedding")(timestep)
     embedding = dense(4 * width, policy, "time_dense1")(embedding)
-    embedding = dense(4 * width, policy, "time_dense2")(ops.silu(embedding))
+    embedding = dense(4 * width, policy, "time_dense2")(silu(embedding))
     if label is None:
         return embedding
     table = keras.layers.Embedding(
