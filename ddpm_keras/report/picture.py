@@ -17,9 +17,12 @@ from matplotlib.ticker import MaxNLocator
 from .. import names
 from . import charts
 
-# Okabe and Ito's colours and two of Tol's, which colour-blind readers can tell apart, as dark as
-# 3:1 on white asks for; raw is always dark grey.
-COLOURS = ("#d55e00", "#0072b2", "#008f68", "#b8568c", "#2f86ba", "#8a6d00", "#882255")
+# Okabe and Ito's colours, two of Tol's and a violet, which colour-blind readers can tell apart, as
+# dark as 3:1 on white asks for; raw is always dark grey.
+COLOURS = (
+    *("#d55e00", "#0072b2", "#008f68", "#b8568c"),
+    *("#2f86ba", "#8a6d00", "#882255", "#4b3fb5"),
+)
 RAW_COLOUR, FAINT = "#444444", "#8c8c8c"
 # What stands for each on a dark page.
 DARK = {
@@ -31,6 +34,7 @@ DARK = {
     "#2f86ba": "#8fd0f5",
     "#8a6d00": "#d8b93a",
     "#882255": "#e06a9f",
+    "#4b3fb5": "#a79bff",
     RAW_COLOUR: "#c4c4c4",
     FAINT: "#8c8c8c",
 }
