@@ -430,7 +430,8 @@ def test_a_cache_that_is_read_only_is_read(tmp_path):
 def test_a_source_of_ones_own_is_prepared_if_it_says_when_it_changes(tmp_path, monkeypatch):
     from ddpm_keras import choices
 
-    images = data.ImageData("own", colours(6), colours(3))
+    drawn = colours(9)
+    images = data.ImageData("own", drawn[:6], drawn[6:])
 
     class Own:
         @staticmethod
