@@ -22,7 +22,7 @@ from ddpm_keras.app import console  # noqa: E402
 
 console.load_tensorflow()
 from ddpm_keras import data, drawing, images, names, quality  # noqa: E402
-from ddpm_keras.app import dataset, models, named, references, stored  # noqa: E402
+from ddpm_keras.app import dataset, models, named, references  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
 TRAINING = "--conditional --steps 1500 --no-evaluate --quality-every 0 --snapshots 0".split()
@@ -50,13 +50,13 @@ def main():
 
 
 def first(run, path):
-    """The samples that the best average changes most: by raw weights, by it, and real images."""
+    """The samples that the last average changes most: by raw weights, by it, and real images."""
     model, data = models.load_model(run), dataset.of_run(run, run.options)
-    evaluations = run.read_evaluations()
-    average = quality.verdict.of_run(evaluations)[0].average if evaluations else names.LAST
     sampler = named.sampler(run.options.sampler, model.schedule, steps=run.options.sampling_steps)
-    weights = [names.RAW, stored.StoredWeights(run, model).find(average)]
-    drawn = [model.sample(DRAWN, weights=each, sampler=sampler, seed=0) for each in weights]
+    drawn = [
+        model.sample(DRAWN, weights=name, sampler=sampler, seed=0)
+        for name in (names.RAW, names.LAST)
+    ]
     apart = np.square(drawn[0].astype(float) - drawn[1]).mean(axis=(1, 2, 3))
     chosen = np.argsort(-apart)[:SHOWN]
     real = data.held_out[np.linspace(0, len(data.held_out) - 1, SHOWN).round().astype(int)]
@@ -66,7 +66,8 @@ def first(run, path):
         "real images": real,
     }
     images.save(side_by_side(panels), path)
-    print(f"{path}: {average}, {SHOWN} of {DRAWN}; {path.stat().st_size / 1000:.0f} kB")
+    name = model.resolve(names.LAST)
+    print(f"{path}: {name}, {SHOWN} of {DRAWN}; {path.stat().st_size / 1000:.0f} kB")
 
 
 DRAWN, SHOWN = 64, 12  # images
