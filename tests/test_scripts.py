@@ -116,13 +116,14 @@ def test_evaluate_against_held_out_images_and_statistics(finished):
 def test_evaluate_two_folders(digits, tmp_path):
     from ddpm_keras import images
 
-    for name, part in (("one", digits.train[:60]), ("other", digits.train[60:120])):
+    parts = {"one": digits.train[:60], "same": digits.train[:60], "other": digits.train[60:120]}
+    for name, part in parts.items():
         images.write(part, tmp_path / name)
     (tmp_path / "one" / "list.txt").write_text("of images")
     output = run("evaluate.py", "--images", "one", "--against", "other", cwd=tmp_path).stdout
     assert output.splitlines()[0] == "Note on one: Left out what is no image: 1 .txt."
     assert "60 generated images" in output and "other rotation network" in output
-    same = run("evaluate.py", "--images", "one", "--against", "one", cwd=tmp_path).stdout
+    same = run("evaluate.py", "--images", "one", "--against", "same", cwd=tmp_path).stdout
     assert float(same.splitlines()[3].split()[1]) == 0.0
 
 

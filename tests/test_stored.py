@@ -118,9 +118,9 @@ def test_a_guide_is_recorded_and_guides_the_others(evaluate, run, model, few):
     expected = measured("ema", few.train, model, guide=guide, guidance_scale=2.0)
     assert found.weights["ema_0.9"].frechet == pytest.approx(expected, rel=0.02)
     assert expected != pytest.approx(measured("ema", few.train, model), rel=0.05)
-    more = {"guidance_rescale": 0.7, "guidance_interval": (200, 800)}
+    more = {"guidance_rescale": 0.7, "guidance_interval": (5, 800)}
     found = evaluate(weights=("ema",), guide="raw@3", guidance=(2.0,), **more).current
-    assert "guided by raw@3, rescaled by 0.7, at timesteps 200 to 800" in found.way
+    assert "guided by raw@3, rescaled by 0.7, at timesteps 5 to 800" in found.way
     expected = measured("ema", few.train, model, guide=guide, guidance_scale=2.0, **more)
     assert found.weights["ema_0.9"].frechet == pytest.approx(expected, rel=0.02)
     every = evaluate(guide="raw", guidance=(2.0,)).current
