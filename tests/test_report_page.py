@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -321,6 +322,18 @@ def test_figures_tell_their_numbers_in_words(made_run):
     assert f"{blocks[cosines['ema_0.99'].argmin()]} for ema_0.99" in texts["blocks"]
     width, _ = analysis.optimum(*analysis.posthoc_curve(record))
     assert f"width of {width:.3g}" in texts["posthoc"] and 0.05 < width < 0.15
+
+
+def test_the_floor_and_the_protocol_of_an_evaluation_are_those_shown(made_run):
+    record = record_of(made_run)
+    known = {"ema_0.999": "ema_0.999: as it was measured"}
+    reference = dataclasses.replace(record.evaluation.reference, floor=0.625)
+    record.evaluation = dataclasses.replace(record.evaluation, reference=reference, protocols=known)
+    texts = {picture.name: picture.text for picture in figures.draw(record)}
+    assert "; real images 0.625" in texts["final_quality"]
+    assert "As many as were generated would be at 0.625." in words.summary(record)["evidence"]
+    assert words.protocol(record, "ema_0.999") == known["ema_0.999"]
+    assert words.protocol(record, "ema_0.99").startswith("ema_0.99, float32")
 
 
 def test_a_weight_set_looks_the_same_everywhere():
