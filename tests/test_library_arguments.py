@@ -119,6 +119,27 @@ WRONG = {
         lambda: quality.frechet_distance_infinity(ROWS, ROWS, num_sizes=2),
         ["num_sizes", "at least 3"],
     ),
+    "few held-out rows for a floor": (
+        lambda: quality.frechet_floor(ROWS, ROWS[:8], 100),
+        ["`held_out` has 8 rows", "at least 16"],
+    ),
+    "a floor of half an image": (
+        lambda: quality.frechet_floor(ROWS, ROWS, 2.5),
+        ["num_images", "2.5"],
+    ),
+    "a second set of other features": (
+        lambda: quality.paired_difference(ROWS, ROWS, ROWS[:, :1]),
+        ["`second`", "`first`", "use one extractor"],
+    ),
+    "real images of other features": (
+        lambda: quality.paired_difference(ROWS[:, :1], ROWS, ROWS),
+        ["`real`", "`first`", "use one extractor"],
+    ),
+    "others of another width": (
+        lambda: quality.nearest(ROWS, ROWS[:, :1]),
+        ["`rows`", "`others`", "use one extractor"],
+    ),
+    "no rows": (lambda: quality.nearest(ROWS[:0], ROWS), ["`rows` has 0 rows"]),
     "no resample": (
         lambda: quality.paired_difference(ROWS, ROWS, ROWS, num_resamples=0),
         ["num_resamples", "at least 1"],

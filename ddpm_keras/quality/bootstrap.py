@@ -49,7 +49,7 @@ def paired_difference(
     num_resamples, seed = count(num_resamples, "num_resamples"), whole(seed, "seed", 0)
     if not 0 < number(confidence, "confidence") < 1:
         raise ValueError(f"confidence must lie between 0 and 1, such as 0.95; got {confidence}.")
-    first, second = check_pair(first, second)
+    first, second = check_pair(first, second, names=("first", "second"))
     if len(first) != len(second):
         raise ValueError(
             f"The two sets must come from the same noise, row by row; got {len(first)} and "
@@ -57,7 +57,7 @@ def paired_difference(
         )
     if not isinstance(real, FeatureStatistics):
         real = FeatureStatistics.of(real)
-    check_same_width(real.dim, first.shape[1])
+    check_same_width(real.dim, first.shape[1], ("real", "first"))
     reference = GaussianReference(real)
     one, other = (reference.distance(FeatureStatistics.of(rows)) for rows in (first, second))
     influence = reference.influence(first) - reference.influence(second)

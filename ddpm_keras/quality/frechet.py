@@ -204,7 +204,7 @@ def frechet_floor(
     Raises:
         ValueError: as `frechet_distance`, or if a set is too small to be thinned.
     """
-    real, held_out = check_pair(real, held_out, min_rows=16)
+    real, held_out = check_pair(real, held_out, 16, ("real", "held_out"))
     num_images, num_sizes = whole(num_images, "num_images", 2), whole(num_sizes, "num_sizes", 3)
     fractions, distances = _thinned(real, held_out, num_sizes, whole(seed, "seed", 0))
     per_fraction = 1 / len(real) + 1 / len(held_out)

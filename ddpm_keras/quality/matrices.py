@@ -41,19 +41,24 @@ def check_features(features, name, min_rows=2):
     return features
 
 
-def check_pair(real, generated, min_rows=2):
-    """Checks two feature matrices and that they have the same number of columns."""
-    real = check_features(real, "real", min_rows)
-    generated = check_features(generated, "generated", min_rows)
-    check_same_width(real.shape[1], generated.shape[1])
-    return real, generated
+_PAIR = ("real", "generated")
 
 
-def check_same_width(real, generated):
+def check_pair(first, second, min_rows=2, names=_PAIR):
+    """Checks two feature matrices, which errors call by `names`, and that both are as wide."""
+    first, second = (
+        check_features(each, name, min_rows)
+        for each, name in zip((first, second), names, strict=True)
+    )
+    check_same_width(first.shape[1], second.shape[1], names)
+    return first, second
+
+
+def check_same_width(first, second, names=_PAIR):
     """Raises ValueError unless both widths are equal."""
-    if real != generated:
+    if first != second:
         raise ValueError(
-            f"`real` has {real} features an image and `generated` {generated}: "
+            f"`{names[0]}` has {first} features an image and `{names[1]}` {second}: "
             "use one extractor for both."
         )
 

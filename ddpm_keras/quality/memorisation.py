@@ -21,7 +21,7 @@ def nearest(rows: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]
     Raises:
         ValueError: on NaN, no rows, or another number of columns.
     """
-    rows, others = check_pair(_flat(others), _flat(rows), min_rows=1)[::-1]
+    rows, others = check_pair(_flat(rows), _flat(others), 1, ("rows", "others"))
     least = np.full(len(rows), np.inf)
     index = np.zeros(len(rows), np.int64)
     for i, j, squared in distances(rows, others):
