@@ -16,7 +16,9 @@ def observers(run, options, images, crew=None):
     """The callbacks of a run: pictures, validation and a checkpoint at each epoch, and more.
 
     Args:
-        run, options, images: as of the functions above.
+        run: a `Run`.
+        options: its `TrainOptions`.
+        images: its `ImageData`.
         crew: as of `Checkpoints`.
     """
     log = HistoryLog(run, options.log_every_steps, options.batch_size)
