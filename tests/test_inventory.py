@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-from ddpm_keras import checksums, images
-from ddpm_keras.app import run_record
+from ddpm_keras import checksums, files, images, names
+from ddpm_keras.app import inventory, run_record
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.callbacks import events
 from ddpm_keras.checked import build
@@ -60,6 +60,11 @@ def test_what_is_gone_is_said_once(what, run):
     run.note_state()
 
 
+def test_the_last_record_names_all_that_a_run_ends_with(run):
+    record = run.checkpoints / names.checkpoint_record(6)
+    assert build(run_record.Checkpoint, files.read_record(record)).files == inventory.of(run)
+
+
 def test_what_comes_after_a_checkpoint_is_not_missed(run):
     images.save(Image.new("RGB", (3, 3)), run.samples / "epoch-0009-raw.png")
     events.append(run.tensorboard / "raw", 9, [scalar_pb("loss", 1.0)])
@@ -102,9 +107,9 @@ def test_events_of_another_run_are_put_aside(run, tmp_path):
     assert sorted(path.name for path in own.parent.iterdir()) == sorted([own.name, kept])
 
 
-@pytest.mark.parametrize("files", [{"../x": 1}, {"samples/a": -1}, {"/etc/x": 1}, {"samples/": 1}])
-def test_a_record_names_what_a_run_leaves_alone(files):
-    record = {"step": 1, "sha256": "0" * 64, "time": 1.0, "files": files}
+@pytest.mark.parametrize("left", [{"../x": 1}, {"samples/a": -1}, {"/etc/x": 1}, {"samples/": 1}])
+def test_a_record_names_what_a_run_leaves_alone(left):
+    record = {"step": 1, "sha256": "0" * 64, "time": 1.0, "files": left}
     with pytest.raises(ValueError, match="which no run leaves"):
         build(run_record.Checkpoint, record)
 
