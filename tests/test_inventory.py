@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 from PIL import Image
+from refusals import TINY, command_status
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from ddpm_keras import checksums, files, images, names
@@ -60,9 +61,14 @@ def test_what_is_gone_is_said_once(what, run):
     run.note_state()
 
 
-def test_the_last_record_names_all_that_a_run_ends_with(run):
-    record = run.checkpoints / names.checkpoint_record(6)
-    assert build(run_record.Checkpoint, files.read_record(record)).files == inventory.of(run)
+def test_the_last_record_names_all_that_a_run_ends_with(tmp_path):
+    """The last snapshot is written after the last checkpoint where it is not due before."""
+    odd = ["--steps", "7", *TINY[2:], "--run-dir", "run"]
+    assert command_status("train.py", *odd, folder=tmp_path) == 0
+    run = Run(tmp_path / "run")
+    record = files.read_record(run.checkpoints / names.checkpoint_record(7))
+    assert "snapshots/snapshot-00000007.npz" in record["files"]
+    assert record["files"] == inventory.of(run)
 
 
 def test_what_comes_after_a_checkpoint_is_not_missed(run):
