@@ -10,6 +10,7 @@ from ddpm_keras import DDPM, UNet, choices, quality, samplers
 from ddpm_keras.app import measuring, table
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.app.run_directory import Run
+from ddpm_keras.errors import UsageError
 from ddpm_keras.quality import verdict
 
 
@@ -124,6 +125,12 @@ def test_a_file_of_statistics_is_known_by_what_it_holds(measure, digits, tmp_pat
     statistics(digits.train[60:120])
     found = measure("run", "ema", reference=str(tmp_path / "real.npz"))
     assert list(found.current.weights) == ["ema_0.9"] and len(found.apart) == 1
+
+
+def test_a_reference_that_is_none_is_refused_before_images_are_drawn(measure, model, monkeypatch):
+    monkeypatch.setattr(model, "sample", lambda *_, **__: pytest.fail("images were drawn"))
+    with pytest.raises(UsageError, match="--reference none.npz: give train, held-out"):
+        measure("run", reference="none.npz")
 
 
 def test_a_damaged_file_of_influences_is_made_anew(measure, tmp_path):
