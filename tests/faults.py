@@ -150,7 +150,7 @@ FAULTS = [Fault(*fault) for fault in (
      "random.permutation(members)[:number]", "random.permutation(groups.size)[:number]",
      "data/test_split.py::test_shares_are_rounded_by_the_largest_remainder"),
     # averages
-    ("ema means the first average", "ema/model.py",
+    ("ema means the first average", "ema/evaluation.py",
      "return self.weight_sets[-1]", "return self.weight_sets[min(1, len(self.weight_sets) - 1)]",
      "test_ema_model.py::test_weight_sets_and_their_names"),
     ("averages are no weights of the model", "ema/state.py",

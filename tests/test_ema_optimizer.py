@@ -16,6 +16,7 @@ from small_trainings import assert_close, compiled, numbers, small_network
 
 from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer
 from ddpm_keras.ema import WarmupDecay
+from ddpm_keras.ema.optimizer import averages_of, averaging_optimizers
 
 # Every optimizer of Keras.
 
@@ -254,6 +255,15 @@ def test_export_leaves_the_model_and_copies_what_is_not_averaged(tmp_path):
     assert_refused(lambda: ema.export(model, "0.9", tmp_path / "n.h5"), [".keras file", "n.h5"])
 
 
+def test_averages_are_found_wherever_a_model_holds_them():
+    model = keras.Sequential([keras.Input((4,)), small_network()])
+    part = O.MultiOptimizer(O.OptimizerMap(SGD(0.1), {"kernel": adam()}))
+    model.every = {"a": adam(), "b": [O.LossScaleOptimizer(adam()), part]}
+    model.layers[0].optimizer, model.own = adam(), (EMA(0.9),)
+    assert len({id(ema) for ema in averages_of(model)}) == 5
+    assert len(averaging_optimizers(model)) == 4
+
+
 def test_callbacks_reach_the_optimizer_inside():
     model = fitted(EMAOptimizer("sgd", {"slow": WarmupDecay(0.99)}), epochs=1)
     model.optimizer.learning_rate = 0.25
@@ -277,6 +287,40 @@ def shared():
     second.build([keras.Variable([1.0])])
 
 
+def built_of_parts():
+    """An optimizer that is known only when it is built."""
+    every = SGD(use_ema=True)
+    EMAOptimizer(O.MultiOptimizer(lambda variable: every), 0.9).build([keras.Variable([1.0])])
+
+
+def nested():
+    inner = O.MultiOptimizer(O.OptimizerMap(SGD(0.1), {"kernel": adam()}))
+    EMAOptimizer(inner, 0.9)
+
+
+def applied(gradients, variables):
+    EMAOptimizer(SGD(), 0.9).apply(gradients, variables)
+
+
+class Unnamed(keras.Model):
+    """Of which Keras makes no other, as it does not know the number of outputs."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def shipped_without_configuration():
+    model = Unnamed(3)
+    optimizer = EMAOptimizer(SGD(), 0.9)
+    model(X)
+    optimizer.build(model.trainable_variables)
+    optimizer.ema.export(model, "0.9")
+
+
 def trained_twice(model):
     model.compile(adam())
     model.make_train_function()
@@ -290,6 +334,13 @@ REFUSED = [
     (lambda: EMAOptimizer(None, 0.9), ["optimizer must be", "None"]),
     (lambda: EMAOptimizer(SGD(), EMA(0.9, average_statistics=True)), ["average_statistics"]),
     (lambda: EMAOptimizer(SGD(), 0.9).apply([tf.ones(1)]), ["variables", "build(variables)"]),
+    (built_of_parts, ["use_ema", "ema=0.99"]),
+    (nested, ["EMAOptimizer too"]),
+    (lambda: applied([tf.ones(1)], [keras.Variable([1.0])] * 2), ["1 gradients for 2 variables"]),
+    (lambda: applied([tf.ones(1)] * 2, [keras.Variable([1.0])]), ["2 gradients for 1 variables"]),
+    (lambda: setattr(adam(), "gradient_accumulation_steps", 2), ["optimizer inside", "=2)"]),
+    (shipped_without_configuration, ["Unnamed has no get_config()", "write one"]),
+    (lambda: adam().ema.export(small_network(), "0.9"), ["nothing was trained", "ema.build"]),
     (shared, ["of other weights", "an EMA for each optimizer"]),
     (lambda: trained_twice(EMAModel(small_network(), ema=0.9)), ["its optimizer too", "leave out"]),
     (
@@ -305,9 +356,11 @@ def test_what_cannot_be_meant_is_refused(number):
 
 
 def test_a_setting_that_is_changed_is_that_of_the_optimizer_inside():
-    optimizer = EMAOptimizer(SGD(0.1), 0.9)
+    inner = SGD(0.1, clipnorm=2.0)
+    optimizer = EMAOptimizer(O.LossScaleOptimizer(inner), 0.9)
+    assert (optimizer.clipnorm, optimizer.weight_decay) == (2.0, None)
     optimizer.clipnorm, optimizer.weight_decay = 1.0, 0.1
-    assert (optimizer.inner_optimizer.clipnorm, optimizer.inner_optimizer.weight_decay) == (1, 0.1)
+    assert (inner.clipnorm, inner.weight_decay) == (optimizer.clipnorm, 0.1) == (1.0, 0.1)
 
 
 def test_a_model_without_averages_takes_the_optimizer():

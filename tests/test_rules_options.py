@@ -62,6 +62,7 @@ WRONG = [
     ("power:0.5", "sigma_rel must be|0.2887|such as power:0.05"),
     ("power:wide", "sigma_rel|'wide'"),
     ("power:0.1:0.2", "too many positional arguments|power takes sigma_rel"),
+    ("power:0.1,step", "power:0.1,step|a space between rules"),
     ("warmup:1", "beta must be|below 1"),
     ("lawa:5", "'every_steps'|lawa takes k, every_steps|lawa:5:100"),
     ("lawa:5:every_steps=0", "every_steps must be|at least 1"),

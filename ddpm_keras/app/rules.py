@@ -43,6 +43,8 @@ def parse(text):
     Raises:
         UsageError: it is not written as a rule, or there is none of its name.
     """
+    if "," in text:
+        raise UsageError(f"{flag('ema_rules')} {text}: write a space between rules, not a comma.")
     head, colon, values = text.partition(":")
     name, equals, kind = head.rpartition("=")
     if kind not in choices.EMA_RULES:

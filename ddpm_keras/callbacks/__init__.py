@@ -5,6 +5,7 @@ from .divergence import Diverged, StopOnDivergence
 from .quality import QualityMonitor
 from .samples import SampleGrid
 from .snapshots import PowerFunctionSnapshots
+from .stopping import EarlyStopping
 from .tensorboard import TensorBoardScalars
 from .trackers import MLflowScalars, WandbScalars
 from .trajectory import Trajectory
@@ -12,6 +13,7 @@ from .validation import ValidationLoss
 
 __all__ = [
     "Diverged",
+    "EarlyStopping",
     "EvaluateAverages",
     "MLflowScalars",
     "PowerFunctionSnapshots",

@@ -93,6 +93,11 @@ class EvaluateAverages(keras.callbacks.Callback):
             for what, value in self._evaluate().items():
                 logs[names.column(f"val_{what}", names.average(name))] = value
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Tells averages where the training ends: Keras tells the optimizer of `compile` alone."""
+        for optimizer in averaging_optimizers(self.model):
+            optimizer.ema.leave()
+
     def _put(self, name):
         """Writes an average where the test step reads it; weights that have none, as they are."""
         for ema in averages_of(self.model):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,14 +20,11 @@ import tensorflow as tf
 from .. import names
 from ..aliases import PathLike
 from ..scalars import count, flag
-from .decays import named_decays
+from .decays import Decay, named_decays
 from .groups import tf_variable
 from .moving import MovingAverages
 from .power_function import PowerFunctionDecay
 from .weight_sets import WeightSet, fresh_network
-
-if TYPE_CHECKING:  # names in annotations alone
-    from ..ema.decays import Decay
 
 logger = logging.getLogger("ddpm_keras")
 

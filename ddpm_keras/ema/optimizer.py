@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..keras_internals import OptimizerAround
+from ..keras_internals import OptimizerAround, layers_of
 from .averages import EMA
 from .steps import (
     apply_if_finite,
@@ -14,10 +14,29 @@ from .steps import (
     chain,
     global_norm,
     in_every_replica,
+    parts,
     refuse_own_average,
     scales_loss,
     steps_made,
 )
+
+_CURE = "give EMAOptimizer ema={}"
+# Arguments that variables of an optimizer follow from.
+_WHEN_MADE = ("gradient_accumulation_steps", "use_ema", "ema_momentum", "ema_overwrite_frequency")
+
+
+def _of_inner(name):
+    """A setting that those optimizers go by that move the weights."""
+
+    def get(self):
+        return next((getattr(part, name) for part in parts(self.inner_optimizer)), None)
+
+    def put(self, value):
+        if hasattr(self, "inner_optimizer"):  # Keras' own constructor sets each before
+            for part in parts(self.inner_optimizer):
+                setattr(part, name, value)
+
+    return property(get, put)
 
 
 @keras.saving.register_keras_serializable(package="ddpm_keras")
@@ -78,7 +97,7 @@ class EMAOptimizer(OptimizerAround):
             raise ValueError(
                 "The optimizer inside is an EMAOptimizer too: make one, with the decays of both."
             )
-        refuse_own_average(optimizer, "give EMAOptimizer ema={}")
+        refuse_own_average(optimizer, _CURE)
         super().__init__(optimizer, name)
         self.ema = _checked(EMA.get(ema))
 
@@ -98,10 +117,15 @@ class EMAOptimizer(OptimizerAround):
         return cls(**{**config, **made})
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What the optimizer inside goes by, such as `clipnorm`, is set there, too."""
+        if name in _WHEN_MADE and hasattr(self, "inner_optimizer"):
+            raise ValueError(
+                f"{name} is an argument of the optimizer inside, which has to be made with it: "
+                f"EMAOptimizer(keras.optimizers.Adam(..., {name}={value!r}), ema)."
+            )
         super().__setattr__(name, value)
-        if name in _OF_INNER and hasattr(self, "inner_optimizer"):
-            setattr(self.inner_optimizer, name, value)
+
+    clipnorm, clipvalue = _of_inner("clipnorm"), _of_inner("clipvalue")
+    global_clipnorm, weight_decay = _of_inner("global_clipnorm"), _of_inner("weight_decay")
 
     @property
     def variables(self) -> list[Any]:
@@ -135,6 +159,7 @@ class EMAOptimizer(OptimizerAround):
                 "optimizer before training, in the scope of the strategy."
             )
         super().build(variables)
+        refuse_own_average(self.inner_optimizer, _CURE)  # of parts that are known by now
         with keras.name_scope(self.name):
             self.ema.extend(variables)
 
@@ -156,16 +181,17 @@ class EMAOptimizer(OptimizerAround):
         variables = list(
             self._trainable_variables if trainable_variables is None else trainable_variables
         )
+        if len(gradients) != len(variables):
+            raise ValueError(
+                f"There are {len(gradients)} gradients for {len(variables)} variables: give one "
+                "for each, None where there is none."
+            )
         build_before_trace(self, variables)
         self.ema.start()
         norm = in_every_replica(global_norm(gradients))
         before = steps_made(self.inner_optimizer)
         apply_if_finite(self.inner_optimizer, gradients, variables, norm)
         self.ema.update(variables, steps_made(self.inner_optimizer) > before)
-
-
-# Settings of any Keras optimizer that its wrapper does not use.
-_OF_INNER = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay")
 
 
 def _checked(ema):
@@ -181,13 +207,26 @@ def _checked(ema):
 
 def averages_of(model):
     """Every `EMA` of a model, however many: its own, and those of its optimizers."""
-    own = [each for each in vars(model).values() if isinstance(each, EMA)]
-    every = [*own, *(optimizer.ema for optimizer in averaging_optimizers(model))]
+    every = [*_held(model, EMA), *(optimizer.ema for optimizer in averaging_optimizers(model))]
     return list({id(ema): ema for ema in every}.values())
 
 
 def averaging_optimizers(model):
     """Every `EMAOptimizer` of a model, however it is wrapped."""
-    wrapped = (each for attribute in vars(model).values() for each in chain(attribute))
+    wrapped = (each for held in _held(model, keras.optimizers.Optimizer) for each in chain(held))
     found = {id(each): each for each in wrapped if isinstance(each, EMAOptimizer)}
     return list(found.values())
+
+
+def _held(model, kind):
+    """What a model and its layers have of a kind, as attributes and in lists and dicts of them."""
+    for layer in layers_of(model):
+        yield from _of_kind(vars(layer), kind)
+
+
+def _of_kind(value, kind):
+    if isinstance(value, kind):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _of_kind(each, kind)

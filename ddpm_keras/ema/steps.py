@@ -23,16 +23,22 @@ LOOK_EVERY = 100
 
 
 def chain(optimizer):
-    """The optimizer, then what it wraps, down to the one that moves the weights."""
-    while optimizer is not None:
-        yield optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", None)
+    """The optimizer, then what it wraps, down to those that move the weights."""
+    yield optimizer
+    for inner in _inside(optimizer) or ():
+        yield from chain(inner)
 
 
 def parts(optimizer):
     """The optimizers that move the weights: several where a `MultiOptimizer` shares them out."""
-    *_, inner = chain(optimizer)
-    return list(getattr(inner, "optimizers", [inner]))
+    return [each for each in chain(optimizer) if _inside(each) is None]
+
+
+def _inside(optimizer):
+    """What an optimizer wraps, a list; None for one that moves weights itself."""
+    if hasattr(optimizer, "inner_optimizer"):
+        return [optimizer.inner_optimizer]
+    return getattr(optimizer, "optimizers", None)  # of a `MultiOptimizer`, empty before it is built
 
 
 def build_before_trace(optimizer, variables):
@@ -57,7 +63,7 @@ def scales_loss(optimizer):
 
 def batches_per_step(optimizer):
     """How many batches the optimizer accumulates for one step."""
-    return min(part.gradient_accumulation_steps or 1 for part in parts(optimizer))
+    return min((part.gradient_accumulation_steps or 1 for part in parts(optimizer)), default=1)
 
 
 def steps_made(optimizer):

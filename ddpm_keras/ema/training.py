@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from ..keras_internals import unscale_loss_for_distribution
 from ..scalars import count
-from .state import AveragedNetwork
+from .evaluation import EvaluatedNetwork
 from .steps import (
     FirstLost,
     apply_if_finite,
@@ -16,11 +16,11 @@ from .steps import (
 )
 
 
-class TrainingStep(AveragedNetwork):
-    """An `AveragedNetwork` with what a step of its training is made of, whatever the loss.
+class TrainingStep(EvaluatedNetwork):
+    """An `EvaluatedNetwork` with what a step of its training is made of, whatever the loss.
 
     Args:
-        network, ema: as of `AveragedNetwork`.
+        network, ema: as of `EvaluatedNetwork`.
         accumulation_steps: micro-batches a batch is split into, for one optimizer step.
 
     Attributes:

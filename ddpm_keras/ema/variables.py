@@ -170,7 +170,11 @@ class AverageVariables(Saveable):
 
     def _check_built(self):
         if not self.built:
-            raise ValueError("The averages do not exist yet: call ema.build(model.weights) first.")
+            raise ValueError(
+                "The averages do not exist yet, as nothing was trained: for copies of the weights "
+                "call ema.build(model.weights), or build(model.trainable_variables) of the "
+                "optimizer that keeps them."
+            )
 
     def reset(self):
         """Starts every average anew as a copy of the present weights, with its counter at 0."""
@@ -185,10 +189,11 @@ class AverageVariables(Saveable):
         Where others are in their place when it goes on (see `EMA.start`), and the averages are the
         same, all start anew from those, and it is said. Until then weights can be replaced and put
         back. Averages that were restored with their weights, as by `tf.train.Checkpoint`, go on.
+        Called again before the next step, it notes nothing new, unless averages were restored.
         """
         if self.built and self._groups:
             self._settle_claim()
-            if self.num_updates:
+            if self.num_updates and (not int(self._claimed.numpy()) or self._came_along()):
                 self._claim(fingerprint(self._averaged()), left=True)
 
     def _claim(self, expected, left=False):
@@ -203,9 +208,10 @@ class AverageVariables(Saveable):
         if unsaid and fingerprint(self._averaged()) != claimed and not self._came_along():
             self._said = True
             warnings.warn(
-                "The weights of these averages were replaced since the last fit (as "
-                "EarlyStopping(restore_best_weights=True) does), and the averages are still those "
-                "of the former ones: ema.reset() starts them anew, as the next step will.",
+                "The weights of these averages were replaced since the last fit, and the averages "
+                "are still those of the former ones: ema.reset() starts them anew, as the next "
+                "step will. Where EarlyStopping(restore_best_weights=True) has done it, that of "
+                "ddpm_keras.callbacks brings the averages along.",
                 stacklevel=4,
             )
 

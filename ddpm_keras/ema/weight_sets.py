@@ -85,12 +85,13 @@ def fresh_network(network, weights, path=None):
         The network, not compiled.
 
     Raises:
-        ValueError: the weight set holds a number that is not finite, or the path is no .keras file.
+        ValueError: the weight set holds a number that is not finite, the path is no .keras file, or
+            the network tells no configuration.
     """
     if path is not None and not str(path).endswith(".keras"):
         raise ValueError(f"A network is saved as a .keras file; got {str(path)!r}.")
     check_finite(weights.name, network.weights, weights.values)
-    fresh = type(network).from_config(network.get_config())
+    fresh = _made_again(network)
     if not fresh.built:
         fresh.build_from_config(network.get_build_config())
     for variable, value in zip(fresh.weights, weights.values, strict=True):
@@ -99,6 +100,16 @@ def fresh_network(network, weights, path=None):
         with atomic_path(path) as temporary:
             fresh.save(temporary)
     return fresh
+
+
+def _made_again(network):
+    try:
+        return type(network).from_config(network.get_config())
+    except NotImplementedError:
+        raise ValueError(
+            f"{type(network).__name__} has no get_config(), without which Keras cannot make it "
+            "again: write one; or make a second network yourself, and write the values into it."
+        ) from None
 
 
 def optimizer_average(optimizer: Any, variables: Sequence[Any]) -> WeightSet:
