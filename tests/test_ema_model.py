@@ -295,16 +295,6 @@ def test_evaluate_and_predict_use_the_average_and_touch_nothing(arguments):
     assert abs(expected[0] - results[0]) > 1e-4
 
 
-def test_regularised_loss_is_evaluated_on_the_average():
-    x, y = task()
-    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, kernel_regularizer="l2")])
-    model = compiled(EMAModel(network, ema=0.5), keras.optimizers.SGD(1.0))
-    model.fit(x, y, epochs=2, verbose=0)
-    exported = compiled(EMAModel(model.export_network()))
-    expected = exported.evaluate(x, y, verbose=0)
-    np.testing.assert_allclose(model.evaluate(x, y, verbose=0), expected, rtol=1e-6)
-
-
 def test_export_network_is_a_network_of_its_own(tmp_path):
     model = trained()
     path = tmp_path / "network.keras"

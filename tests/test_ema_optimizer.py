@@ -331,6 +331,7 @@ REFUSED = [
     (lambda: EMAOptimizer(O.LossScaleOptimizer(adam()), 0.9), ["EMAOptimizer too"]),
     (lambda: EMAOptimizer(SGD(use_ema=True, ema_momentum=0.5), 0.9), ["use_ema", "ema=0.5"]),
     (lambda: EMAOptimizer(SGD(), None), ["ema is None", "0.999"]),
+    (lambda: EMAOptimizer(SGD(), ()), ["ema has no average", "0.999"]),
     (lambda: EMAOptimizer(None, 0.9), ["optimizer must be", "None"]),
     (lambda: EMAOptimizer(SGD(), EMA(0.9, average_statistics=True)), ["average_statistics"]),
     (lambda: EMAOptimizer(SGD(), 0.9).apply([tf.ones(1)]), ["variables", "build(variables)"]),

@@ -198,6 +198,10 @@ WRONG = [
     (lambda: SWA(3).scaled(4), ["SWA(start=3, every_steps=1)", "beta^kappa", "4 times"]),
     (lambda: LAWA(3, 1).scaled(4), ["LAWA(k=3, every_steps=1)", "beta^kappa"]),
     (lambda: WSM(0.5, 9).scaled(4), ["WSM(", "beta^kappa"]),
+    *(
+        (lambda rule=rule: ScaledDecay(rule, 2), [repr(rule), "2 times"])
+        for rule in (SWA(3), LAWA(3, 1), WSM(0.5, 9))
+    ),
     (lambda: EMA(LAWA(3, 2), update_every=3), ["LAWA(k=3, every_steps=2)", "update_every=3"]),
 ]
 
@@ -226,6 +230,7 @@ def test_scaled_is_said_and_what_the_rule_makes(decay, expected, caplog):
     with caplog.at_level("INFO", "ddpm_keras"):
         scaled = decay.scaled(8)
     assert scaled == expected
+    assert HalfLife(500, 30).scaled(0.1) == HalfLife(500, 3)  # 30 * 0.1 is no whole number
     assert "8 times as large" in caplog.text and repr(scaled) in caplog.text
 
 

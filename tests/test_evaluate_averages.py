@@ -9,6 +9,7 @@ from refusals import assert_refused
 from small_trainings import compiled, numbers, small_network, task
 
 from ddpm_keras import EMA, EMAModel, EMAOptimizer, callbacks
+from ddpm_keras.ema.optimizer import averages_of
 
 X, Y = task()
 AVERAGES = (0.5, 0.9)
@@ -66,6 +67,47 @@ def _state(model):
     return numbers(model.weights + model.optimizer.variables)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Penalty(keras.layers.Layer):
+    def call(self, x):
+        self.add_loss(keras.ops.mean(x**2))
+        return x
+
+
+def penalised():
+    options = {"activity_regularizer": "l2", "kernel_regularizer": "l2", "bias_regularizer": "l2"}
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, **options), Penalty()])
+
+
+def in_part():
+    """Averages of the kernel alone, while the bias is penalised too."""
+    kernel = EMAOptimizer(keras.optimizers.SGD(0.5), 0.5)
+    rest = keras.optimizers.SGD(0.5)
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(rest, {".*kernel": kernel})
+    )
+
+
+PENALISED = {
+    "EMAOptimizer": lambda: compiled(penalised(), EMAOptimizer(keras.optimizers.SGD(0.5), 0.5)),
+    "in part": lambda: compiled(penalised(), in_part()),
+    "EMAModel": lambda: compiled(EMAModel(penalised(), ema=0.5), keras.optimizers.SGD(0.5)),
+}
+
+
+@pytest.mark.parametrize("kind", PENALISED)
+def test_losses_that_layers_add_are_those_of_the_average(kind):
+    model = PENALISED[kind]()
+    logs = fit(model, callbacks.EvaluateAverages((X, Y), batch_size=16))
+    (ema,) = averages_of(model)
+    shipped = compiled(ema.export(model.network if kind == "EMAModel" else model, "0.5"))
+    expected = shipped.evaluate(X, Y, batch_size=16, verbose=0)[0]
+    assert logs["val_loss_ema_0.5"][-1] == pytest.approx(expected, rel=1e-5)
+    if kind == "EMAModel":
+        found = model.evaluate(X, Y, batch_size=16, verbose=0)[0]
+        assert found == logs["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_model_with_its_own_test_step_and_two_optimizers():
     model = small_gan.GAN()
     model.compile(*small_gan.optimizers())
@@ -91,12 +133,15 @@ def test_an_average_can_be_monitored(tmp_path):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_what_cannot_be_evaluated_is_refused():
     plain = compiled(small_network())
     call = callbacks.EvaluateAverages
     assert_refused(lambda: fit(plain, call((X, Y))), ["no averages", "EMAOptimizer"])
     without = compiled(EMAModel(small_network(), ema=EMA(())))
     assert_refused(lambda: fit(without, call((X, Y))), ["no averages"])
+    nothing = call((X[:0], Y[:0]))
+    assert_refused(lambda: fit(optimized(), nothing, epochs=1), ["validation_data", "no batch"])
     assert_refused(lambda: call(iter([(X, Y)])), ["validation_data", "read once"])
     assert_refused(lambda: call((X, Y), every_epochs=0), ["every_epochs", "at least 1"])
     assert_refused(lambda: call((X, Y), batch_size=0.5), ["batch_size"])

@@ -90,7 +90,10 @@ class EvaluateAverages(keras.callbacks.Callback):
             return
         for name in dict.fromkeys(name for ema in averages_of(self.model) for name in ema.names):
             self._put(name)
-            for what, value in self._evaluate().items():
+            found = self._evaluate()
+            if not found:
+                raise ValueError("validation_data holds no batch: give one at least.")
+            for what, value in found.items():
                 logs[names.column(f"val_{what}", names.average(name))] = value
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -38,6 +38,7 @@ class Decay(Configured):
     `__init__` is kept as an attribute of that name, by which two decays are told apart and saved.
     """
 
+    scales = True  # whether it is an exponential average, which `scaled` makes another of
     takes_beta = True  # whether `for_run` makes another decay of another beta
     slots = 0  # past weights that it keeps, being their mean; it is then like `windows.LAWA`
     every_steps = 1  # optimizer steps from one of them to the next
@@ -248,6 +249,9 @@ class ScaledDecay(Decay):
     Args:
         decay: A decay, or a float.
         kappa: Batch size divided by that of the decay, positive.
+
+    Raises:
+        ValueError: The rule has no decay to scale, or `kappa` is not positive.
     """
 
     takes_beta = False
@@ -255,6 +259,11 @@ class ScaledDecay(Decay):
     def __init__(self, decay: Decay, kappa: float):
         self.decay = as_decay(decay)
         self.kappa = positive(kappa, "kappa")
+        if not self.decay.scales:
+            raise ValueError(
+                f"{self.decay!r} has no decay that beta^kappa could scale, since it is a mean over "
+                f"given steps: give those of batches {self.kappa:g} times as large."
+            )
 
     def rate(self, n: Any) -> Any:
         xp, n = as_float64(n)

@@ -47,7 +47,7 @@ class HalfLife(Decay):
         return -expm1(-np.log(2.0) / xp.maximum(half_life, 1e-9))  # at n = 0 it is 1
 
     def _scaled(self, kappa):
-        batch_size = self.batch_size * kappa
+        batch_size = round(self.batch_size * kappa, 6)  # 3.0000000000000004 is 3
         return HalfLife(self.images, batch_size, self.rampup_ratio)
 
     @property

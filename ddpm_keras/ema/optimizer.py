@@ -198,6 +198,10 @@ def _checked(ema):
     """An `EMA` that needs nothing but what an optimizer trains."""
     if ema is None:
         raise ValueError("ema is None: give decays such as 0.999, or use the optimizer alone.")
+    if not (ema.names or ema.snapshot_widths):
+        raise ValueError(
+            "ema has no average: give decays such as 0.999, or use the optimizer alone."
+        )
     if ema.average_statistics:
         raise ValueError(
             "average_statistics=True needs weights that no optimizer sees: use EMAModel for it."

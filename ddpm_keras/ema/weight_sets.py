@@ -56,6 +56,8 @@ def check_finite(name: str, variables: Sequence[Any], values: Sequence[Any]) -> 
 def with_values(model, pairs, step):
     """Runs a step that sees values in place of variables; of all it assigns, only metrics are kept.
 
+    Losses that layers add are part of the model's, as outside.
+
     Args:
         model: the `keras.Model` whose metrics they are.
         pairs: (variable, value) for each variable to replace.
@@ -64,7 +66,9 @@ def with_values(model, pairs, step):
     Returns:
         What `step` returned.
     """
-    with keras.StatelessScope([(v, like(v, value)) for v, value in pairs]) as scope:
+    values = {id(v): (v, v) for v in model.trainable_variables}  # Keras asks for what it penalises
+    values |= {id(v): (v, like(v, value)) for v, value in pairs}
+    with keras.StatelessScope([*values.values()], collect_losses=True) as scope:
         result = step()
     for variable in model.metrics_variables:
         value = scope.get_current_value(variable)

@@ -17,12 +17,7 @@ class Window(Decay):
     """A mean over a part of the run. It is no exponential average, so no batch size scales it."""
 
     takes_beta = False
-
-    def _scaled(self, kappa):
-        raise ValueError(
-            f"{self!r} has no decay that beta^kappa could scale, since it is a mean over given "
-            f"steps: give those of batches {kappa:g} times as large."
-        )
+    scales = False
 
 
 class Snapshots(Window):
