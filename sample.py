@@ -59,6 +59,11 @@ def draw(options):
         strategy = devices.strategy(options.strategy)
         with strategy.scope():
             model = load(options)
+        if not is_run(options):
+            source = (
+                options.source or options.from_diffusers or f"--pretrained {options.pretrained}"
+            )
+            consistency.check_source(options, source, model.schedule.timesteps, model.num_classes)
         if options.precision:
             devices.compute_in(options.precision, model.network)
         weights, guide = weight_sets(options, model)
@@ -125,11 +130,16 @@ def check(options, writes=True):
         consistency.check_without_run(options)
 
 
+def is_run(options):
+    """Whether the source is a run directory."""
+    return bool(options.source) and Path(options.source).is_dir()
+
+
 def weight_sets(options, model):
     """What to draw with and what to guide by (or None): names, or weight sets of a run."""
     from ddpm_keras.app import stored
 
-    if options.source and Path(options.source).is_dir():
+    if is_run(options):
         found = stored.StoredWeights(Run.open(options.source), model)
         weights, guide = found.find(options.weight_set), found.guide(options)
         if guide is not None and stored.called(guide) == stored.called(weights):
@@ -171,7 +181,7 @@ def load(options):
     if options.from_diffusers:
         return load_diffusers(options.from_diffusers, options.weights)
     path = Path(options.source)
-    if path.is_dir():
+    if is_run(options):
         return models.load_model(Run.open(path))
     model = models.read_model(path, "give another, or make it again")
     return model if isinstance(model, DDPM) else bare(path, model)

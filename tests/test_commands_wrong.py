@@ -9,6 +9,7 @@ import pytest
 from refusals import assert_refused_in_one_line, call_command
 
 from ddpm_keras import files
+from ddpm_keras.reading import bounds
 
 LONG = "x" * 300
 
@@ -26,6 +27,10 @@ WRONG = [
     ("train.py", "--flip=true", "--flip or --no-flip takes no value"),
     ("sample.py", "one two", "two|--help"),
     ("sample.py", "one -- two", "two|--help"),
+    ("train.py", "--ema=--", "--ema cannot be --"),
+    ("train.py", "--steps=--", "--steps cannot be --"),
+    ("sample.py", "run --out=--", "--out cannot be --|./--"),
+    ("evaluate.py", "run --decay=-- --step 3", "--decay cannot be --"),
     # Options that are given twice.
     ("train.py", "--seed 1 --seed 2", "--seed|twice"),
     ("train.py", "--seed 1 --seed=1", "--seed|twice"),
@@ -87,6 +92,10 @@ WRONG = [
     ("train.py", ["--preset="], "--preset|empty"),
     ("train.py", ["--run-dir", "a\0b"], "--run-dir|zero byte"),
     ("train.py", ["--run-dir", "a\udcff"], "--run-dir|UTF-8"),
+    # What a terminal would take for a command is shown.
+    ("train.py", ["--emma\x1b[31m"], "--emma\\x1b[31m"),
+    ("sample.py", ["\u202erun"], "no \\u202erun"),
+    ("evaluate.py", ["\x1b]0;title\x07"], "\\x1b]0;title\\x07 is not a run"),
     ("sample.py", ["run", "--out", ""], "--out|empty"),
     ("sample.py", [""], "source|empty"),
     ("evaluate.py", ["run", ""], "runs|empty"),
@@ -270,6 +279,18 @@ def test_places_that_cannot_be_written_to(
     assert_refused_in_one_line(outcome, arguments[0], line_words, tmp_path, before)
 
 
+@pytest.mark.parametrize("value", ["1e9", "-1", "64M"])
+def test_a_bound_that_is_no_number_is_refused_as_such(
+    value, tiny_run, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv(bounds.VARIABLE, value)
+    outcome = call_command(
+        "sample.py", tiny_run, folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd
+    )
+    said = f"sample.py: {bounds.VARIABLE} is '{value}'"
+    assert_refused_in_one_line(outcome, "sample.py", [said], tmp_path)
+
+
 def test_a_training_needs_a_cache_it_can_write_to(tmp_path, monkeypatch, capfd):
     (tmp_path / ".cache").write_text("a file")
     outcome = call_command("train.py", folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd)
@@ -317,6 +338,28 @@ def remove(name):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     return damage
+
+
+def in_place_of(name, make):
+    """Something else where a file or a folder of the run should be."""
+
+    def damage(run):
+        remove(name)(run)
+        make(run / name)
+
+    return damage
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def link_to_nowhere(path):
+    path.symlink_to("nowhere")
+
+
+def link_to_itself(path):
+    path.symlink_to(path.name)
 
 
 def leave(name):
@@ -369,6 +412,21 @@ WRONG_FOR_RUN = [
     (cut("model.keras"), "sample.py run", "model.keras|cut short|--resume --run-dir run"),
     (write("model.keras", b""), "evaluate.py run", "model.keras|cut short|--resume --run-dir run"),
     (write("other.keras", b"none"), "sample.py run/other.keras", "other.keras|cannot be read"),
+    (in_place_of("history.csv", os.mkdir), "train.py --resume --run-dir run", "csv is no file"),
+    (in_place_of("history.csv", link_to_itself), "evaluate.py run", "history.csv is no file"),
+    (in_place_of("trajectory.npz", pipe), "train.py --resume --run-dir run", "npz is no file"),
+    (in_place_of("model.keras", link_to_nowhere), "sample.py run", "keras is no file, but a link"),
+    (in_place_of("samples", link_to_nowhere), "sample.py run", "samples is no folder, but a link"),
+    (
+        in_place_of("checkpoints/step-00000006.json", pipe),
+        "train.py --resume --run-dir run",
+        "step-00000006.json is no file",
+    ),
+    (
+        in_place_of("snapshots/snapshot-00000004.npz", os.mkdir),
+        "evaluate.py run",
+        "snapshot-00000004.npz is no file",
+    ),
     (intact, "sample.py run/history.csv", "history.csv|.keras file"),
     (intact, "sample.py run --weights nonsense", "nonsense|raw, ema_0.5, ema_0.9"),
     (intact, "sample.py run --weights ema_0.50", "ema_0.50|raw, ema_0.5, ema_0.9"),
@@ -395,7 +453,11 @@ WRONG_FOR_RUN = [
     (intact, "sample.py run --from-image run/samples/epoch-0001.png", "--from-image|8x8; resize"),
     (intact, "sample.py run --out .png", ".png is a suffix|images.png"),
     (intact, "sample.py run --out new/.npz", "new/.npz is a suffix|images.npz"),
-    (intact, "sample.py run/model.keras --labels 1", "labels|num_classes|leave them out"),
+    (intact, "sample.py run/model.keras --labels 1", "--labels|--conditional|leave it out"),
+    (intact, "sample.py run/network-ema.keras --guidance 2", "--guidance|--conditional"),
+    (intact, "sample.py run/model.keras --steps 21", "--steps 21|at most 20"),
+    (intact, "sample.py --pretrained digits --labels 3", "--labels|--pretrained digits|leave it"),
+    (intact, "sample.py run --interpolate 1 2 --seed 3", "--seed|by ddim, which draws no noise"),
     (intact, "sample.py run --out run", "run holds files already"),
     (intact, "sample.py run --out run/samples", "samples holds files already"),
     (intact, "sample.py run --out run/model.keras", "model.keras|.png or .npz"),

@@ -43,6 +43,7 @@ GONE = {
         lambda run: sorted(run.snapshots.iterdir())[-1].unlink(),
         "snapshots/snapshot-00000006.npz,",
     ),
+    "the trajectory": (remove("trajectory.npz"), "trajectory.npz,"),
     "events": (lambda run: shutil.rmtree(run.tensorboard), "tensorboard/ema_0.9, .* and 1 more,"),
     "the last event": (
         lambda run: cut_at_a_record(run.tensorboard / "raw"),

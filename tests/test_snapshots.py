@@ -104,6 +104,13 @@ def test_snapshots_of_another_run_are_not_mixed_in(tmp_path):
     assert contents(tmp_path).keys() == before.keys()
 
 
+def test_a_snapshot_by_the_name_of_another_step_is_refused(tmp_path):
+    small_fit(small_model(), tmp_path, epochs=1)
+    (tmp_path / "snapshot-00000004.npz").replace(tmp_path / "snapshot-00000007.npz")
+    with pytest.raises(ValueError, match="snapshot-00000007.npz is not a snapshot .*: remove it"):
+        posthoc.list_snapshots(tmp_path)
+
+
 def test_averages_must_be_kept_from_the_first_step(tmp_path):
     model = small_model()
     model.fit(np.zeros((4, 4)), np.zeros((4, 3)), verbose=0)

@@ -1,6 +1,7 @@
 """What a run has stored of earlier steps, and what is measured of it."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from refusals import call_command
 from test_evaluating_again import Means
 
-from ddpm_keras import choices, quality, samplers
+from ddpm_keras import choices, names, quality, samplers
 from ddpm_keras.app import measuring, models, stored, table, tuning
 from ddpm_keras.app.drawn import Drawing
 from ddpm_keras.app.options import EvaluateOptions
@@ -108,6 +109,29 @@ def test_a_step_with_snapshots_alone_has_the_widths_that_they_hold(evaluate, run
     assert found.weights["posthoc_ema_0.8"].frechet == pytest.approx(expected, rel=0.02)
     at_the_end = measured(posthoc.synthesize(run.path, decay=0.8), few.train, model)
     assert expected != pytest.approx(at_the_end, rel=0.05)
+
+
+def test_a_model_that_training_has_left_behind_is_told_and_stands_for_one_step(run, model):
+    """As after `--resume --steps 8` of a run of 6 that was interrupted."""
+    later = Run(shutil.copytree(run.path, run.path.parent / "later"))
+    for name in ("json", "weights.h5"):
+        path = later.checkpoints / f"step-00000006.{name}"
+        shutil.copy(path, path.with_name(f"step-00000008.{name}"))
+    write_later_snapshot(later, 8)
+    at_end = stored.StoredWeights(run, model).find("posthoc_ema_0.9")
+    with pytest.warns(UserWarning, match="model.keras is of step 6, and .* went on to step 8: "):
+        found = stored.StoredWeights(later, model).find("posthoc_ema_0.9")
+    assert found.step == at_end.step == 6
+    for value, expected in zip(found.values, at_end.values, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def write_later_snapshot(run, step):
+    with np.load(run.snapshots / names.snapshot(6)) as file:
+        arrays = dict(file)
+    record = json.loads(arrays["record"].tobytes()) | {"step": step}
+    arrays["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
+    np.savez(run.snapshots / names.snapshot(step), **arrays)
 
 
 def test_a_guide_is_recorded_and_guides_the_others(evaluate, run, model, few):

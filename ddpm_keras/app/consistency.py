@@ -262,16 +262,33 @@ def check_drawing(options, run):
         UsageError: in one line that names the option and what the run has.
     """
     trained = run.options
-    check_steps("steps", options.steps, trained.timesteps)
-    _check_interval(options, trained.timesteps)
-    _check_guidance(options, run)
-    labels = getattr(options, "labels", ())
-    if labels and not trained.conditional:
-        raise UsageError(_without_classes("--labels", run))
+    if options.guide:
+        stored_names.check_guide(options, run)
     classes = run.data.get("num_classes") or 0
+    check_source(options, run.path, trained.timesteps, classes if trained.conditional else None)
+
+
+def check_source(options, source, timesteps, classes):
+    """Refuses what images of a model cannot be drawn with.
+
+    Args:
+        options: a `SampleOptions` or `EvaluateOptions`.
+        source: what the model is called.
+        timesteps: of its schedule.
+        classes: how many it knows; None of a model without.
+
+    Raises:
+        UsageError: in one line that names the option.
+    """
+    check_steps("steps", options.steps, timesteps)
+    _check_interval(options, timesteps)
+    _check_guidance(options, source, classes)
+    labels = getattr(options, "labels", ())
+    if labels and classes is None:
+        raise UsageError(_without_classes("--labels", source))
     if labels and max(labels) > classes:
         raise UsageError(
-            f"--labels names {max(labels)}, but {run.path} knows the classes 0 to {classes - 1} "
+            f"--labels names {max(labels)}, but {source} knows the classes 0 to {classes - 1} "
             f"({classes} means none)."
         )
     if labels and set(labels) == {classes} and not (options.guide or _is_unguided(options)):
@@ -281,19 +298,19 @@ def check_drawing(options, run):
         )
 
 
-def _check_guidance(options, run):
+def _check_guidance(options, source, classes):
     """Refuses strengths of guidance without anything to guide by, and a guide without strength."""
     unguided = _is_unguided(options)
-    if options.guide:
-        stored_names.check_guide(options, run)
     if options.guide and unguided:
         raise UsageError("--guide needs a strength of guidance, such as --guidance 2; 1 is none.")
-    if not (unguided or options.guide or run.options.conditional):
-        raise UsageError(_without_classes("--guidance", run, "leave it out, or name a --guide"))
+    if not (unguided or options.guide) and classes is None:
+        raise UsageError(
+            _without_classes("--guidance", source, "leave it out, or name the --guide of a run")
+        )
 
 
-def _without_classes(name, run, cure="leave it out"):
-    return f"{name} needs classes, and {run.path} was trained without --conditional; {cure}."
+def _without_classes(name, source, cure="leave it out"):
+    return f"{name} needs classes, and {source} was trained without --conditional; {cure}."
 
 
 def check_tuning(options, given):

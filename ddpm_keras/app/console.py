@@ -10,6 +10,7 @@ import traceback
 
 from .. import backend, files
 from ..errors import UsageError
+from ..reading import bounds
 from . import interrupt, invocation, output
 from .cluster import WorkerLost
 
@@ -40,6 +41,8 @@ def run(main):
 def _status(main):
     """The exit status of `main`, after one line on what went wrong."""
     try:
+        with input_errors():
+            bounds.most()  # of a wrong variable, which else every file would be said to be damaged
         return main(sys.argv[1:])
     except SystemExit as stop:  # of --help
         return stop.code or 0
@@ -54,7 +57,7 @@ def _status(main):
         return interrupt.status()
     except Exception as error:
         cause = _foreseen(error)
-        _complain(cause or _unforeseen(error))
+        _complain(output.one_line(cause) if cause else _unforeseen(error))
         return WRONG_USE if cause else UNFORESEEN
 
 

@@ -16,7 +16,8 @@ def of(run):
         path for path in run.snapshots.glob("*") if names.parse_snapshot(path.name) is not None
     )
     events = filter(lambda path: path.is_dir(), run.tensorboard.glob("*"))
-    found = sorted((*pictures, *snapshots, *events))
+    records = filter(lambda path: path.is_file(), [run.trajectory])
+    found = sorted((*pictures, *snapshots, *events, *records))
     return {path.relative_to(run.path).as_posix(): _size(path) for path in found}
 
 

@@ -8,6 +8,7 @@ from .. import drawing, images
 from ..data import decode
 from ..data.words import reason, shown
 from ..errors import UsageError
+from ..samplers import Chain
 from . import consistency, named, progress
 from .parser import flag
 
@@ -26,6 +27,7 @@ def drawer(options, model, settings):
         UsageError: an image file is not what the model can be given.
     """
     draw = _draw_from(options, model)
+    _check_seed(options, settings["sampler"], model.schedule)
 
     def of_part(count, start, progress=None):
         labels = _labels(options.labels, start, count)
@@ -50,6 +52,16 @@ def _draw_from(options, model):
     if options.interpolate:
         return functools.partial(_between, options, model)
     return model.sample
+
+
+def _check_seed(options, sampler, schedule):
+    """Refuses a seed of noise that nothing draws."""
+    between = options.interpolate and options.interpolates_seeds
+    if options.seed and between and not Chain(sampler, schedule).draws:
+        raise UsageError(
+            f"--seed means nothing for --interpolate of seeds by {options.sampler}, which draws no "
+            "noise; leave it out, or use --sampler ddpm."
+        )
 
 
 def _between(options, model, count, start, **settings):

@@ -88,6 +88,8 @@ def _shower_of_warnings():
 
 
 def one_line(text, most=600):
-    """`text` as one line of at most so many characters."""
-    text = " ".join(str(text).split())
+    """`text` as one line of at most so many characters, all of which a terminal only shows."""
+    from ..data.words import shown  # with NumPy, which --help does without
+
+    text = shown(" ".join(str(text).split()))
     return text if len(text) <= most else f"{text[:most]} ..."

@@ -119,6 +119,10 @@ def parse(options, argv, job, description):
 def _divide(argv):
     """The arguments before `--`, and those after it, none of which is an option."""
     end = argv.index("--") if "--" in argv else len(argv)
+    for argument in argv[:end]:
+        name, _, value = argument.partition("=")
+        if name.startswith("--") and value == "--":  # which argparse takes for no value at all
+            raise UsageError(f"{name} cannot be --; give another value, such as ./-- for a path.")
     return argv[:end], argv[end + 1 :]
 
 

@@ -3,6 +3,7 @@
 Every file appears under its final name only when it is complete.
 """
 
+import os
 from pathlib import Path
 
 from .. import checksums, files, names
@@ -12,10 +13,18 @@ from . import history, inventory, invocation, run_record
 from .checkpoints import Checkpointed
 from .options import stored_options
 
+# The files in samples, snapshots, tensorboard and checkpoints, which no others are taken for.
+_PATTERNS = ("*.png", "snapshot-*.npz", "**/events.*", "step-*")
+
 
 def _damaged(path, reason):
     """The error for a file of a run that cannot be read."""
     return UsageError(f"{checksums.told(path, reason)}; restore it, or begin a new run.")
+
+
+def _leads_nowhere(path):
+    """What to add on a link to something that is not there."""
+    return ", but a link that leads nowhere" if path.is_symlink() and not path.exists() else ""
 
 
 def fresh_path(root, name):
@@ -78,9 +87,11 @@ class Run(Checkpointed):
         """A run that exists.
 
         Raises:
-            UsageError: `path` is not a run directory, or its config.json is damaged.
+            UsageError: `path` is not a run directory, its config.json is damaged, or something else
+                is where a file or a folder of it should be.
         """
         run = cls(path)
+        run.check_places()
         if not run.config_file.is_file():
             raise UsageError(
                 f"{path} is not a run directory (it has no config.json); "
@@ -88,6 +99,29 @@ class Run(Checkpointed):
             )
         _ = run.config
         return run
+
+    def check_places(self):
+        """Refuses a run in which something else is where a file or a folder of it should be.
+
+        Raises:
+            UsageError: a pipe, a folder for a file, a link that leads nowhere ..., by its path.
+        """
+        folders = (self.samples, self.snapshots, self.tensorboard, self.checkpoints)
+        folders += (self.features, self.report_folder)
+        known = [self.config_file, self.model, self.network, self.history, self.trajectory]
+        known += [self.evaluation, self.card, self.report]
+        for folder, pattern in zip(folders, _PATTERNS, strict=False):
+            known += sorted(folder.glob(pattern))
+        for what, paths, is_right in (
+            ("file", known, Path.is_file),
+            ("folder", folders, Path.is_dir),
+        ):
+            for path in paths:
+                if os.path.lexists(path) and not is_right(path):
+                    raise UsageError(
+                        f"{path} is no {what}{_leads_nowhere(path)}; put it back, or move away "
+                        "what is there."
+                    )
 
     def note_state(self):
         """Says where the run is older than checksums, and what of it is gone."""

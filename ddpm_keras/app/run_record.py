@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from ..checked import Checked, bounded
 from ..choices import PRECISIONS
 
+_OF_RUN = re.compile(r"(samples|snapshots|tensorboard)/[^/\0]{1,255}|trajectory\.npz")
+
 
 @dataclass(frozen=True)
 class Images(Checked):
@@ -105,5 +107,5 @@ class Checkpoint(Checked):
         if not re.fullmatch("[0-9a-f]{64}", self.sha256):
             raise ValueError(f"sha256 is {self.sha256!r:.80}, not 64 hexadecimal digits")
         for name, size in self.files.items():
-            if not re.fullmatch(r"(samples|snapshots|tensorboard)/[^/\0]{1,255}", name) or size < 0:
+            if not _OF_RUN.fullmatch(name) or size < 0:
                 raise ValueError(f"files has {name!r:.80} of {size} bytes, which no run leaves")

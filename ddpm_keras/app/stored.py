@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .. import names
+from .. import checksums, names
 from ..ema import WeightSet, posthoc
 from ..errors import UsageError
-from . import console, models
+from . import console, invocation, models
 
 
 class StoredWeights:
@@ -14,10 +14,14 @@ class StoredWeights:
     Args:
         run: a `Run`.
         model: its model as it was at the end.
+
+    Attributes:
+        end: the optimizer steps that the model has made.
     """
 
     def __init__(self, run, model):
         self.run, self.model = run, model
+        self.end = model.steps_made
         self._earlier = {}
 
     def find(self, name):
@@ -28,18 +32,35 @@ class StoredWeights:
         """
         plain, step = names.split_step(name)
         made = names.synthesis(plain)
+        if step is None:
+            self._tell_what_came_later()
         if made:
             argument, value = made
+            step = step or self.last_snapshot
             return posthoc.synthesize(self.run.path, **{argument: float(value)}, step=step)
-        if step in (None, self.model.steps_made):
+        if step in (None, self.end):
             return self.model.resolve(plain)
         model = self._model_of(step)
         values = [np.array(value) for value in model.weight_values(plain)]
         return WeightSet(names.at_step(model.resolve(plain), step), values)
 
+    @property
+    def last_snapshot(self):
+        """The step of the last snapshot that the model has come to, or None."""
+        return max((step for step in self.run.snapshot_steps if step <= self.end), default=None)
+
+    def _tell_what_came_later(self):
+        """Warns where training has gone on since the model was written."""
+        if self.run.last_step > self.end:
+            again = invocation.command("train", "--resume", "--run-dir", self.run.path)
+            checksums.say_once(
+                f"{self.run.model} is of step {self.end}, and training went on to step "
+                f"{self.run.last_step}: finish it with {again}, or name a --step."
+            )
+
     def names_at(self, step):
         """The names, without the step, of all that is stored of it; None is the end."""
-        if step in (None, self.model.steps_made) or step in self.run.checkpoint_steps:
+        if step in (None, self.end) or step in self.run.checkpoint_steps:
             return self.model.weight_sets
         snapshots = posthoc.list_snapshots(self.run.path)
         widths = next((each.widths for each in snapshots if each.step == step), None)

@@ -92,8 +92,9 @@ def tune(run, options, command="", model=None, images=None):
 def _tried(measuring):
     """The `quality.Trial`s of all strengths of guidance."""
     options, trials = measuring.options, []
+    step = options.step or measuring.stored.last_snapshot
     with console.input_errors():
-        ends = posthoc.supported_widths(measuring.run.path, options.step or None)
+        ends = posthoc.supported_widths(measuring.run.path, step)
     total = WIDTHS * len(options.guidance) * measuring.num_images
     with progress.bar("trying widths", total) as bar:
         for strength in options.guidance:

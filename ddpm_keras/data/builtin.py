@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from .decode import fit_all
+from .memory import check_memory
 from .split import divide, stratified
 
 BUILT_IN = ("digits", "mnist5k")
@@ -29,7 +30,9 @@ def signature(request):
 def load(request):
     """One of the sets of `BUILT_IN`, as `ImageData`."""
     images, labels, provenance = _digits() if request.name == "digits" else _mnist5k()
-    images = fit_all(images, request.size, request.channels)
+    size, channels = request.size or images.shape[1:3], request.channels or images.shape[3]
+    check_memory(request.name, len(images), size, channels)
+    images = fit_all(images, size, channels)
     return divide(
         request.name,
         images,

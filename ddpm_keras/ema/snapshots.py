@@ -97,6 +97,8 @@ def _read_record(path):
         record = json_text.parse(text)
         if record["format"] != FORMAT:
             raise ValueError("it is of another kind")
+        if record["step"] != names.parse_snapshot(os.path.basename(path)):
+            raise ValueError("its name is of another step")
         return Snapshot(path, record["step"], tuple(record["widths"]), record["dtype"])
     except (OSError, KeyError, TypeError, ValueError):
         raise ValueError(
