@@ -5,7 +5,7 @@ import numpy as np
 from .words import few
 
 _LOOKED_AT = 1000  # images whose brightness is looked at
-_DARK = 32  # a pixel that is brighter is not taken for white of another scale
+_WHITES = (1, 15, 16)  # of other scales: bits, four bits, and the digits of scikit-learn
 _MOST_COMPARED = 2**28  # bytes of images that are compared with each other, for a start at once
 
 
@@ -33,7 +33,7 @@ def _of_brightness(images):
     """Images of 0 and 1, as are left where floats are cast, or of 0 to 16, are all but black."""
     first = np.asarray(images.train[:_LOOKED_AT])
     white = max(1, int(first.max()))
-    if white < _DARK:
+    if white in _WHITES:
         yield (
             f"No pixel of the first {len(first):,} images is above {white} of 255: if white is "
             f"{white}, multiply them by {255 // white}."

@@ -20,7 +20,7 @@ NOTES = {
     "black": (dict(images=IMAGES * 0), ("multiply",)),
     "0 and 1": (dict(images=IMAGES // 128), ("No pixel of the first 16 images is above 1",)),
     "0 to 15": (dict(images=IMAGES // 16), ("if white is 15, multiply them by 17",)),
-    "dark": (dict(images=IMAGES // 7), ()),
+    "dark": (dict(images=IMAGES // 12), ()),
     "seen": (dict(x_train=IMAGES, x_test=IMAGES), ("20 of the 20 held-out images are among",)),
     "two seen": (
         dict(x_train=IMAGES, x_test=np.concatenate([OTHERS, IMAGES[3:5]])),
