@@ -229,14 +229,15 @@ class Evaluation(Checked):
 
     @property
     def alike(self) -> list[str]:
-        """A line for each group of averages that are the same weights, as their numbers say."""
+        """A line for each group of averages that drew the same images, as their numbers say."""
         groups: dict[tuple, list[str]] = {}
         for name, each in self.weights.items():
             numbers = (each.frechet, *each.numbers.values())
             groups.setdefault(numbers, []).append(name)
         return [
-            f"{', '.join(group)}: equal to the last digit, since these averages had the same decay "
-            "at every step so far (a warm-up that none of them has outgrown, say)."
+            f"{', '.join(group)}: equal to the last digit, as are their images: these averages had "
+            "the same decay at every step so far (a warm-up that none of them has outgrown, say), "
+            "or the weights have hardly moved."
             for group in groups.values()
             if len(group) > 1 and names.RAW not in group
         ]
