@@ -11,11 +11,13 @@ import types
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 from refusals import TINY, call_command
 
-from ddpm_keras import DDPM
-from ddpm_keras.app import interrupt, training
+from ddpm_keras import DDPM, UNet
+from ddpm_keras.app import epoch_end, interrupt, training
 from ddpm_keras.app.alone import LOCK, alone, tidy
 from ddpm_keras.app.recorders import Checkpoints, StillThere
 from ddpm_keras.app.run_directory import Run
@@ -307,3 +309,18 @@ def test_soak(command):
         [sys.executable, str(SOAK / script), *arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_an_epoch_ends_with_runs_in_the_graphs_that_fit_runs():
+    """Else a pixel, or the last digit of a validation loss, is another after a resume."""
+    model = DDPM(UNet((8, 8, 1), 4, (1,), attention_resolutions=()), timesteps=20)
+    model.compile("adam")
+    seen = []
+
+    def look(epoch, logs):
+        seen.append(tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer"))
+
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=look)
+    model.fit(np.zeros((4, 8, 8, 1), np.uint8), batch_size=4, verbose=0, callbacks=[watch])
+    epoch_end.finish(model, 0, [watch], None)
+    assert seen == [True, True]

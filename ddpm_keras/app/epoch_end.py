@@ -3,6 +3,7 @@
 import keras
 
 from ..callbacks import events
+from ..networks.graphs import graphs_as_traced
 
 
 def forget(run, step):
@@ -21,9 +22,10 @@ def finish(model, epoch, observers, unfinished):
         unfinished: of `run_record.Checkpoint`.
     """
     every = keras.callbacks.CallbackList(observers, model=model)
-    every.on_train_begin()
-    for each in observers:
-        if unfinished and hasattr(each, "go_on_with"):
-            each.go_on_with(unfinished)
-    every.on_epoch_end(epoch, model.get_metrics_result())
-    every.on_train_end()
+    with graphs_as_traced(model.network):  # as `fit` runs them, or the numbers round otherwise
+        every.on_train_begin()
+        for each in observers:
+            if unfinished and hasattr(each, "go_on_with"):
+                each.go_on_with(unfinished)
+        every.on_epoch_end(epoch, model.get_metrics_result())
+        every.on_train_end()
