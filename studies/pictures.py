@@ -25,7 +25,7 @@ from ddpm_keras import data, drawing, images, names, quality  # noqa: E402
 from ddpm_keras.app import dataset, models, named, references  # noqa: E402
 from ddpm_keras.app.run_directory import Run  # noqa: E402
 
-TRAINING = "--conditional --steps 1500 --no-evaluate --quality-every 0 --snapshots 0".split()
+TRAINING = "--conditional --steps 1500 --no-evaluate --quality-every-epochs 0 --snapshots 0".split()
 FRAMES = 18  # of the animation
 
 
