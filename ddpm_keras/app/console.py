@@ -1,6 +1,7 @@
 """What the commands share: exit status, one-line errors, and the loading of TensorFlow."""
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -15,6 +16,7 @@ from . import interrupt, invocation, output
 from .cluster import WorkerLost
 
 UNFORESEEN, WRONG_USE, DIVERGED = 1, 2, 3
+_OPTIONAL = ("matplotlib", "pandas", "sklearn")  # a third of the time that importing Keras takes
 WORKER_LOST = 75  # what sysexits.h calls EX_TEMPFAIL: it may be tried again
 
 
@@ -135,7 +137,7 @@ def load_tensorflow():
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        tensorflow = importlib.import_module("tensorflow")
+        tensorflow = sys.modules.get("tensorflow") or _import_tensorflow()
         tensorflow.config.list_physical_devices()  # looks for a GPU, and complains of its absence
         tensorflow.get_logger().setLevel("ERROR")
     except ImportError as error:
@@ -146,6 +148,41 @@ def load_tensorflow():
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+def _import_tensorflow():
+    with _collected_later(), _left_out(*_OPTIONAL):
+        return importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def _collected_later():
+    """Keeps the garbage collector off what the block makes, all of which is there to stay.
+
+    It would go through the growing heap of modules again and again, which is a part of what an
+    import takes (docs/performance.md).
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextlib.contextmanager
+def _left_out(*packages):
+    """Has what is imported in the block do without these packages, unless they are there already.
+
+    Keras and TensorFlow import them where they are installed, for what no command uses.
+    """
+    absent = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # None: an ImportError, as if not installed
+    try:
+        yield
+    finally:
+        for package in absent:
+            del sys.modules[package]
 
 
 @contextlib.contextmanager
