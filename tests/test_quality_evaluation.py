@@ -1,7 +1,10 @@
 """Features of many images: flat in memory, resumed after an interruption, cached under a key."""
 
 import json
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import numpy as np
@@ -95,6 +98,27 @@ def test_an_interrupted_extraction_continues(images, tmp_path):
     np.testing.assert_array_equal(features, expected)
     np.testing.assert_array_equal(extract_features(extractor, images, path=path), expected)
     assert extractor.seen == 700
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
+
+
+def test_of_several_that_want_a_file_one_makes_it(images, tmp_path):
+    path, begun = tmp_path / "features.npy", threading.Event()
+    extractors = [Means() for _ in range(3)]
+
+    def extracted(extractor):
+        def progress(done, total):
+            begun.set()
+            time.sleep(0.05)
+
+        if extractor is not extractors[0]:
+            assert begun.wait(10)
+        return extract_features(extractor, images, path=path, progress=progress)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(extracted, extractors))
+    for features in found:
+        np.testing.assert_array_equal(features, extract_features(Means(), images))
+    assert [extractor.seen for extractor in extractors] == [700, 0, 0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,6 +45,7 @@ def extract_features(
         path: None to keep the features in memory; or an `.npy` file. If it is there and was made by
             this extractor of the same `identity`, and is whole, it is used as it is. Until they
             are all made, features grow in `path.partial`; an interrupted call goes on from there.
+            Of several processes that want the same file, one makes it and the others wait.
         progress: None, or a function called as `progress(done, total)` after each batch.
         identity: what tells the images apart from others (a dict of plain values); a file made from
             anything else is computed again, never used.
@@ -63,8 +65,10 @@ def extract_features(
         features = np.empty((total, extractor.dim), np.float32)
         _fill(features, 0, extractor, source, chunk, progress)
         return features
+    path = pathlib.Path(path)
     key = {"extractor": extractor.fingerprint, "num_images": total, **(identity or {})}
-    return _extract_to_file(pathlib.Path(path), key, total, extractor, source, chunk, progress)
+    with _by_one_process(path):
+        return _extract_to_file(path, key, total, extractor, source, chunk, progress)
 
 
 def reference_path(folder: PathLike, extractor: FeatureExtractor, **identity: Any) -> pathlib.Path:
@@ -98,6 +102,23 @@ def _fill(features, start, extractor, source, chunk, progress, after_batch=lambd
         if progress is not None:
             progress(stop, total)
         start = stop
+
+
+@contextlib.contextmanager
+def _by_one_process(path):
+    """Lets one process at a time make a file of features; the others find it made."""
+    import filelock
+
+    own = path.with_name(f"{path.name}.lock")
+    lock = filelock.FileLock(own)
+    with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # while it is held: who opened it by now tries again
+            own.unlink()
+        lock.release()
 
 
 def _extract_to_file(path, key, total, extractor, source, chunk, progress):
