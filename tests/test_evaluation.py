@@ -1,5 +1,7 @@
 """The parts of an evaluation: what is drawn, measured against, compared and printed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -70,7 +72,8 @@ def test_what_the_options_leave_open_is_that_of_the_training(model):
     ],
 )
 def test_weight_sets_are_those_asked_for_in_their_order(model, asked, names):
-    chosen = stored.StoredWeights(None, model).chosen(EvaluateOptions(weights=asked))
+    run = SimpleNamespace(last_step=model.steps_made)
+    chosen = stored.StoredWeights(run, model).chosen(EvaluateOptions(weights=asked))
     assert list(chosen.items()) == [(name, name) for name in names]
 
 
