@@ -28,10 +28,10 @@ _WHEN_MADE = ("gradient_accumulation_steps", "use_ema", "ema_momentum", "ema_ove
 def _of_inner(name):
     """A setting that those optimizers go by that move the weights."""
 
-    def get(self):
+    def get(self: Any) -> Any:
         return next((getattr(part, name) for part in parts(self.inner_optimizer)), None)
 
-    def put(self, value):
+    def put(self: Any, value: Any) -> None:
         if hasattr(self, "inner_optimizer"):  # Keras' own constructor sets each before
             for part in parts(self.inner_optimizer):
                 setattr(part, name, value)
