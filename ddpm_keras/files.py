@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import sys
 import tempfile
 import warnings
 import zipfile
@@ -54,6 +55,35 @@ def atomic_path(path):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(path, what):
+    """Lets one process at a time into the block, by a lock of the operating system on a file.
+
+    Args:
+        path: of that file, which is there while a process holds or awaits the lock.
+        what: what the others are told that they wait for, as in "prepares the images".
+
+    Raises:
+        OSError, NotImplementedError: it cannot be written or locked; before the block.
+    """
+    import filelock
+    from tqdm import tqdm
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        tqdm.write(f"Waiting for another process that {what} ...", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who opened it by now tries again
+        lock.release()
 
 
 def check_writable(folder):

@@ -122,6 +122,18 @@ def test_of_several_that_want_a_file_one_makes_it(images, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
 
 
+@pytest.mark.parametrize("error", [OSError(30, "Read-only file system"), NotImplementedError()])
+def test_a_file_that_cannot_be_locked_is_read_all_the_same(images, tmp_path, monkeypatch, error):
+    def refuse(*args, **kwargs):
+        raise error
+
+    path, extractor = tmp_path / "features.npy", Means()
+    expected = extract_features(Means(), images, path=path)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    np.testing.assert_array_equal(extract_features(extractor, images, path=path), expected)
+    assert extractor.seen == 0
+
+
 @pytest.mark.parametrize(
     "change", ["extractor", "identity", "number", "cut", "altered", "record", "list"]
 )

@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import re
-import sys
 
-from tqdm import tqdm
-
+from .. import files
 from . import prepared
 from .scratch import Scratch, cache_errors
 from .words import shown
@@ -33,7 +31,10 @@ def load(request, source):
     found, notes = _found(path)
     if found is not None:
         return found
-    with _lock(request.cache / f"{stem}.lock"):
+    what = f"prepares the images of {shown(stem)}"
+    with contextlib.ExitStack() as held:
+        with cache_errors(request.cache):
+            held.enter_context(files.one_at_a_time(request.cache / f"{stem}.lock", what))
         found, notes = _found(path)  # by now another process may have prepared it
         if found is not None:
             return found
@@ -75,27 +76,6 @@ def _remove_others(path, pattern):
     for other in path.parent.glob(pattern):
         if other != path:
             other.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _lock(path):
-    """Lets one process at a time into the block."""
-    import filelock
-
-    lock = filelock.FileLock(path)
-    with cache_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            line = f"Waiting for another process that prepares the images of {shown(path.stem)} ..."
-            tqdm.write(line, file=sys.stderr)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # while it is held: who opened it by now tries again
-        lock.release()
 
 
 def _name(request):

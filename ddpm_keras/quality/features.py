@@ -67,7 +67,10 @@ def extract_features(
         return features
     path = pathlib.Path(path)
     key = {"extractor": extractor.fingerprint, "num_images": total, **(identity or {})}
-    with _by_one_process(path):
+    with contextlib.ExitStack() as held:
+        lock = files.one_at_a_time(path.with_name(f"{path.name}.lock"), f"makes {path}")
+        with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
+            held.enter_context(lock)
         return _extract_to_file(path, key, total, extractor, source, chunk, progress)
 
 
@@ -102,23 +105,6 @@ def _fill(features, start, extractor, source, chunk, progress, after_batch=lambd
         if progress is not None:
             progress(stop, total)
         start = stop
-
-
-@contextlib.contextmanager
-def _by_one_process(path):
-    """Lets one process at a time make a file of features; the others find it made."""
-    import filelock
-
-    own = path.with_name(f"{path.name}.lock")
-    lock = filelock.FileLock(own)
-    with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
-        lock.acquire()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # while it is held: who opened it by now tries again
-            own.unlink()
-        lock.release()
 
 
 def _extract_to_file(path, key, total, extractor, source, chunk, progress):
