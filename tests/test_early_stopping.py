@@ -86,14 +86,30 @@ def test_averages_go_back_to_the_best_epoch_with_the_weights(name, recwarn):
     assert not [w for w in recwarn if "averages" in str(w.message)]
 
 
-def test_averages_of_every_optimizer_know_where_a_training_ends():
+@pytest.mark.parametrize(
+    "callback",
+    [
+        callbacks.EvaluateAverages(small_gan.images()),
+        callbacks.EarlyStopping("d_loss", mode="min", restore_best_weights=True),
+    ],
+)
+def test_averages_of_every_optimizer_know_where_a_training_ends(callback):
     """Keras tells the optimizer of `compile` alone."""
     model = two_optimizers()
-    evaluate = callbacks.EvaluateAverages(small_gan.images())
-    small_gan.fit(model, 1, callbacks=[evaluate])
+    small_gan.fit(model, 1, callbacks=[callback])
     model.set_weights([weight + 1 for weight in model.get_weights()])
     with pytest.warns(UserWarning, match="replaced since the last fit: a, b start anew") as said:
         model.fit(small_gan.images(), batch_size=48, verbose=0)
         found(model)
     assert len([w for w in said if "start anew" in str(w.message)]) == 2
     assert [ema.age("a") for ema in averages_of(model)] == [1, 1]
+
+
+def test_an_end_that_is_told_again_hides_no_weights_that_were_replaced_meanwhile():
+    """Keras' own `EarlyStopping` replaces them before other callbacks hear of the end."""
+    model = MODELS["an optimizer"]()
+    stop = keras.callbacks.EarlyStopping("score", mode="max", restore_best_weights=True)
+    evaluate = callbacks.EvaluateAverages((X, Y))
+    model.fit(X, Y, batch_size=16, epochs=3, callbacks=[Watch(), stop, evaluate], verbose=0)
+    with pytest.warns(UserWarning, match="replaced since the last fit"):
+        model.optimizer.ema.variables("a")

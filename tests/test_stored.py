@@ -15,6 +15,7 @@ from ddpm_keras.app.drawn import Drawing
 from ddpm_keras.app.options import EvaluateOptions
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.ema import WeightSet, posthoc
+from ddpm_keras.errors import UsageError
 from ddpm_keras.quality import verdict
 from ddpm_keras.quality.tuning import best_trial
 
@@ -111,19 +112,38 @@ def test_a_step_with_snapshots_alone_has_the_widths_that_they_hold(evaluate, run
     assert expected != pytest.approx(at_the_end, rel=0.05)
 
 
-def test_a_model_that_training_has_left_behind_is_told_and_stands_for_one_step(run, model):
-    """As after `--resume --steps 8` of a run of 6 that was interrupted."""
-    later = Run(shutil.copytree(run.path, run.path.parent / "later"))
+@pytest.fixture
+def later(run, tmp_path):
+    """The run as after `--resume --steps 8`, interrupted: its model is still of step 6."""
+    later = Run(shutil.copytree(run.path, tmp_path / "later"))
     for name in ("json", "weights.h5"):
         path = later.checkpoints / f"step-00000006.{name}"
         shutil.copy(path, path.with_name(f"step-00000008.{name}"))
     write_later_snapshot(later, 8)
+    return later
+
+
+def test_a_model_that_training_has_left_behind_is_told_and_stands_for_one_step(run, later, model):
     at_end = stored.StoredWeights(run, model).find("posthoc_ema_0.9")
     with pytest.warns(UserWarning, match="model.keras is of step 6, and .* went on to step 8: "):
         found = stored.StoredWeights(later, model).find("posthoc_ema_0.9")
     assert found.step == at_end.step == 6
     for value, expected in zip(found.values, at_end.values, strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*is of step 6, and training went on")
+def test_widths_are_searched_at_the_step_of_the_model(later, model, few, monkeypatch):
+    asked = []
+
+    def ends(path, step):
+        asked.append(step)
+        raise ValueError("That is enough.")
+
+    monkeypatch.setattr(posthoc, "supported_widths", ends)
+    with pytest.raises(UsageError, match="enough"):
+        tuning.tune(later, options(tune_ema=True, weights=("ema",)), "", model, few)
+    assert asked == [6]
 
 
 def write_later_snapshot(run, step):
