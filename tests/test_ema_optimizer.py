@@ -17,6 +17,7 @@ from small_trainings import assert_close, compiled, numbers, small_network
 from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer
 from ddpm_keras.ema import WarmupDecay
 from ddpm_keras.ema.optimizer import averages_of, averaging_optimizers
+from ddpm_keras.ema.steps import batches_per_step
 
 # Every optimizer of Keras.
 
@@ -378,3 +379,8 @@ def test_two_replicas_equal_one():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == ["optimizer", "outside", "model", "ddpm", "bare", "refused"]
+
+
+def test_a_multi_optimizer_accumulates_nothing_before_its_parts_are_known():
+    shared = O.MultiOptimizer(O.OptimizerMap(SGD(0.1), {".*kernel": SGD(0.2)}))
+    assert batches_per_step(EMAOptimizer(shared, 0.9)) == 1

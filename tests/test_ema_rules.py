@@ -230,7 +230,7 @@ def test_scaled_is_said_and_what_the_rule_makes(decay, expected, caplog):
     with caplog.at_level("INFO", "ddpm_keras"):
         scaled = decay.scaled(8)
     assert scaled == expected
-    assert HalfLife(500, 30).scaled(0.1) == HalfLife(500, 3)  # 30 * 0.1 is no whole number
+    assert HalfLife(500, 90).scaled(0.7) == HalfLife(500, 63)  # 90 * 0.7 is 62.99999999999999
     assert "8 times as large" in caplog.text and repr(scaled) in caplog.text
 
 
