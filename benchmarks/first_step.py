@@ -8,6 +8,8 @@ was printed by this on idle cores.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -63,17 +65,17 @@ class Clock:
             def on_train_batch_end(self, batch, logs=None):
                 clock.mark("graph made ready, first step")
                 clock.show()
-                sys.stdout.flush()
                 os._exit(0)
 
         return Watch()
 
     def show(self):
         begin, end = self.marks[0][1], self.marks[-1][1]
-        print("| | seconds |\n| --- | --- |")
+        lines = ["| | seconds |", "| --- | --- |"]
         for (_, before), (what, after) in zip(self.marks, self.marks[1:], strict=False):
-            print(f"| {what} | {after - before:.2f} |")
-        print(f"| in all | {end - begin:.2f} |")
+            lines.append(f"| {what} | {after - before:.2f} |")
+        lines.append(f"| in all | {end - begin:.2f} |")
+        print(*lines, sep="\n", file=sys.__stdout__, flush=True)
 
 
 def command(arguments):
@@ -108,7 +110,8 @@ def command(arguments):
         loaded()
 
     console.load_tensorflow = load_and_mark
-    with tempfile.TemporaryDirectory() as folder:
+    quiet = contextlib.redirect_stdout(io.StringIO())  # what the command says names the folder
+    with tempfile.TemporaryDirectory() as folder, quiet:
         train.main(["--run-dir", f"{folder}/run", *arguments])
 
 
