@@ -13,7 +13,6 @@ of the process. Exponents are fitted over the arrays. Run it on an idle machine.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+from training_memory import resident  # noqa: E402
 
 SIDE, BATCH_SIZE, WARM = 32, 64, 3
 SIZES = (10**3, 10**4, 10**5, 10**6)
@@ -108,7 +108,7 @@ def measure(name, cache, steps):
 
 def peak():
     """The greatest memory that this process had so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resident("VmHWM") / 2**20
 
 
 def measured(title, name, cache, steps):
