@@ -78,6 +78,11 @@ class DDPM(NoisePredictor):
         Ho et al. 2020, "Denoising Diffusion Probabilistic Models".
     """
 
+    _made_with = (
+        *NoisePredictor._made_with,
+        *("schedule", "prediction", "weighting", "label_dropout", "seed", "num_classes"),
+    )
+
     def __init__(
         self,
         network: keras.Model,

@@ -153,12 +153,7 @@ class Sampling:
         Raises:
             ValueError: one of them is not finite.
         """
-        if not np.isfinite(images).all():
-            raise ValueError(
-                "The images are not finite, since what the network predicts overflows: draw with "
-                "another weight set or precision, or with less guidance."
-            )
-        images = np.clip(images, -1.0, 1.0)
+        images = np.clip(checked_finite(images), -1.0, 1.0)
         if self.output == "float":
             return images
         return np.rint((images + 1.0) * 127.5).astype(np.uint8)
@@ -224,6 +219,16 @@ class Sampling:
         if np.ndim(labels) == 0:
             labels = np.full(self.num_images, labels)
         return model.inputs_taken.check_labels(labels, self.num_images, none_allowed=True)
+
+
+def checked_finite(images):
+    """Images as they are; refused where one is not finite."""
+    if not np.isfinite(images).all():
+        raise ValueError(
+            "The images are not finite, since what the network predicts overflows: draw with "
+            "another weight set or precision, or with less guidance."
+        )
+    return images
 
 
 class Chosen(Sampling):

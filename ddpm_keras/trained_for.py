@@ -6,6 +6,7 @@ predicts, and on whatever schedule.
 
 import json
 import warnings
+import zlib
 
 import numpy as np
 
@@ -34,8 +35,10 @@ def without(store, model):
     try:
         told = json.loads(np.asarray(found.pop(_KEY), np.uint8).tobytes())
         own = _of(model).items()
-        others = [f"{key} is {told[key]} there and {v} here" for key, v in own if told[key] != v]
-    except (ValueError, TypeError, KeyError):
+        others = [
+            f"{key} is {told[key]} there and {v} here" for key, v in own if told.get(key, v) != v
+        ]
+    except (ValueError, TypeError, AttributeError):
         others = ["it cannot be read what for"]
     if others:
         warnings.warn(
@@ -47,4 +50,8 @@ def without(store, model):
 
 
 def _of(model):
-    return {"prediction": model.prediction, "schedule": repr(model.schedule)}
+    told = {"prediction": model.prediction, "schedule": repr(model.schedule)}
+    betas = model.schedule.get_config().get("betas")
+    if betas is not None:  # two of other betas may go by one name
+        told["checksum of betas"] = zlib.crc32(np.asarray(betas, "<f4").tobytes())
+    return told

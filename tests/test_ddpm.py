@@ -218,6 +218,18 @@ def test_weights_of_another_diffusion_are_told(other, words, network, tmp_path, 
         assert_array_equal(a, b)
 
 
+def test_weights_of_other_betas_by_the_same_name_are_told(network, tmp_path):
+    def model(last):
+        schedule = noise.NoiseSchedule(np.linspace(0.01, last, 20))
+        return DDPM(keras.models.clone_model(network), schedule=schedule, ema=None)
+
+    path = tmp_path / "a.weights.h5"
+    model(0.2).save_weights(path)
+    model(0.2).load_weights(path)
+    with pytest.warns(UserWarning, match="trained for something else: checksum of betas"):
+        model(0.3).load_weights(path)
+
+
 def test_weights_of_an_older_version_do_not_say_what_they_are_for(network, recwarn):
     model, store = DDPM(network, timesteps=20, ema=0.9), {}
     model.save_own_variables(store)

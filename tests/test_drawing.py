@@ -273,6 +273,11 @@ def test_images_that_are_given_have_no_label_unless_it_is_said():
     assert np.abs(plain - two).max() > 1e-3
 
 
+class Overflowing(CorrelatedPair):
+    def call(self, inputs, training=None):
+        return super().call(inputs) * np.inf
+
+
 WRONG = {
     "strength|1.5|0 to 1": lambda m: drawing.image_to_image(m, pairs(), 1.5),
     "strength is 0.02|of 20 steps": lambda m: drawing.image_to_image(
@@ -286,6 +291,7 @@ WRONG = {
     "mask|(2,)|(1, 2)": lambda m: drawing.inpaint(m, pairs(), [0, 1]),
     "mask|True where": lambda m: drawing.inpaint(m, pairs(), [["no", "yes"]]),
     "jump|at least 1": lambda m: drawing.inpaint(m, pairs(), MASK, jump=0),
+    "jump is 20|20 steps": lambda m: drawing.inpaint(m, pairs(), MASK, jump=20, sampler=ANCESTRAL),
     "resamplings|at least 1": lambda m: drawing.inpaint(m, pairs(), MASK, resamplings=0),
     "DPMSolver|samplers.DDIM": lambda m: drawing.inpaint(m, pairs(), MASK, sampler="dpm"),
     "num_images|at least 2": lambda m: drawing.interpolate_noise(m, 0, 1, 1),
@@ -296,6 +302,9 @@ WRONG = {
     "eta|samplers.DDIM": lambda m: drawing.encode(m, pairs(), sampler=ANCESTRAL),
     "DPMSolver|way back": lambda m: drawing.interpolate_encodings(m, *pairs(2), sampler="dpm"),
     "seed|leave it out": lambda m: drawing.interpolate_encodings(m, *pairs(2), seed=1),
+    "not finite|less guidance": lambda m: drawing.encode(
+        DDPM(Overflowing(SCHEDULE), schedule=SCHEDULE, ema=None), pairs()
+    ),
     "output|leave it out": lambda m: drawing.encode(m, pairs(), output="float"),
     "frames|at least 1": lambda m: drawing.denoise_progressively(m, 1, 0),
     "labels|num_classes": lambda m: drawing.image_to_image(m, pairs(), labels=1),

@@ -184,6 +184,8 @@ def test_optimizer_average_is_matched_by_variable():
     np.testing.assert_allclose(average.values[2], expected, atol=1e-6)
     np.testing.assert_array_equal(average.values[0], network.weights[0])
     np.testing.assert_array_equal(kernel, seen[2])
+    with pytest.raises(ValueError, match="averages none of these"):
+        optimizer_average(optimizer, small_network().weights)
     with pytest.raises(ValueError, match="without use_ema"):
         optimizer_average(keras.optimizers.SGD(), network.weights)
 

@@ -14,7 +14,7 @@ from ema_optimizers import SGD, O, X, Y, adam, assert_equal, fitted, state_of
 from refusals import assert_refused
 from small_trainings import assert_close, compiled, numbers, small_network
 
-from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer
+from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer, UNet
 from ddpm_keras.ema import WarmupDecay
 from ddpm_keras.ema.optimizer import averages_of, averaging_optimizers
 from ddpm_keras.ema.steps import batches_per_step
@@ -256,6 +256,63 @@ def test_export_leaves_the_model_and_copies_what_is_not_averaged(tmp_path):
     assert_refused(lambda: ema.export(model, "0.9", tmp_path / "n.h5"), [".keras file", "n.h5"])
 
 
+def learnt_scale():
+    layer = keras.layers.Normalization()
+    layer.adapt(3.0 * X + 5.0)
+    return layer
+
+
+def learnt_words():
+    layer = keras.layers.TextVectorization(output_sequence_length=4)
+    layer.adapt(["a b c d", "b d"])
+    return keras.Sequential([keras.Input((), dtype="string"), layer, keras.layers.Embedding(8, 3)])
+
+
+TEXTS = tf.constant(["a", "b c d", "d a a"] * 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"), [(learnt_scale, X[:12]), (learnt_words, TEXTS)], ids=["scale", "words"]
+)
+@pytest.mark.parametrize("kind", ["optimizer", "model"])
+def test_export_takes_along_what_layers_learnt_besides_weights(layer, inputs, kind):
+    keras.utils.set_random_seed(0)
+    shape = keras.Input(inputs.shape[1:], dtype=inputs.dtype.name)
+    flat = keras.layers.Flatten()(layer()(shape))
+    model = keras.Model(shape, keras.layers.Dense(1)(flat))
+    expected = model  # the average with beta = 0 is the raw weights
+    if kind == "model":
+        model = EMAModel(model, ema={"last": 0.0})
+        model.compile(SGD(), "mse")
+    else:
+        model.compile(EMAOptimizer(SGD(), {"last": 0.0}), "mse")
+    model.fit(inputs, np.ones((12, 1)), verbose=0)
+    if kind == "model":
+        shipped = model.export_network("ema")
+    else:
+        shipped = model.optimizer.ema.export(model, "last")
+    assert_close(shipped(inputs), expected(inputs))
+    assert not set(map(id, shipped.weights)) & set(map(id, expected.weights))
+
+
+def shipped_after_a_change(change):
+    model = fitted(adam())
+    change(model)
+    model.optimizer.ema.export(model, "0.9")
+
+
+def quantized(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            layer.quantize("int8")
+
+
+def low_rank_unet():
+    network = UNet((4, 4, 1), 8, (1,), num_res_blocks=1, attention_resolutions=())
+    network.get_layer("time_dense1").enable_lora(2)
+    EMAModel(network, ema=0.9).export_network()
+
+
 def test_averages_are_found_wherever_a_model_holds_them():
     model = keras.Sequential([keras.Input((4,)), small_network()])
     part = O.MultiOptimizer(O.OptimizerMap(SGD(0.1), {"kernel": adam()}))
@@ -343,6 +400,8 @@ REFUSED = [
     (lambda: setattr(adam(), "gradient_accumulation_steps", 2), ["optimizer inside", "=2)"]),
     (shipped_without_configuration, ["Unnamed has no get_config()", "write one"]),
     (lambda: adam().ema.export(small_network(), "0.9"), ["nothing was trained", "ema.build"]),
+    (lambda: shipped_after_a_change(quantized), ["kernel", "quantize", "export the average first"]),
+    (low_rank_unet, ["UNet", "74 weights", "76", "get_config()"]),
     (shared, ["of other weights", "an EMA for each optimizer"]),
     (lambda: trained_twice(EMAModel(small_network(), ema=0.9)), ["its optimizer too", "leave out"]),
     (

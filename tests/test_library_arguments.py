@@ -23,6 +23,7 @@ from ddpm_keras.callbacks import (
     EvaluateAverages,
     MLflowScalars,
     PowerFunctionSnapshots,
+    QualityMonitor,
     WandbScalars,
 )
 from ddpm_keras.drawing import slerp
@@ -38,6 +39,19 @@ def written_to_arrays():
     ema, weight = EMA(0.9), tf.Variable([1.0])
     ema.build([weight])
     ema.assign_to("0.9", [np.zeros(1)])
+
+
+def batches(size=1):
+    return tf.data.Dataset.from_tensor_slices(np.zeros((2, 8, 8, 1), np.uint8)).batch(size)
+
+
+def complex_average():
+    EMA(0.9).build([tf.Variable([1j]), tf.Variable([1.0])])
+
+
+def ancestral_step(seeds):
+    chain = samplers.Chain(samplers.DDPM(steps=3), SCHEDULE)
+    return chain.step(zeros, 0, tf.constant(NOISE), chain.memory(tf.constant(NOISE)), seeds)
 
 
 def zeros(x, t):
@@ -76,6 +90,51 @@ WRONG = {
     "a number for each image": (lambda: ddim(lambda x, t: x[:, 0, 0, 0]), ["predict", "(2,)"]),
     "noise in bytes": (lambda: ddim(noise=IMAGES), ["noise", "uint8", "initial_noise"]),
     "a schedule by name alone": (lambda: ddim(schedule="linear"), ["schedule", "noise.linear"]),
+    "one image's seed for all": (
+        lambda: samplers.DDPM(steps=3)(
+            zeros, NOISE, SCHEDULE, seed=samplers.image_seeds(0, start=0, count=1)
+        ),
+        ["seeds", "(1, 2)", "one for each", "image_seeds"],
+    ),
+    "seeds of three for two": (
+        lambda: ancestral_step(samplers.image_seeds(0, 0, 3)),
+        ["seeds", "(3, 2)", "(2, 4, 4, 1)"],
+    ),
+    "no seeds for noise": (lambda: ancestral_step(None), ["seeds", "one for each"]),
+    "complex weights": (complex_average, ["complex", "two weights"]),
+    "data in batches, and another size": (
+        lambda: trained(batches(), batch_size=4),
+        ["batch_size=4", "leave it out"],
+    ),
+    "a generator, and a size": (
+        lambda: trained(iter([np.zeros((2, 8, 8, 1), np.uint8)]), batch_size=4),
+        ["batch_size=4", "leave it out"],
+    ),
+    "validation in batches, and another size": (
+        lambda: trained(validation_data=batches(), validation_batch_size=4),
+        ["validation_batch_size=4", "leave it out"],
+    ),
+    "an evaluation in batches, and another size": (
+        lambda: DDPM(small_network()).evaluate(batches(), batch_size=4),
+        ["batch_size=4", "leave it out"],
+    ),
+    "averages in batches, and another size": (
+        lambda: EvaluateAverages(batches(), batch_size=4),
+        ["batch_size=4", "leave it out"],
+    ),
+    "features of half an image": (
+        lambda: quality.extract_features(None, IMAGES, num_images=1.5),
+        ["num_images", "1.5"],
+    ),
+    "features of True images": (
+        lambda: quality.extract_features(None, IMAGES, num_images=True),
+        ["num_images", "True"],
+    ),
+    "half a pixel": (lambda: quality.InceptionFeatures(size=75.5), ["size", "75.5"]),
+    "real features of NaN": (
+        lambda: QualityMonitor(lambda: None, np.full((9, 3), np.nan)),
+        ["`real`", "NaN"],
+    ),
     "bits of one image's noise": (lambda: bits(lambda x, t: x[:1]), ["predict", "shaped like x"]),
     "bits of NaN": (lambda: bits(lambda x, t: x * np.nan), ["predict", "not finite", "image 0"]),
     "bits by a schedule's name": (lambda: bits(schedule="linear"), ["schedule", "noise.linear"]),
@@ -215,6 +274,28 @@ WRONG = {
 def test_refused_by_name_in_one_line(case):
     call, words = WRONG[case]
     assert_refused(call, words)
+
+
+ARGUMENTS = {
+    "schedule": noise.cosine(20),
+    "prediction": "v",
+    "weighting": "min_snr",
+    "label_dropout": 0.5,
+    "seed": 1,
+    "num_classes": 3,
+    "image_range": (0, 1),
+    "accumulation_steps": 2,
+    "network": tiny(),
+    "ema": EMA(0.5),
+}
+
+
+def test_what_a_model_was_made_with_is_not_changed_under_its_graphs():
+    model = DDPM(tiny(), timesteps=20, ema=0.9)
+    for name, value in ARGUMENTS.items():
+        assert_refused(lambda n=name, v=value: setattr(model, n, v), [name, f"with {name}="])
+        setattr(model, name, getattr(model, name))
+    assert model.prediction == "epsilon" and model.image_range == (-1, 1)
 
 
 def test_a_whole_number_of_timesteps_may_be_a_float():

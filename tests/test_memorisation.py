@@ -50,10 +50,13 @@ def test_the_error_of_copying_is_its_spread_over_draws():
     assert errors.mean() == pytest.approx(shares.std(), rel=0.1)
 
 
+IMAGES = np.zeros((2, 4, 4, 1), np.uint8)
 WRONG = [
     (lambda: quality.copying([1.0], [1.0, 2.0]), ["generated", "1 rows"]),
     (lambda: quality.copying([1.0, 2.0], [1.0, np.nan]), ["held_out", "NaN"]),
     (lambda: quality.nearest(np.zeros((2, 3)), np.zeros((2, 4))), ["3", "4"]),
+    (lambda: quality.nearest(IMAGES, IMAGES.reshape(2, 8, 2, 1)), ["(2, 8, 2, 1)", "one size"]),
+    (lambda: quality.nearest(IMAGES, IMAGES / 127.5 - 1), ["uint8", "float64", "one range"]),
     (lambda: quality.nearest(np.zeros((0, 3)), np.zeros((2, 3))), ["0 rows"]),
 ]
 

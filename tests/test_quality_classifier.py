@@ -142,6 +142,15 @@ def test_other_images_are_refused_with_the_reason(extractor, case):
         extractor(images)
 
 
+def test_accuracy_is_of_one_label_an_image_whatever_they_come_as(digits, extractor):
+    images, labels = digits.held_out[:50], digits.held_out_labels[:50]
+    accuracy = extractor.accuracy(images, labels)
+    assert accuracy == extractor.accuracy(images / np.float32(127.5) - 1, labels) > 0.9
+    for wrong in (labels[:, None], None, labels[:1]):
+        with pytest.raises(ValueError, match=r"need labels \(50,\)"):
+            extractor.accuracy(images, wrong)
+
+
 def test_what_cannot_be_learnt_from_is_refused(digits):
     images = digits.train[:5]
     with pytest.raises(ValueError, match="learn rotations instead"):

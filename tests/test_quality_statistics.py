@@ -26,6 +26,13 @@ def test_batches_merge_to_the_statistics_of_all_rows(rows):
     assert other.num_images == 37
 
 
+def test_a_mean_that_was_given_out_stays(rows):
+    statistics = FeatureStatistics.of(rows[:40])
+    mean = statistics.mean
+    statistics.update(rows[40:])
+    np.testing.assert_array_equal(mean, FeatureStatistics.of(rows[:40]).mean)
+
+
 def test_float32_features_are_gathered_in_float64():
     rows = np.random.RandomState(0).randn(3000, 3).astype(np.float32) + 1000
     statistics = FeatureStatistics.of(rows)

@@ -124,6 +124,23 @@ def test_averages_must_be_kept_from_the_first_step(tmp_path):
         small_fit(small_model(), tmp_path, dtype="bfloat16")
 
 
+@pytest.mark.parametrize("target", [{"sigma_rel": 0.1}, {"decay": 0.999}])
+def test_a_layer_thawed_between_two_snapshots_was_its_own_average_until_then(tmp_path, target):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(3, trainable=False), keras.layers.Dense(3)]
+    network = keras.Sequential([keras.Input((4,)), *layers])
+    model = EMAModel(network, EMA({"wanted": 0.999}, snapshot_widths=(0.05, 0.1)))
+    for trainable in (False, True):
+        layers[0].trainable = trainable
+        model.compile("sgd", "mse")
+        small_fit(model, tmp_path)
+    name = "snapshot_0.1" if "sigma_rel" in target else "wanted"
+    found = posthoc.synthesize(tmp_path, **target).values
+    for value, tracked, now in zip(found, model.ema.variables(name), network.weights, strict=True):
+        scale = np.abs(np.array(tracked) - now).max()
+        assert np.abs(value - tracked).max() < 0.05 * scale + 1e-6
+
+
 def test_snapshots_without_any_other_average(tmp_path):
     model = small_model(ema=EMA(()))
     assert model.resolve("ema") == "raw"

@@ -10,6 +10,7 @@ from ..ema.groups import like, new_variable, strategy_of
 from ..ema.optimizer import averages_of, averaging_optimizers
 from ..ema.steps import say_short, steps_left
 from ..ema.weight_sets import with_values
+from ..inputs.containers import refuse_batch_size
 from ..keras_internals import test_function_of
 from ..scalars import count
 from .clock import is_due
@@ -60,6 +61,7 @@ class EvaluateAverages(keras.callbacks.Callback):
                 "set that can be read again for each average."
             )
         self.data = keras.utils.unpack_x_y_sample_weight(validation_data)
+        refuse_batch_size(self.data[0], batch_size)
         self.batch_size = None if batch_size is None else count(batch_size, "batch_size")
         self.steps = None if steps is None else count(steps, "steps")
         self.every_epochs = count(every_epochs, "every_epochs")

@@ -19,6 +19,7 @@ from ..data.rows import is_mapped
 from ..inputs import Inputs, as_numpy
 from ..quality import FeatureSets, FeatureStatistics, extract_features, get_extractor
 from ..quality.frechet import GaussianReference
+from ..quality.matrices import check_features
 from ..scalars import count, whole
 from .clock import is_due
 
@@ -96,7 +97,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self._extractor = extractor if later else functools.partial(get_extractor, extractor)
         if not later:
             self.extractor  # noqa: B018 - refuses an unknown one now, not after an epoch
-        self.real = real
+        self.real = check_features(real, "real", min_rows=4) if len(real.shape) == 2 else real
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
         self.metrics = {name: choices.METRICS.find(name) for name in metrics}

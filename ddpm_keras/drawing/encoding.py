@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from .. import samplers
+from ..sampling import checked_finite
 from ..scalars import whole
 from . import given
 from .interpolation import slerp
@@ -42,7 +43,7 @@ def encode(model: DDPM, images: ArrayLike, **settings: Any) -> np.ndarray:
         drawing.denoise(tf.constant(given.scaled(model, images[part])), part)
         for part in drawing.parts()
     ]
-    return np.concatenate(encoded)
+    return checked_finite(np.concatenate(encoded))
 
 
 def interpolate_encodings(

@@ -37,7 +37,7 @@ def inpaint(
         images: (N, height, width, channels), as the model is trained on.
         mask: True where to paint: (height, width), or (N, height, width), one for each image;
             numbers are True unless 0. A last axis of one channel may follow.
-        jump: steps to go back, at least 1; by default a 25th of the sampler's.
+        jump: steps to go back, at least 1 and fewer than the sampler's; by default a 25th of them.
         resamplings: how often each part of the way is gone, at least 1; the network is called about
             so many times the sampler's steps.
         **settings: as of `DDPM.sample`; the sampler, by default DDIM with eta=1 and 250 steps, must
@@ -67,7 +67,7 @@ def inpaint(
             f"Inpainting goes back and forth, and {drawing.sampler!r} remembers the step before: "
             "use samplers.DDIM or samplers.DDPM."
         )
-    jump = max(1, chain.steps // _JUMPS) if jump is None else count(jump, "jump")
+    jump = max(1, chain.steps // _JUMPS) if jump is None else _checked_jump(jump, chain.steps)
     plan = repaint_plan(chain.steps, jump, count(resamplings, "resamplings"))
     signals = np.append(model.schedule.alphas_cumprod[chain.timesteps], 1.0)
     painted = []
@@ -76,6 +76,16 @@ def inpaint(
         x = _painted(drawing, part, known, mask[part], plan, signals)
         painted.append(drawing.finished(np.where(mask[part], x, known)))
     return np.concatenate(painted)
+
+
+def _checked_jump(jump, steps):
+    jump = count(jump, "jump")
+    if jump >= steps:
+        raise ValueError(
+            f"jump is {jump}, and the sampler makes {steps} steps, so that there is no going back "
+            "by as many: give a smaller one, or leave it out."
+        )
+    return jump
 
 
 def repaint_plan(steps, jump, resamplings):

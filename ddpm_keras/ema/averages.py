@@ -21,7 +21,7 @@ from .. import names
 from ..aliases import PathLike
 from ..scalars import count, flag
 from .decays import Decay, named_decays
-from .groups import tf_variable
+from .groups import label, tf_variable
 from .moving import MovingAverages
 from .power_function import PowerFunctionDecay
 from .weight_sets import WeightSet, fresh_network
@@ -315,15 +315,28 @@ class EMA(MovingAverages):
             The model, built from the config of `model` and not compiled.
 
         Raises:
-            ValueError: No weight of the model is averaged, or one is not finite.
+            ValueError: No weight of the model is averaged, one was put in the place of one that is,
+                or one is not finite.
         """
         averages = dict(zip(map(id, self._sources), self.variables(name), strict=True))
         if not any(id(v) in averages for v in model.weights):
             raise ValueError(
                 f"No weight of {model.name!r} is averaged here: give the model that was trained."
             )
+        self._check_not_replaced(model)
         values = [averages.get(id(v), v) for v in model.weights]
         for line in self.warnings(self.num_updates):
             if line.startswith(f"{names.average(name)}: "):
                 logger.warning(line)
         return fresh_network(model, WeightSet(names.average(name), values), path)
+
+    def _check_not_replaced(self, model):
+        """Refuses a model with new variables in the places of averaged ones: it would hold both."""
+        own = {id(v) for v in model.weights}
+        gone = {label(v) for v in self._sources if id(v) not in own}
+        for weight in model.weights:
+            if id(weight) not in self._position and label(weight) in gone:
+                raise ValueError(
+                    f"{label(weight)} is another variable than the one that is averaged, as after "
+                    "quantize: export the average first, and change what it gives."
+                )

@@ -45,6 +45,11 @@ def is_float(variable):
     return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_floating
 
 
+def is_complex(variable):
+    """Whether the variable holds complex numbers of any width."""
+    return tf.as_dtype(keras.backend.standardize_dtype(variable.dtype)).is_complex
+
+
 def fingerprint(variables):
     """A whole number made of all bits of some variables, the same on every device."""
     return int(checksum(variables))

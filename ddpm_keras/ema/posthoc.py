@@ -257,12 +257,12 @@ def _mix(columns, coefficients, initial, initial_share):
 
     Weights that are not averaged are taken from the last snapshot.
     """
-    values = {}
+    values, places = {}, averages(*columns[-1]).keys()
     for (snapshot, row), x in zip(columns, coefficients, strict=True):
-        for i, value in averages(snapshot, row).items():
+        for i, value in averages(snapshot, row, places).items():
             values[i] = values.get(i, np.float32(0)) + np.float32(x) * value
     if initial_share > 0:
-        start = averages(initial, 0)
+        start = averages(initial, 0, places)
         values = {i: v + np.float32(initial_share) * start[i] for i, v in values.items()}
     values |= read_arrays(columns[-1][0], "copy_")
     return [values[i] for i in sorted(values)]
@@ -271,7 +271,9 @@ def _mix(columns, coefficients, initial, initial_share):
 def _rounding(stored, initial):
     """Rounding of a stored average, relative to the displacement of the weights."""
     last = averages(stored[-1], 0)
-    start = averages(initial, 0) if initial is not None else {i: np.float32(0) for i in last}
+    start = dict.fromkeys(last, np.float32(0))
+    if initial is not None:
+        start = averages(initial, 0, last)
     displacement = _norm(last[i] - start[i] for i in last)
     half = any(snapshot.dtype == "float16" for snapshot in stored)
     relative = HALF_ROUNDING if half else SINGLE_ROUNDING

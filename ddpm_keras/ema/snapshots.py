@@ -117,7 +117,16 @@ def read_arrays(snapshot, prefix):
     return {int(name[len(prefix) :]): array for name, array in arrays.items()}
 
 
-def averages(snapshot, row):
-    """The averages of a width of a snapshot, float32, by their place in `network.weights`."""
+def averages(snapshot, row, places=()):
+    """The averages of a width of a snapshot, float32, by their place in `network.weights`.
+
+    Args:
+        row: Number of the width.
+        places: Of weights that are averaged in a later one. Those that were frozen until then were
+            copied, and so are their own average.
+    """
     arrays = read_arrays(snapshot, f"{row}_")
+    if not arrays.keys() >= set(places):
+        copies = read_arrays(snapshot, "copy_")
+        arrays |= {i: copies[i] for i in places if i not in arrays}
     return {i: array.astype(np.float32) for i, array in arrays.items()}

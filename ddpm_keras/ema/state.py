@@ -29,11 +29,22 @@ class AveragedNetwork(Trainer):
         ema: an `EMA`, what one is made of, or None.
     """
 
+    _made_with = ("network", "ema")  # attributes that the graphs of training are made of
+
     def __init__(self, network, ema=None, **kwargs):
         super().__init__(**kwargs)
         self.network = network
         self.ema = EMA.get(ema)
         self._left = _Left()
+
+    def __setattr__(self, name, value):
+        if name in self._made_with and vars(self).get(name, value) is not value:
+            raise ValueError(
+                f"{name} is an argument that this {type(self).__name__} was made with, and what is "
+                f"traced already would not heed another: make a new one with {name}=..., and give "
+                "it the weights."
+            )
+        super().__setattr__(name, value)
 
     def _prepare_averages(self):
         """Makes the averages fit the network: built, thawed weights included."""

@@ -29,6 +29,8 @@ class TrainingStep(EvaluatedNetwork):
             only accumulated in the optimizer or not finite.
     """
 
+    _made_with = (*EvaluatedNetwork._made_with, "accumulation_steps")
+
     def __init__(self, network, ema=None, accumulation_steps=1, **kwargs):
         super().__init__(network, ema, **kwargs)
         self.accumulation_steps = count(accumulation_steps, "accumulation_steps")

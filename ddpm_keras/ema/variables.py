@@ -13,6 +13,7 @@ from .groups import (
     fingerprint,
     holds_value,
     in_groups,
+    is_complex,
     is_float,
     label,
     new_variable,
@@ -133,6 +134,12 @@ class AverageVariables(Saveable):
         self._position = {id(v): i for i, v in enumerate(self._sources)}
 
     def _add_thawed(self):
+        for v in self._sources:
+            if v.trainable and is_complex(v):
+                raise ValueError(
+                    f"{label(v)} holds complex numbers, and averages are of real ones: keep its "
+                    "real and its imaginary part as two weights."
+                )
         self._add_averages(
             i
             for i, v in enumerate(self._sources)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import atomic_path
-from ..keras_internals import averages_of_optimizer
+from ..keras_internals import averages_of_optimizer, layers_of
 from .groups import is_float, label, like, tf_variable
 
 
@@ -90,7 +91,7 @@ def fresh_network(network, weights, path=None):
 
     Raises:
         ValueError: the weight set holds a number that is not finite, the path is no .keras file, or
-            the network tells no configuration.
+            the network tells no configuration, or one of other weights.
     """
     if path is not None and not str(path).endswith(".keras"):
         raise ValueError(f"A network is saved as a .keras file; got {str(path)!r}.")
@@ -98,6 +99,9 @@ def fresh_network(network, weights, path=None):
     fresh = _made_again(network)
     if not fresh.built:
         fresh.build_from_config(network.get_build_config())
+    _check_alike(network, fresh)
+    for layer, other in zip(layers_of(network), layers_of(fresh), strict=True):
+        _take_over_state(layer, other)
     for variable, value in zip(fresh.weights, weights.values, strict=True):
         variable.assign(tf.cast(tf_variable(value), variable.dtype))
     if path is not None:
@@ -116,6 +120,32 @@ def _made_again(network):
         ) from None
 
 
+def _check_alike(network, fresh):
+    """Refuses a network whose configuration does not make one of the same weights."""
+    own, made = ([tuple(v.shape) for v in each.weights] for each in (network, fresh))
+    if own != made:
+        raise ValueError(
+            f"The configuration of this {type(network).__name__} makes {len(made)} weights, and it "
+            f"has {len(own)}, or they differ in shape: what was added to it since it was made, as "
+            "by enable_lora or quantize, must be part of its get_config()."
+        )
+
+
+def _take_over_state(layer, other):
+    """Gives a fresh layer, as a file would, what another has learnt besides its weights.
+
+    That is a vocabulary, or what `Normalization` computes of its weights when they are loaded.
+    """
+    if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
+        store = {}
+        layer.save_own_variables(store)
+        other.load_own_variables({name: np.asarray(value) for name, value in store.items()})
+    if hasattr(layer, "save_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            layer.save_assets(folder)
+            other.load_assets(folder)
+
+
 def optimizer_average(optimizer: Any, variables: Sequence[Any]) -> WeightSet:
     """The average that a Keras optimizer with `use_ema=True` keeps, as a weight set.
 
@@ -130,18 +160,26 @@ def optimizer_average(optimizer: Any, variables: Sequence[Any]) -> WeightSet:
 
     Returns:
         A `WeightSet` named "optimizer".
+
+    Raises:
+        ValueError: The optimizer keeps no average yet, or of none of these weights.
     """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if not optimizer.use_ema:
         raise ValueError("The optimizer keeps no average: it was made without use_ema=True.")
     if not optimizer.built:
         raise ValueError("The optimizer has no average yet: train or call optimizer.build() first.")
+    by_variable = {id(variable): average for variable, average in averages_of_optimizer(optimizer)}
+    if not any(id(v) in by_variable for v in variables):
+        raise ValueError(
+            "The optimizer averages none of these variables: give those of the network that it "
+            "trains."
+        )
     if optimizer.gradient_accumulation_steps:
         warnings.warn(
             "use_ema with gradient_accumulation_steps moves the average once per micro-batch: its "
             f"window is {optimizer.gradient_accumulation_steps} times shorter than it should be.",
             stacklevel=2,
         )
-    by_variable = {id(variable): average for variable, average in averages_of_optimizer(optimizer)}
     values = [np.asarray(by_variable.get(id(v), v), v.dtype) for v in variables]
     return WeightSet("optimizer", values)

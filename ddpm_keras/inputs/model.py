@@ -48,6 +48,8 @@ class ImageModel(EMAModel):
         image_range: (low, high) of float images.
     """
 
+    _made_with = (*EMAModel._made_with, "image_range")
+
     def __init__(self, network, ema=None, accumulation_steps=1, image_range=(-1, 1), **kwargs):
         check_channels_last()
         super().__init__(network, ema=ema, accumulation_steps=accumulation_steps, **kwargs)
@@ -105,6 +107,7 @@ class ImageModel(EMAModel):
         """
         given = by_name(keras.Model.fit, self, args, kwargs)
         _check_numbers(given)
+        containers.refuse_batch_size(given.get("x"), given.get("batch_size"))
         self._prepare(given)
         if given.get("class_weight") is not None:
             given["x"], given["class_weight"] = containers.class_weights(
@@ -112,6 +115,8 @@ class ImageModel(EMAModel):
             )
         if given.get("validation_data") is not None:
             data = dict(zip(_PARTS, unpacked(given["validation_data"]), strict=True))
+            size = given.get("validation_batch_size")
+            containers.refuse_batch_size(data["x"], size, "validation_batch_size")
             self._prepare(data)
             given["validation_data"] = tuple(data.values())
         mapped.stream_fit(given)
@@ -130,6 +135,7 @@ class ImageModel(EMAModel):
         given = by_name(keras.Model.evaluate, self, args, kwargs)
         _check_numbers(given)
         if not self.is_validation_of_fit(given):  # then `fit` has prepared it
+            containers.refuse_batch_size(given.get("x"), given.get("batch_size"))
             self._prepare(given)
             mapped.stream_evaluate(given)
         with self._one_line():

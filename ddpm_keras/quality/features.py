@@ -17,7 +17,7 @@ import numpy as np
 from .. import files
 from ..aliases import PathLike, Progress
 from ..reading import npz
-from ..scalars import count
+from ..scalars import count, whole
 from .matrices import check_features
 
 if TYPE_CHECKING:  # names in annotations alone
@@ -57,7 +57,8 @@ def extract_features(
     Raises:
         ValueError: if the source gives fewer images than asked for, or the extractor NaN.
     """
-    total, chunk = len(images) if num_images is None else num_images, count(chunk, "chunk")
+    total = len(images) if num_images is None else whole(num_images, "num_images")
+    chunk = count(chunk, "chunk")
     if total < 1:
         raise ValueError("There are no images to compute features of.")
     source = images if callable(images) else lambda start, stop: images[start:stop]

@@ -19,8 +19,9 @@ def nearest(rows: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]
         `(distance, index)`: Euclidean distances float64 (N,), and rows of `others`, int64 (N,).
 
     Raises:
-        ValueError: on NaN, no rows, or another number of columns.
+        ValueError: on NaN, no rows, another number of columns, or images of another size or range.
     """
+    _check_alike(rows, others)
     rows, others = check_pair(_flat(rows), _flat(others), 1, ("rows", "others"))
     least = np.full(len(rows), np.inf)
     index = np.zeros(len(rows), np.int64)
@@ -74,6 +75,15 @@ def _share_above(values, others):
     others = np.sort(others)
     at_most = np.searchsorted(others, values, "right") + np.searchsorted(others, values, "left")
     return 1.0 - at_most / 2.0 / len(others)
+
+
+def _check_alike(rows, others):
+    """Refuses images whose pixels do not lie at the same places, or not in the same range."""
+    both = [np.asanyarray(each) for each in (rows, others)]
+    kinds = {(x.shape[1:], x.dtype == np.uint8) for x in both if x.ndim > 2}
+    if len(kinds) > 1:
+        told = " and ".join(f"{x.dtype} of shape {x.shape}" for x in both)
+        raise ValueError(f"rows and others are {told}: give images of one size and one range.")
 
 
 def _flat(rows):

@@ -137,7 +137,7 @@ class FeatureStatistics:
         delta = mean - self._mean
         self._scatter += scatter
         self._scatter += np.outer(delta, delta * (self.num_images * count / total))
-        self._mean += delta * (count / total)
+        self._mean = self._mean + delta * (count / total)  # one that was given out stays
         self.num_images = total
 
     def _require(self, rows):

@@ -198,7 +198,7 @@ class Chain:
         after = sum(c[name] * term for name, term in terms.items() if name in self._used)
         if self.draws:
             draw = k + 1 if draw is None else draw
-            after += c["noise"] * step_noise(seeds, draw, tf.shape(x)[1:])
+            after += c["noise"] * step_noise(_one_each(seeds, x), draw, tf.shape(x)[1:])
         return tf.ensure_shape(after, x.shape), memory
 
 
@@ -207,6 +207,17 @@ def _table(sampler, schedule, timesteps):
     columns = dict.fromkeys(_COLUMNS, np.zeros(len(timesteps)))
     columns |= sampler.coefficients(schedule, timesteps)
     return np.stack([columns[name] for name in _COLUMNS], axis=1)
+
+
+def _one_each(seeds, x):
+    """Seeds of images; refused where there is not one for each, whose noise would be broadcast."""
+    shape = np.shape(seeds) if seeds is not None else ()
+    if not x.shape[:1].concatenate(2).is_compatible_with(shape):
+        raise ValueError(
+            f"seeds has shape {tuple(shape)} for images {tuple(x.shape)}: give one for each, as "
+            "samplers.image_seeds(seed, 0, count) does."
+        )
+    return seeds
 
 
 def predicted(predict, x, t):

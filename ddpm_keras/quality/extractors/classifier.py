@@ -155,9 +155,16 @@ class ClassifierFeatures(FeatureExtractor):
         return digest.hexdigest()
 
     def accuracy(self, images: ArrayLike, labels: ArrayLike | None) -> float:
-        """Share of images whose label (0..K-1, as in training) is predicted."""
+        """Share of images whose label (0..K-1, as in training) is predicted.
+
+        Args:
+            images: as of a call.
+            labels: integers (N,).
+        """
+        images, labels = to_uint8(images), np.asarray(labels)
+        _check_one_each(labels, len(images))
         logits = self._network.predict(_normalise(self._check(images)), verbose=0)
-        return float((logits.argmax(axis=1) == np.asarray(labels)).mean())
+        return float((logits.argmax(axis=1) == labels).mean())
 
     def save(self, path: PathLike) -> None:
         """Writes configuration and weights to an npz file, complete or not at all."""
@@ -293,11 +300,15 @@ class _Turned:
 
 def _class_numbers(labels, num_images):
     labels = np.asarray(labels)
-    if labels.shape != (num_images,):
-        raise ValueError(f"{num_images} images need labels ({num_images},); got {labels.shape}.")
+    _check_one_each(labels, num_images)
     values, classes = np.unique(labels, return_inverse=True)
     if len(values) < 2:
         raise ValueError(
             f"All labels are {values[0]}: pass labels=None to learn rotations instead."
         )
     return classes
+
+
+def _check_one_each(labels, num_images):
+    if labels.shape != (num_images,):
+        raise ValueError(f"{num_images} images need labels ({num_images},); got {labels.shape}.")

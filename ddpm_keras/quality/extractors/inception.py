@@ -12,6 +12,7 @@ import tensorflow as tf
 from ... import keras_internals
 from ...aliases import PathLike
 from ...reading import keras_file
+from ...scalars import whole
 from .base import FeatureExtractor
 
 WEIGHTS_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -38,9 +39,7 @@ class InceptionFeatures(FeatureExtractor):
     batch_size = 32
 
     def __init__(self, size: int = 299, weights: PathLike = "imagenet"):
-        if size < 75:
-            raise ValueError(f"InceptionV3 needs images of at least 75 pixels; got size={size}.")
-        self.size = int(size)
+        self.size = whole(size, "size", 75)
         self._network = _network(self.size, weights)
         self.name = f"Keras InceptionV3 at {self.size} pixels"
         if weights != "imagenet":
