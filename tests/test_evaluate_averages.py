@@ -31,8 +31,10 @@ MODELS = {
     "EMAModel": (wrapped, lambda model, name: model.export_network(f"ema_{name}")),
 }
 DATA = {
-    "arrays": (X, Y),
-    "data set": tf.data.Dataset.from_tensor_slices((X, Y)).batch(20),
+    "arrays": lambda: callbacks.EvaluateAverages((X, Y), batch_size=20),
+    "data set": lambda: callbacks.EvaluateAverages(
+        tf.data.Dataset.from_tensor_slices((X, Y)).batch(20)
+    ),
 }
 
 
@@ -45,7 +47,7 @@ def fit(model, *watch, epochs=2):
 def test_each_average_has_its_metrics_and_the_training_is_the_same_to_the_bit(kind, data):
     make, export = MODELS[kind]
     trained = []
-    for watch in ([], [callbacks.EvaluateAverages(DATA[data], batch_size=20)]):
+    for watch in ([], [DATA[data]()]):
         keras.utils.set_random_seed(0)
         model = make()
         trained.append((model, fit(model, *watch)))
