@@ -13,7 +13,16 @@ import sys
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
 
-from ddpm_keras.app import alone, cache, cluster, console, interrupt, invocation, trackers  # noqa: E402
+from ddpm_keras.app import (  # noqa: E402
+    alone,
+    cache,
+    cluster,
+    consistency,
+    console,
+    interrupt,
+    invocation,
+    trackers,
+)
 from ddpm_keras.app.options import run_name, train_options  # noqa: E402
 from ddpm_keras.app.resuming import resumed_options  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
@@ -76,6 +85,8 @@ def train(run, options, given, argv):
         return console.DIVERGED
     if options.evaluate and not evaluate(run, model, data, argv):
         return interrupt.status()
+    if run.report.exists() and not options.evaluate:
+        report_again(run)
     print(training.next_steps(run))
     return 0
 
@@ -95,6 +106,14 @@ def evaluate(run, model, data, argv):
         print(f"\nInterrupted; the model is saved. To go on:\n  {again}")
         return False
     return True
+
+
+def report_again(run):
+    """Writes the report of a run that has gone on and is not evaluated again."""
+    from ddpm_keras import report
+
+    with console.disk_errors(invocation.command("report", run.path)):
+        report.write(run)
 
 
 def follow(run, options, data, model, crew):
@@ -122,7 +141,9 @@ def choose_run(options):
 
     if options.resume:
         return Run.open(options.run_dir or newest("runs"))
-    return Run(options.run_dir or fresh_path("runs", run_name(options.dataset)))
+    run = Run(options.run_dir or fresh_path("runs", run_name(options.dataset)))
+    consistency.check_apart(options, run.path)
+    return run
 
 
 def continued(run, options, given, chief):

@@ -86,6 +86,16 @@ def one_at_a_time(path, what):
         lock.release()
 
 
+def typed(argument):
+    """What one types in a command line for it: a path that begins as an option does is no option.
+
+    Args:
+        argument: a path, or anything with a `str`.
+    """
+    text = str(argument)
+    return f"./{text}" if isinstance(argument, os.PathLike) and text.startswith("-") else text
+
+
 def check_writable(folder):
     """Refuses a folder that cannot be written to, or not be made; nothing is left behind.
 

@@ -6,6 +6,7 @@ history.csv that belongs to a weight set, such as "val_loss_ema_0.999", is the n
 measured before that of the weight set.
 """
 
+import hashlib
 import re
 
 RAW = "raw"
@@ -149,9 +150,14 @@ def parse_weights(name):
     return match and int(match[1])
 
 
-def nearest(weight_set):
-    """The file of the samples of a weight set that are nearest to training images."""
-    return f"nearest-{weight_set}.png"
+def of_way(what, key, suffix):
+    """The file of something measured in one way, by its `Evaluation.key`."""
+    return f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:16]}{suffix}"
+
+
+def nearest(weight_set, key):
+    """The file of the samples of a weight set, drawn in one way, nearest to training images."""
+    return of_way(f"nearest-{weight_set}", key, ".png")
 
 
 def snapshot(step):

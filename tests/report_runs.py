@@ -1,6 +1,7 @@
 """Run directories of the right shape with made-up numbers, for the tests of the report."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -59,7 +60,7 @@ def _write_config(path, seed, decays, epochs, options):
         "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
         "data": {
             **{"name": "digits", "num_train": 1437, "num_held_out": 360},
-            "image_shape": [8, 8, 3],
+            **{"image_shape": [8, 8, 3], "num_classes": 10},
         },
     }
     (path / "config.json").write_text(json.dumps(config))
@@ -113,8 +114,12 @@ def _write_evaluation(path, random, level):
     write_evaluation(path, distances | widths, {last: found}, level)
 
 
-def write_evaluation(path, distances, differences=None, level=None):
-    """Writes an evaluation.json of these distances, and returns the `Evaluation`."""
+def write_evaluation(path, distances, differences=None, level=None, **otherwise):
+    """Writes an evaluation.json of these distances, and returns the `Evaluation`.
+
+    Args:
+        otherwise: fields of the `Evaluation` in place of the usual ones.
+    """
     level = level or dict.fromkeys(distances, 1.0)
     evaluation = quality.Evaluation(
         weights={
@@ -138,5 +143,6 @@ def write_evaluation(path, distances, differences=None, level=None):
         step=400,
         command=f"python evaluate.py {path.name}",
     )
+    evaluation = dataclasses.replace(evaluation, **otherwise)
     evaluation.after(None).write(path / "evaluation.json")
     return evaluation

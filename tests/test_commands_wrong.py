@@ -4,8 +4,10 @@ import os
 
 import numpy as np
 import pytest
-from refusals import assert_refused_in_one_line, call_command
+from refusals import assert_refused, assert_refused_in_one_line, call_command
 
+from ddpm_keras.app import cache
+from ddpm_keras.errors import UsageError
 from ddpm_keras.reading import bounds
 
 LONG = "x" * 300
@@ -128,6 +130,10 @@ WRONG = [
     ("train.py", "--lr-decay-share 0.1", "--lr-decay-share|wsd|leave it out"),
     ("train.py", "--data-dir data", "--data-dir|digits|leave it out"),
     ("train.py", "--data-dir data --dataset .", "--data-dir|leave it out"),
+    ("train.py", "--dataset .", "--run-dir runs/|lies in --dataset .|another place"),
+    ("train.py", "--dataset . --run-dir out", "--run-dir out lies in --dataset ."),
+    ("train.py", "--dataset . --run-dir ./", "--run-dir . lies in --dataset ."),
+    ("train.py", "--dataset . --run-dir ../new --data-cache kept", "--data-cache|kept lies in"),
     ("train.py", "--unreadable skip", "--unreadable|digits|leave it out"),
     ("sample.py", "", "--from-diffusers|run directory"),
     ("sample.py", "run --from-diffusers folder", "one source"),
@@ -160,6 +166,7 @@ WRONG = [
     ("sample.py", "run --guidance 2 --guidance-interval 9 3", "--guidance-interval|LOW below HIGH"),
     ("sample.py", "run --export sampler --num 3", "--num|sampler that is exported"),
     ("sample.py", "run --export net.keras --steps 3", "--steps|network that is exported"),
+    ("sample.py", "run --export net.keras --precision float16", "--precision|network that is"),
     ("sample.py", "run --export sampler.png", "sampler.png|folder|.keras"),
     ("sample.py", "run --export .keras", ".keras is a suffix without a name"),
     ("sample.py", "run --weights raw --decay 0.9", "--weights and --decay|one"),
@@ -292,6 +299,18 @@ def test_a_training_needs_a_cache_it_can_write_to(tmp_path, monkeypatch, capfd):
     (tmp_path / ".cache").write_text("a file")
     outcome = call_command("train.py", folder=tmp_path, monkeypatch=monkeypatch, capfd=capfd)
     assert_refused_in_one_line(outcome, "train.py", [".cache"], tmp_path, [".cache"])
+
+
+@pytest.mark.parametrize("variable", ["DDPM_KERAS_CACHE", "XDG_CACHE_HOME", None])
+def test_a_cache_in_a_home_folder_that_is_not_there_is_refused(variable, monkeypatch):
+    for name in ("DDPM_KERAS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "~no-such-user/kept")
+    else:  # as of a user whom the system does not know
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    words = ["~no-such-user/kept" if variable else "~/.cache", "DDPM_KERAS_CACHE"]
+    assert_refused(cache.check, words, UsageError)
 
 
 def test_a_folder_without_classes_is_not_learned_by_class(tmp_path, monkeypatch, capfd):

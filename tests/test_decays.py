@@ -157,7 +157,7 @@ def test_windows_and_ages_of_averages():
     assert [ema.age(name) for name in ema.names] == [5, 5, 5]
     assert ema.beta("warm") == pytest.approx(6 / 15) and ema.beta("step") == pytest.approx(5 / 6)
     windows = [ema.effective_window(name) for name in ema.names]
-    assert windows == pytest.approx([10, 15 / 9, 6])
+    assert windows == pytest.approx([10, 14 / 9, 5])
 
 
 @pytest.mark.parametrize("name", DECAYS)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from ddpm_keras import DDPM, UNet, choices, quality, samplers
+from ddpm_keras import DDPM, UNet, choices, names, quality, samplers
 from ddpm_keras.app import measuring, table
 from ddpm_keras.app.options import EvaluateOptions, TrainOptions
 from ddpm_keras.app.run_directory import Run
@@ -102,7 +102,7 @@ def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digit
         )
 
 
-def test_another_way_stands_apart_and_coming_back_goes_on(measure):
+def test_another_way_stands_apart_and_coming_back_goes_on(measure, tmp_path):
     measure("run", "raw", "ema_0.5")
     other = measure("run", "ema_0.5", num_images=20)
     assert list(other.current.weights) == ["ema_0.5"]
@@ -114,6 +114,11 @@ def test_another_way_stands_apart_and_coming_back_goes_on(measure):
     back = measure("run", "ema_0.9")
     assert list(back.current.weights) == ["raw", "ema_0.5", "ema_0.9"]
     assert set(back.current.differences) == {"ema_0.5", "ema_0.9"}
+    pictures = (tmp_path / "run" / "evaluation").glob("nearest-*.png")
+    ways = (("raw", back), ("ema_0.5", back), ("ema_0.9", back), ("ema_0.5", other))
+    assert {path.name for path in pictures} == {
+        names.nearest(name, each.current.key) for name, each in ways
+    }
 
 
 def test_a_file_of_statistics_is_known_by_what_it_holds(measure, digits, tmp_path):

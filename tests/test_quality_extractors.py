@@ -1,5 +1,9 @@
 """Extractors for second opinions, the two-sample test, and the floor at as many images."""
 
+import functools
+import time
+from concurrent import futures
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -67,6 +71,25 @@ def test_the_command_makes_them_of_the_images(digits, name, tmp_path, monkeypatc
     learner = choices.EXTRACTORS.find(name)
     with pytest.raises(ValueError, match=rf"quality\.{learner.__name__}\.train\(images\)"):
         quality.get_extractor(name)
+
+
+def test_of_several_that_make_an_extractor_at_once_one_does(digits, tmp_path, monkeypatch):
+    made = []
+
+    class Slow(quality.RandomFeatures):
+        @classmethod
+        def train(cls, *arguments, **settings):
+            made.append(cls)
+            time.sleep(0.3)
+            return super().train(*arguments, **settings)
+
+    monkeypatch.setenv("DDPM_KERAS_CACHE", str(tmp_path))
+    monkeypatch.setitem(choices.EXTRACTORS, "slow", Slow)
+    with futures.ThreadPoolExecutor() as pool:
+        choose = functools.partial(references.choose_extractor, "slow")
+        first, second = pool.map(choose, [digits] * 2)
+    assert len(made) == 1 and first.fingerprint == second.fingerprint
+    assert {path.suffix for path in tmp_path.iterdir()} == {".npz"}
 
 
 def test_what_is_of_real_images_alone_is_found_once_where_they_cannot_change(tmp_path):

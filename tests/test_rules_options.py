@@ -194,6 +194,8 @@ def test_the_configuration_of_a_run_works(arguments, write):
     options, given = train_options(["--config", path, "--ema", "0.5", "--ema-schedule", "constant"])
     assert (options.ema, options.ema_schedule, options.ema_rules) == ((0.5,), ("constant",), ())
     assert set(given) == {"config", "ema", "ema_schedule"}
+    argv = ["--config", path, "--preset", "mnist"]
+    assert_refused(lambda: train_options(argv), ["--preset", "--config", "leave it"], UsageError)
 
 
 def test_the_configuration_of_a_run_before_there_were_rules(write):

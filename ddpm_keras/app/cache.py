@@ -14,10 +14,19 @@ def folder():
 
     Returns:
         A `Path`; it need not exist.
+
+    Raises:
+        UsageError: it would be in a home folder, and there is none.
     """
     named = os.environ.get("DDPM_KERAS_CACHE")
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(named).expanduser() if named else Path(root) / "ddpm-keras"
+    root = named or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    path = os.path.expanduser(root)
+    if path.startswith("~"):
+        raise UsageError(
+            f"the cache would be in {root}, and there is no such home folder; name another by "
+            "DDPM_KERAS_CACHE."
+        )
+    return Path(path) if named else Path(path) / "ddpm-keras"
 
 
 def check():

@@ -88,6 +88,27 @@ def _check_data_options(options, given):
         )
 
 
+def check_apart(options, run):
+    """Refuses a place in the folder of the images, where what is written would join them.
+
+    Args:
+        options: a `TrainOptions` of a new run.
+        run: its directory.
+
+    Raises:
+        UsageError: in one line that names the option.
+    """
+    images = _path(options.dataset)
+    if not os.path.isdir(images):
+        return
+    for name, place in (("run_dir", run), ("data_cache", options.data_cache)):
+        if place and Path(place).resolve().is_relative_to(Path(images).resolve()):
+            raise UsageError(
+                f"{flag(name)} {place} lies in --dataset {options.dataset}, whose images it would "
+                "be among; name another place."
+            )
+
+
 def _is_local(dataset):
     """Whether a data set is built in, a file or a folder."""
     return not _path(dataset) or os.path.exists(_path(dataset))

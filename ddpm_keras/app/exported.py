@@ -7,7 +7,7 @@ from .parser import flag
 # What means nothing for a sampler that is exported, and for a network alone.
 _NOT_OF_A_SAMPLER = {"num", "out", "labels", "batch_size", "seed", "strategy", "progress"}
 _NOT_OF_A_SAMPLER |= {"interpolate", "encode", "from_image", "strength", "inpaint", "mask"}
-_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide"}
+_NOT_OF_A_NETWORK = _NOT_OF_A_SAMPLER | {"sampler", "steps", "guidance", "guide", "precision"}
 _NOT_OF_A_NETWORK |= {"guidance_rescale", "guidance_interval"}
 
 

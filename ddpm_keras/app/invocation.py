@@ -4,6 +4,8 @@ import os
 import shlex
 import sys
 
+from .. import files
+
 
 def program(job):
     """Name of `job` as its user calls it: "train.py", or "ddpm-keras train" once installed."""
@@ -19,13 +21,7 @@ def command(job, *arguments):
         *arguments: its arguments; anything with a `str`.
     """
     words = program(job).split() if _launcher() else ["python", program(job)]
-    return shlex.join([*words, *map(_typed, arguments)])
-
-
-def _typed(argument):
-    """An argument as text; a path that begins as an option does is told from one."""
-    text = str(argument)
-    return f"./{text}" if isinstance(argument, os.PathLike) and text.startswith("-") else text
+    return shlex.join([*words, *map(files.typed, arguments)])
 
 
 def command_again(argv):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import time
 
 import numpy as np
@@ -174,10 +173,10 @@ class Measuring:
 
     def _show_nearest(self, draw, name, weights, features):
         """Writes the picture of the samples that are nearest to training images."""
-        name, real = names.at_step(name, self.options.step or None), self.real["train"]
+        real = self.real["train"]
         with self.stages("nearest"):
             nearest.write(
-                self.folder / names.nearest(name),
+                self.folder / names.nearest(name, self.key(draw)),
                 features,
                 real,
                 functools.partial(draw.chosen, weights),
@@ -275,7 +274,7 @@ def kept_influences(folder, evaluation, new):
     Returns:
         As `new`, with what was known already.
     """
-    path = folder / named_by("influences", evaluation.key, ".npz")
+    path = folder / names.of_way("influences", evaluation.key, ".npz")
     known = {}
     if path.is_file() and checksums.is_whole(path):
         known = npz.read(path)
@@ -283,11 +282,6 @@ def kept_influences(folder, evaluation, new):
     with files.atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **known)
     return known
-
-
-def named_by(what, key, suffix):
-    """The name of a file of what was measured in one way, by its `Evaluation.key`."""
-    return f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:16]}{suffix}"
 
 
 def differences(weights, influences):

@@ -263,6 +263,11 @@ def train_options(argv):
     """
     given = parse(TrainOptions, argv, "train", "Train DDPM and its averages; see README.md.")
     file, names_all = _file_of(given)
+    if names_all and "preset" in given:
+        raise UsageError(
+            "--preset means nothing beside --config of a run, which names every option; leave it "
+            "out."
+        )
     chosen = file | given
     if "ema_rules" in chosen:
         chosen["ema_rules"] = rules.split(chosen["ema_rules"])

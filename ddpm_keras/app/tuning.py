@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..quality.metrics import every_number
 from ..quality.tuning import best_trial
 from . import console, progress
-from .measuring import Measuring, named_by
+from .measuring import Measuring
 from .options import SEEDS
 
 WIDTHS = 8  # tried at each strength of guidance
@@ -133,7 +133,7 @@ class _Series:
         self.metric = options.tune_metric
         self.number = every_number()[self.metric]
         self.draw = measuring.drawing(dataclasses.replace(options, guidance=(strength,), seed=seed))
-        self.path = measuring.folder / named_by("trials", measuring.key(self.draw), ".json")
+        self.path = measuring.folder / names.of_way("trials", measuring.key(self.draw), ".json")
         self.known = quality.Evaluations.read(self.path)
         self.trials = []
 

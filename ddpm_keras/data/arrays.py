@@ -21,6 +21,7 @@ from ..errors import UsageError
 from ..reading import npz
 from .decode import each_fitted
 from .image_data import ImageData
+from .listing import stamp
 from .memory import check_bytes
 from .request import FILES
 from .split import check_parts, divide, stratified
@@ -53,8 +54,7 @@ def reads(request):
 
 def signature(request):
     """What changes when the file is written."""
-    status = request.path.stat()
-    yield f"{status.st_size} {status.st_mtime_ns}"
+    yield stamp(request.path)
 
 
 def load(request):

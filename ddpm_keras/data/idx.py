@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import UsageError
 from ..reading import bounds
 from .arrays import Part, from_parts
-from .listing import is_litter
+from .listing import is_litter, stamp
 from .memory import check_bytes
 from .words import few, reason, shown
 
@@ -64,8 +64,7 @@ def signature(request):
     """What changes when one of the files is written, or another comes."""
     folder = find(request.path)[0].path.parent
     for path in sorted(folder.iterdir()):
-        status = path.stat()
-        yield f"{path.name} {status.st_size} {status.st_mtime_ns}"
+        yield f"{path.name} {stamp(path)}"
 
 
 def load(request):

@@ -38,14 +38,13 @@ class Listing:
         return [self.root / name for name in self.names]
 
     def signature(self):
-        """Lines that change when a file comes, goes or is written: its size and time, not itself.
+        """Lines that change when a file comes, goes or is written: its `stamp`, not itself.
 
         Raises:
             OSError: a file has gone since.
         """
         for name in self.names:
-            status = os.stat(os.path.join(self.root, name))
-            yield f"{name} {status.st_size} {status.st_mtime_ns}"
+            yield f"{name} {stamp(os.path.join(self.root, name))}"
         for others in (self.others, self.empty, self.links):  # which its notes speak of
             yield repr(sorted(others))
 
@@ -76,6 +75,16 @@ def list_images(root):
     tops = {name.split("/")[0] for name in listing.names}
     listing.empty = sorted(set(listing.empty) - tops)
     return listing
+
+
+def stamp(path):
+    """What is another text once a file was written or replaced.
+
+    It may have its time of before again, as what is unpacked or copied has, but not that of its
+    last change of any kind.
+    """
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def is_litter(name):

@@ -1,8 +1,9 @@
 """Data sets decoded once into a prepared file, kept in a folder, found again by a fingerprint.
 
 The name of a file is `SET-REQUEST-SOURCE.npz`: the set's name, a hash of what was asked for, and a
-hash of the names, sizes and times of the files it was made from. When these have changed, it is
-prepared anew, and the file before it goes. While one process prepares a set, others wait for it.
+hash of the names, sizes and times of the files it was made from (`listing.stamp`). When these have
+changed, it is prepared anew, and the file before it goes. While one process prepares a set, others
+wait for it.
 """
 
 import contextlib

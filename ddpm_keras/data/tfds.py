@@ -14,9 +14,10 @@ from ..reading import json_text
 from .builtin import BUILT_IN
 from .decode import fit, to_pil
 from .image_data import ImageData
+from .listing import stamp
 from .split import check_parts, divide, stratified
 from .tfds_checks import METADATA, bounded_decoder, check_images, check_metadata
-from .words import reason, shown
+from .words import few, reason, shown
 
 OPTIONS = ("data_dir",)  # arguments of `data.load` that other sources do not take
 
@@ -37,8 +38,7 @@ def signature(request):
     """What changes when the data set is prepared again: the sizes and times of its files."""
     folder = pathlib.Path(_builder(request).data_dir)
     for path in sorted(folder.iterdir()):
-        status = path.stat()
-        yield f"{path.name} {status.st_size} {status.st_mtime_ns}"
+        yield f"{path.name} {stamp(path)}"
 
 
 def _builder(request):
@@ -67,9 +67,11 @@ def load(request):
         if split
     ]
     class_names = tuple(builder.info.features[label_key].names) if label_key else ()
-    notes = ()
+    left_out = sorted(set(builder.info.splits) - {train, held_out})
+    notes = (f"Left out the splits {few(left_out)}.",) if left_out else ()
     if label_key and min(labels.min(initial=0) for _, labels in parts) < 0:
-        notes = (f"No classes: some images of {name} have the label -1, which stands for none.",)
+        none = f"No classes: some images of {name} have the label -1, which stands for none."
+        notes = (*notes, none)
         parts, class_names = [(images, None) for images, _ in parts], ()
     fields = {
         "class_names": class_names,

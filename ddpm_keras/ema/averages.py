@@ -165,7 +165,8 @@ class EMA(MovingAverages):
 
     def effective_window(self, name: str) -> float:
         """How many of the last steps this average rests on now, a float."""
-        return float(self._rules[self._index(name)].effective_window(self.age(name)))
+        last = max(self.age(name) - 1, 0)  # the number of the update that was made last
+        return float(self._rules[self._index(name)].effective_window(last))
 
     def initial_share(self, name: str) -> float:
         """Share of the weights it started from that this average still holds, a float."""

@@ -63,7 +63,7 @@ class Decay(Configured):
         return "_".join([rule.lower(), *map(str, self.get_config().values())])
 
     def effective_window(self, n: Any) -> Any:
-        """How many of the last steps the average rests on after n updates: 1 / (1 - beta_n)."""
+        """How many of the last steps the average rests on after update n: 1 / (1 - beta_n)."""
         with np.errstate(divide="ignore"):
             return 1.0 / self.rate(n)
 

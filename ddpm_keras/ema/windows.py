@@ -41,7 +41,7 @@ class Snapshots(Window):
         return xp.where((taken > self.taken(n)) | (taken < 1.0), share, 0.0)
 
     def effective_window(self, n):
-        """How many of the last steps the average rests on after n updates: those of each taken."""
+        """How many of the last steps the average rests on after update n: those of each taken."""
         taken = np.minimum(self.taken(n + 1), self.most)
         return np.maximum(taken * self.every_steps, 1.0)
 
@@ -163,7 +163,7 @@ class WSM(Window):
         return xp.where(begun, (after - before) / xp.where(begun, after, 1.0), 1.0)
 
     def effective_window(self, n: Any) -> Any:
-        """How many of the last steps the average rests on after n updates."""
+        """How many of the last steps the average rests on after update n."""
         _, n = as_float64(n)
         return np.maximum(self._inside(np, n + 1.0), 1.0)
 

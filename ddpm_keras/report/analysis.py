@@ -1,5 +1,6 @@
 """What one run, or several runs together, have to say: numbers only, no pictures."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from scipy import stats
 
 from .. import checksums, names
 from ..quality import Difference, verdict
+from ..quality.extractors import base
 from . import stability
 
 
@@ -138,13 +140,27 @@ class RunRecord:
     @property
     def metric(self):
         """What the distance of evaluation.json is called."""
-        return self.evaluation.metric if self.evaluation else "Fréchet distance"
+        return self.evaluation.metric if self.evaluation else base.METRIC
+
+    @property
+    def since(self):
+        """The step that the evaluation is of, where the run has gone on since then; else None."""
+        step = self.evaluation.step if self.evaluation else None
+        return step if step is not None and step < self.last_step else None
 
     @property
     def monitored(self):
-        """What the distance during training is, with its number of images."""
+        """What the distance during training is, with its number of images.
+
+        It is that of the extractor "auto", whatever the run was evaluated by.
+        """
+        images = self.config.get("data", {})
+        metric = base.METRIC
+        if images.get("name"):
+            target = "labels" if images.get("num_classes") else "rotation"
+            metric = base.metric_of(base.learnt_name(images["name"], target))
         count = self.config.get("options", {}).get("quality_images")
-        return self.metric + (f" of {count:,} images" if count else "")
+        return metric + (f" of {count:,} images" if count else "")
 
     def measured(self, key="frechet"):
         """Dict weight set -> number of the evaluation, where it is known."""
@@ -305,11 +321,39 @@ def across_seeds(records, read):
     return table
 
 
+def measured_in_one_way(records):
+    """Whether the numbers of runs may stand beside one another: all but the step is the same."""
+    found = [dataclasses.replace(each.evaluation, step=None) for each in _measured(records)]
+    return all(each.compares_with(found[0]) for each in found)
+
+
 def measured_alike(records):
-    """Whether the evaluations of runs can be put together: same metric, reference and drawing."""
-    evaluations = [record.evaluation for record in records if record.evaluation]
-    ways = [(each.metric, each.reference.split, each.settings) for each in evaluations]
-    return all(way == ways[0] for way in ways)
+    """Whether they may be put together: at the end of each run besides, or at one step of all."""
+    return measured_in_one_way(records) and len({each.since for each in _measured(records)}) <= 1
+
+
+def _measured(records):
+    return [record for record in records if record.evaluation]
+
+
+def metrics_of(records):
+    """What the distances of runs are called."""
+    return "; ".join(dict.fromkeys(each.metric for each in _measured(records))) or base.METRIC
+
+
+def monitored_of(records):
+    """What the distances of runs during training are, see `RunRecord.monitored`."""
+    followed = (each.monitored for each in records if each.curves("quality"))
+    return "; ".join(dict.fromkeys(followed)) or base.METRIC
+
+
+def ways_of_groups(records):
+    """How each group of runs was measured, in words; as one where all were in the same way."""
+    first = {label: _measured(runs)[:1] for label, runs in groups(records).items()}
+    ways = {label: runs[0].evaluation.way for label, runs in first.items() if runs}
+    if len(set(ways.values())) == 1:
+        return next(iter(ways.values()))
+    return "; ".join(f"{label}: {way}" for label, way in ways.items())
 
 
 def quality_across_seeds(records):

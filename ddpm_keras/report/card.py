@@ -46,7 +46,7 @@ def text(record, weights=None, pretrained=None, licence=None):
         options=record.config.get("options", {}),
         data=record.config.get("data", {}),
         shipped=shipped,
-        protocol=words.protocol(record, shipped),
+        protocol=(words.made if record.since else words.protocol)(record, shipped),
         scores=_scores(record),
         sample=words.command(record, "sample", record.path, "--num", 64, "--out", "samples.png"),
     )

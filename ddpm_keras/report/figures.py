@@ -53,12 +53,12 @@ def _final_quality(record):
     floor = _draw_floor(record, axis.axvline)
     return picture.Picture(
         "final_quality",
-        "Quality at the end of training",
+        f"Quality at step {record.since:,}" if record.since else "Quality at the end of training",
         f"Bars of {record.metric}: "
         + ", ".join(f"{n} {v:.4g}" for n, v in numbers.items())
         + floor,
-        "Distance between generated and real training images, for each weight set of the same "
-        "training, from the same noise. " + _FLOOR_NOTE * bool(floor),
+        f"Distance between generated images and {record.evaluation.reference.images}, for each "
+        "weight set of the same training, from the same noise. " + _FLOOR_NOTE * bool(floor),
         figure,
     )
 

@@ -34,6 +34,8 @@ def _paired_gains(records):
 
 
 def _bars(records, name, title, note, pick):
+    if not analysis.measured_in_one_way(records):
+        return None
     rows = []
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
     for label, runs in analysis.groups(records).items():
@@ -53,14 +55,14 @@ def _bars(records, name, title, note, pick):
     axis.set_yticks(range(len(rows)), [label for label, _, _ in rows])
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_xlabel(records[0].metric)
+    axis.set_xlabel(analysis.metrics_of(records))
     text = "; ".join(f"{label} {found.mean:.4g}" for label, _, found in rows)
     return picture.Picture(name, title, f"{title}: {text}.", note, figure)
 
 
 def _grouped_curves(records):
     what = "quality" if any(record.curves("quality") for record in records) else "val_loss"
-    called = {"quality": records[0].monitored, "val_loss": "validation loss"}[what]
+    called = {"quality": analysis.monitored_of(records), "val_loss": "validation loss"}[what]
     grouped = {label: runs for label, runs in analysis.groups(records).items()}
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
     if not any(record.curves(what) for record in records):

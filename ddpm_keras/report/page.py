@@ -81,7 +81,7 @@ def write_comparison(runs, out=None):
         samples=_last_samples(records),
         tables=shown,
         figures=pictures,
-        definitions=words.definitions(records[0].metric),
+        definitions=words.definitions(analysis.metrics_of(records)),
         dates=_dates(),
         colours=picture.colour_variables(),
         version=__version__,
@@ -140,13 +140,13 @@ def _changed(record, chosen):
 
 def _nearest(record):
     """Pictures of the samples nearest to training images: list of (weight set, caption, PNG)."""
-    if not record.evaluation:
+    evaluation = record.evaluation
+    if not evaluation:
         return []
-    paths = {
-        name: record.path / "evaluation" / names.nearest(name) for name in record.evaluation.weights
-    }
+    folder = record.run.features
+    paths = {name: folder / names.nearest(name, evaluation.key) for name in evaluation.weights}
     return [
-        (name, words.copying(name, record.evaluation.weights[name]), _base64(path))
+        (name, words.copying(name, evaluation.weights[name]), _base64(path))
         for name, path in paths.items()
         if path.is_file() and checksums.is_whole(path)
     ]

@@ -121,7 +121,7 @@ def _of_groups(records):
         "title": "Quality, over seeds",
         "columns": ["settings", "runs", *_INTERVAL_COLUMNS],
         "rows": rows,
-        "note": f"{records[0].metric}. {_GROUP_NOTE}",
+        "note": f"Measured: {analysis.ways_of_groups(records)}. {_GROUP_NOTE}",
     }
 
 
@@ -139,7 +139,8 @@ def _of_stability_over_seeds(records):
             "title": f"{title}: stability and convergence, over seeds",
             "columns": ["settings", "measure", "runs", *_INTERVAL_COLUMNS],
             "rows": rows,
-            "note": (f"{records[0].monitored}. " if what == "quality" else "") + _GROUP_NOTE,
+            "note": (f"{analysis.monitored_of(records)}. " if what == "quality" else "")
+            + _GROUP_NOTE,
         }
 
 
@@ -147,12 +148,13 @@ def _of_runs(records):
     rows = []
     for record in records:
         for name, values in (record.evaluation.weights if record.evaluation else {}).items():
-            cells = [record.name, record.config.get("options", {}).get("seed"), record.last_step]
+            seed = record.config.get("options", {}).get("seed")
+            cells = [record.name, seed, record.evaluation.step or record.last_step]
             rows.append((name, [*cells, *(getattr(values, key) for key in _RUN_COLUMNS)]))
     return {
         "name": "runs",
         "title": "Every run",
         "columns": ["run", "training seed", "steps", *_RUN_COLUMNS.values()],
         "rows": rows,
-        "note": f"Distances are: {records[0].metric}.",
+        "note": f"Distances are: {analysis.metrics_of(records)}.",
     }

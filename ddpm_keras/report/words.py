@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 
-from .. import names
+from .. import files, names
 from ..quality import metrics, verdict
 from ..quality import protocol as protocols
 from . import analysis, stability
@@ -82,6 +82,11 @@ def _evidence(record):
         text += f" Real images that were held out are at {number(floor)}{_fewer(evaluation)}."
     if evaluation.reference.floor is not None:
         text += f" As many as were generated would be at {number(evaluation.reference.floor)}."
+    if record.since:
+        text += (
+            f" That was at step {number(record.since)}, and the run has come to step "
+            f"{number(record.last_step)} since: {command(record, 'evaluate', record.path)}"
+        )
     return text
 
 
@@ -130,10 +135,11 @@ def _recent_drop(record):
 
 
 def _use(record, name):
-    """The command that draws with the advised weights."""
-    step = record.evaluation.step if record.evaluation else None
-    if step is not None and step >= record.last_step:
-        step = None  # the end, as by default
+    """The command that draws with the advised weights; "" where they are not stored any more."""
+    step, run = record.since, record.run
+    stored = run.snapshot_steps if names.synthesis(name) else run.checkpoint_steps
+    if step is not None and step not in stored:
+        return ""
     return command(record, "sample", record.path, "--weights", names.at_step(name, step))
 
 
@@ -150,9 +156,19 @@ def protocol(record, name):
     measured = record.evaluation
     if measured and name in measured.protocols:
         return measured.protocols[name]
-    rule = record.config.get("averages", {}).get(name, "")
     known = measured and name in measured.weights
-    way = measured.way if known else f"step {number(record.last_step)}"
+    return made(record, name, measured.way if known else None)
+
+
+def made(record, name, way=None):
+    """How an average was made, in one line, as it is at the end of the run.
+
+    Args:
+        record, name: as of `protocol`.
+        way: how it was measured, in words, if it was.
+    """
+    rule = record.config.get("averages", {}).get(name, "")
+    way = way or f"step {number(record.last_step)}"
     return protocols.line(name, rule, record.windows.get(name), way)
 
 
@@ -160,11 +176,11 @@ def command(record, job, *arguments):
     """How `job` is called where the run was trained, from a checkout or installed; as typed."""
     installed = re.match("(ddpm-keras|python -m ddpm_keras) ", record.config.get("command", ""))
     program = f"{installed[0]}{job}" if installed else f"python {job}.py"
-    return f"{program} {shlex.join(map(str, arguments))}"
+    return f"{program} {shlex.join(map(files.typed, arguments))}"
 
 
 def comparison_summary(records):
-    """One sentence for each group of runs."""
+    """One sentence for each group of runs, and whether numbers of several may be compared."""
     lines = []
     for label, runs in analysis.groups(records).items():
         found = analysis.verdict_across_seeds(analysis.quality_across_seeds(runs))
@@ -175,6 +191,11 @@ def comparison_summary(records):
             )
         if found.sentence:
             lines.append(f"{label} ({_count(runs)}): {found.sentence}")
+    if not analysis.measured_in_one_way(records):
+        lines.append(
+            "Not all runs were evaluated in the same way: compare no number of one with those of "
+            "another before all are evaluated alike."
+        )
     return lines or ["Sample quality has not been evaluated; the curves show the validation loss."]
 
 

@@ -242,6 +242,38 @@ def test_a_changed_folder_is_prepared_anew_and_the_stale_file_goes(tmp_path, cha
     assert_same(dataclasses.replace(found, notes=others), data.load(**given))
 
 
+def write_array(path, pixels):
+    np.save(path, pixels)
+    return path
+
+
+def write_folder(path, pixels):
+    path.mkdir(exist_ok=True)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(path / f"{number}.ppm")
+    return path / "3.ppm"
+
+
+def write_idx(path, pixels):
+    path.mkdir(exist_ok=True)
+    file = path / "train-images-idx3-ubyte"
+    header = np.array([0x803, len(pixels), 6, 6], ">u4")
+    file.write_bytes(header.tobytes() + pixels[..., 0].tobytes())
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("x.npy", write_array), ("photos", write_folder), ("idx", write_idx)]
+)
+def test_images_replaced_by_as_many_bytes_of_the_same_time_are_prepared_anew(name, write, tmp_path):
+    path = tmp_path / name
+    kept = write(path, colours(12)).stat()
+    first = data.load(path, cache=tmp_path / "cache")
+    os.utime(write(path, colours(12, seed=1)), ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    found = data.load(path, cache=tmp_path / "cache")
+    assert found.fingerprint == data.load(path).fingerprint != first.fingerprint
+
+
 def test_other_requests_have_other_files(tmp_path):
     given, cache = photos(tmp_path), tmp_path / "cache"
     others = ({}, {"image_size": 4}, {"channels": 1}, {"held_out": 0.5}, {"seed": 1})

@@ -21,7 +21,7 @@ def tfds():
         return pytest.importorskip("tensorflow_datasets")
 
 
-CONFIGS = ("split", "whole", "unlabelled")
+CONFIGS = ("split", "whole", "unlabelled", "parts")
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,14 @@ def scans(tfds, tmp_path_factory):
         def _split_generators(self, _manager):
             if self.builder_config.name == "whole":
                 return {"train": self._generate_examples(0, 60)}
-            return {
+            splits = {
                 "train": self._generate_examples(0, 40),
                 "test": self._generate_examples(40, 60),
             }
+            if self.builder_config.name == "parts":
+                others = {name: self._generate_examples(0, 9) for name in ("validation", "extra")}
+                return splits | others
+            return splits
 
         def _generate_examples(self, first, last):
             for i in range(first, last):
@@ -94,6 +98,12 @@ def test_a_prepared_tfds_set_is_that_in_memory(scans, config, tmp_path, monkeypa
     for name in ("train", "held_out", "train_labels", "held_out_labels"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert (found.class_names, found.notes) == (expected.class_names, expected.notes)
+
+
+def test_tfds_splits_that_are_not_used_are_said(scans):
+    assert data.load("tiny_scans/split", data_dir=scans).notes == ()
+    loaded = data.load("tiny_scans/parts", data_dir=scans)
+    assert loaded.notes == ("Left out the splits extra, validation.",)
 
 
 def test_tfds_without_a_test_split_holds_out_a_fixed_part(scans):

@@ -5,6 +5,20 @@ from numpy.typing import ArrayLike
 
 from ...data.rows import taken
 
+METRIC = "Fréchet distance"
+# What a network that learns from the images is called, by what it learns.
+LEARNT = {"labels": "classifier", "rotation": "rotation network", "random": "random network"}
+
+
+def metric_of(name: str) -> str:
+    """What the Fréchet distance on the features of an extractor of this name is called."""
+    return f"{METRIC}, {name}"
+
+
+def learnt_name(dataset: str, target: str) -> str:
+    """What a network is called that learns a key of `LEARNT` from the images of a data set."""
+    return f"{dataset} {LEARNT[target]}"
+
 
 class FeatureExtractor:
     """Turns images into feature vectors.
@@ -31,7 +45,7 @@ class FeatureExtractor:
 
     @property
     def metric(self) -> str:
-        return f"Fréchet distance, {self.name}"
+        return metric_of(self.name)
 
     def __call__(self, images: ArrayLike) -> np.ndarray:
         """Features of images, in their order.

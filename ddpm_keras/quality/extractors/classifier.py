@@ -16,11 +16,9 @@ from ... import files, keras_internals
 from ...aliases import PathLike
 from ...reading import json_text, npz
 from ...scalars import count, whole
-from .base import FeatureExtractor, to_uint8
+from .base import FeatureExtractor, learnt_name, to_uint8
 
 FORMAT = "ddpm-keras classifier 1"
-# What the network learnt from, and what it is called.
-_KINDS = {"labels": "classifier", "rotation": "rotation network", "random": "random network"}
 LARGEST_SIDE = 64  # larger images are averaged down to at most this many pixels first
 
 
@@ -52,7 +50,7 @@ class ClassifierFeatures(FeatureExtractor):
         self.config = dict(config)
         height, width, self.channels = self.image_shape = tuple(config["image_shape"])
         self.dim = config["dim"]
-        self.name = f"{config['dataset']} {_KINDS[config['target']]}"
+        self.name = learnt_name(config["dataset"], config["target"])
         self._network = _build(self.image_shape, self.dim, config["num_outputs"], config["seed"])
         self._network.set_weights(weights)
         self._scale = np.float32(config["scale"])
