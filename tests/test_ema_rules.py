@@ -307,7 +307,7 @@ def test_means_of_weights_of_a_training(arguments, weights_of_steps):
     assert_close(model.weight_values("ema_lawa"), mean_after(weights_of_steps, (4, 6, 8)))
     assert_close(model.weight_values("ema_swa"), mean_after(weights_of_steps, (6, 8)))
     ema = model.ema
-    assert (ema.effective_window("lawa"), ema.effective_window("swa")) == (6, 6)
+    assert (ema.effective_window("lawa"), ema.effective_window("swa")) == (6, 4)
     shares = [ema.initial_share(name) for name in WINDOWS]
     assert shares == pytest.approx([0.0, 0.0, 0.9**9])
     assert (ema.beta("lawa"), ema.beta("swa")) == pytest.approx((2 / 3, 2 / 3))
