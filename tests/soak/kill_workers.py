@@ -90,7 +90,8 @@ def kill(folder, length, number, chance):
     wait_for_first_step(folder, processes)
     time.sleep(chance.uniform(0, 0.8 * length))
     if any(process.poll() is not None for process in processes):
-        assert [output(process) and process.returncode for process in processes] == [0, 0]
+        said = [output(process) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], said
         return None
     killed = chance.randrange(2)
     how = signal.SIGTERM if number % 3 == 2 else signal.SIGKILL
