@@ -24,9 +24,9 @@ class Tested:
 
     @property
     def verdict(self):
-        """What it says: "finding", "not shown", or "one training"."""
+        """What it says: "finding", "not shown", or why there is no test."""
         if self.corrected is None:
-            return "one training"
+            return "one training" if self.effect.count == 1 else "the same in all, no spread"
         return "finding" if self.corrected < FINDING else "not shown"
 
 

@@ -36,9 +36,14 @@ def test_one_training_has_no_interval_and_no_test():
         assert (found.estimate, found.low, found.high, found.p) == (pytest.approx(2), *[None] * 3)
 
 
-def test_equal_trainings_have_an_interval_of_no_width():
-    assert inference.difference([2, 2], [1, 1]) == inference.Effect(1, 1, 1, 0, 2)
-    assert inference.difference([1, 1], [1, 1]).p == 1
+def test_trainings_without_a_spread_have_no_interval_and_no_test():
+    for found in (
+        inference.difference([2, 2], [1, 1]),
+        inference.ratio([3, 3], [3 / np.e, 3 / np.e]),
+        inference.correlation([-0.8, -0.8, -0.8], 4),
+    ):
+        assert (found.low, found.high, found.p) == (None, None, None) and found.count > 1
+    assert inference.difference([1, 1], [1, 1]) == inference.Effect(0, 0, 0, 1, 2)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.02, 0.0], [1.0, 0.99, 0.9], [0.5, 0.6, 0.4]])

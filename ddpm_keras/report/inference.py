@@ -18,9 +18,11 @@ class Effect:
 
     Attributes:
         estimate: its value.
-        low, high: ends of the confidence interval; None for a single training, which has none.
+        low, high: ends of the confidence interval; None where there is no spread to make it from:
+            of a single training, or of several with the same effect, as correlations of few ranks
+            may have.
         p: of the two-sided test that there is no effect (a ratio of 1, a difference of 0); None
-            where nothing is tested.
+            where nothing is tested, or without an interval.
         count: trainings.
     """
 
@@ -204,11 +206,13 @@ def _logs(values):
 def _student(values, confidence):
     """Mean, t-interval and test of independent values."""
     count, mean = len(values), float(np.mean(values))
-    if count == 1:
-        return Effect(mean, None, None, None, 1)
+    if count > 1 and not np.any(values):  # two names of one thing
+        return Effect(0.0, 0.0, 0.0, 1.0, count)
+    if np.ptp(values) == 0:
+        return Effect(mean, None, None, None, count)
     error = float(np.std(values, ddof=1)) / math.sqrt(count)
     half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
+    p = float(2 * stats.t.sf(abs(mean) / error, count - 1))
     return Effect(mean, mean - half, mean + half, p, count)
 
 
