@@ -33,7 +33,7 @@ class NoiseSchedule:
             may be 1, which leaves no signal at all (see `zero_terminal_snr`).
         name: what a configuration and a report call the schedule.
 
-    Attributes (float64, shape (T,)):
+    Attributes (float64, shape (T,), read-only):
         betas, alphas, alphas_cumprod, alphas_cumprod_prev (1 at t = 0), snr (signal-to-noise
         ratio); posterior_variance, posterior_log_variance_clipped, posterior_mean_coef_x_start and
         posterior_mean_coef_x_t, of q(x_{t-1} | x_t, x_start) (Ho et al. 2020, eq. 6-7).
@@ -83,6 +83,9 @@ class NoiseSchedule:
         self.posterior_log_variance_clipped = np.log(np.append(first, self.posterior_variance[1:]))
         self.posterior_mean_coef_x_start = betas * np.sqrt(self.alphas_cumprod_prev) / noise_level
         self.posterior_mean_coef_x_t = previous_level * np.sqrt(self.alphas) / noise_level
+        for table in vars(self).values():
+            if isinstance(table, np.ndarray):
+                table.flags.writeable = False  # all of them follow from the betas
 
     def get_config(self) -> dict[str, Any]:
         """Name and timesteps of a schedule of the package; otherwise the betas themselves."""

@@ -305,6 +305,8 @@ WRONG = {
     "not finite|less guidance": lambda m: drawing.encode(
         DDPM(Overflowing(SCHEDULE), schedule=SCHEDULE, ema=None), pairs()
     ),
+    "seed|no noise": lambda m: drawing.interpolate_noise(m, 0, 1, seed=5, sampler=DDIM),
+    "start|no noise": lambda m: drawing.interpolate_noise(m, 0, 1, start=5, sampler=DDIM),
     "output|leave it out": lambda m: drawing.encode(m, pairs(), output="float"),
     "frames|at least 1": lambda m: drawing.denoise_progressively(m, 1, 0),
     "labels|num_classes": lambda m: drawing.image_to_image(m, pairs(), labels=1),

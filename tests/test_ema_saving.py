@@ -133,3 +133,16 @@ def test_tensorflow_checkpoints_hold_the_averages(tmp_path):
     other = compiled(EMAModel(small_network(), ema=EMA((0.9, 0.99))))
     tf.train.Checkpoint(other).read(path).expect_partial()
     assert_same_training_state(model, other)
+
+
+def test_statistics_that_a_file_averages_are_not_averaged_unasked(tmp_path):
+    def model(average_statistics):
+        layers = [keras.layers.Dense(2), keras.layers.BatchNormalization()]
+        ema = EMA(0.9, average_statistics=average_statistics)
+        return EMAModel(keras.Sequential([keras.Input((3,)), *layers]), ema)
+
+    path = tmp_path / "a.weights.h5"
+    model(True).save_weights(path)
+    model(True).load_weights(path)
+    with pytest.raises(ValueError, match="average_statistics=True"):
+        model(False).load_weights(path)

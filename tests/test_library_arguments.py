@@ -27,7 +27,7 @@ from ddpm_keras.callbacks import (
     WandbScalars,
 )
 from ddpm_keras.drawing import slerp
-from ddpm_keras.ema import LinearRampDecay
+from ddpm_keras.ema import Decay, LinearRampDecay
 
 SCHEDULE = noise.linear(20)
 NOISE = np.zeros((2, 4, 4, 1), np.float32)
@@ -43,6 +43,16 @@ def written_to_arrays():
 
 def batches(size=1):
     return tf.data.Dataset.from_tensor_slices(np.zeros((2, 8, 8, 1), np.uint8)).batch(size)
+
+
+class Rule(Decay):
+    def __init__(self, formula):
+        self.formula = formula
+
+    def rate(self, n):
+        return eval(self.formula, {"n": n})
+
+    name = "rule"
 
 
 def complex_average():
@@ -101,6 +111,13 @@ WRONG = {
         ["seeds", "(3, 2)", "(2, 4, 4, 1)"],
     ),
     "no seeds for noise": (lambda: ancestral_step(None), ["seeds", "one for each"]),
+    "paths for snapshots": (
+        lambda: posthoc.synthesize(["snapshot-00000010.npz"], sigma_rel=0.1),
+        ["list_snapshots", "snapshot-00000010.npz", "directory"],
+    ),
+    "a rate that is not finite": (lambda: EMA(Rule("1 / n")), ["Rule", "rate(0) is inf", "0 to 1"]),
+    "a rate above 1": (lambda: EMA(Rule("n / 50")), ["rate(51) is 1.02", "0 to 1"]),
+    "one rate for all steps": (lambda: EMA(Rule("0.1")), ["shape of n", "()"]),
     "complex weights": (complex_average, ["complex", "two weights"]),
     "data in batches, and another size": (
         lambda: trained(batches(), batch_size=4),

@@ -285,3 +285,11 @@ def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_tables_follow_from_the_betas_for_good():
+    tables = [each for each in vars(noise.linear(20)).values() if isinstance(each, np.ndarray)]
+    assert len(tables) > 8
+    for table in tables:
+        with pytest.raises(ValueError, match="read-only"):
+            table[0] = 0.5

@@ -305,6 +305,14 @@ def test_averages_need_not_begin_at_the_initial_weights(walk):
     np.testing.assert_allclose(without.values[0], same.values[0], atol=1e-5)
 
 
+def test_snapshots_may_come_in_any_order(walk):
+    snapshots = posthoc.list_snapshots(walk[2] / "float32")
+    one, other = (posthoc.synthesize(each, sigma_rel=0.1) for each in (snapshots, snapshots[::-1]))
+    assert one.step == other.step == one.values[1] and not other.warnings
+    for a, b in zip(one.values, other.values, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_an_earlier_step_uses_earlier_snapshots_only(walk):
     made = posthoc.synthesize(walk[2] / "float32", sigma_rel=0.05, step=200)
     with np.load(walk[2] / "float32" / "snapshot-00000200.npz") as file:

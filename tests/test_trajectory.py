@@ -51,6 +51,27 @@ def test_distances_and_cosines_are_exact(trained):
             np.testing.assert_allclose(1 - logs[f"cosine_{name}"], 1 - cosine, rtol=1e-3, atol=1e-9)
 
 
+def test_records_of_other_weights_or_signs_are_not_joined(trained):
+    model, _, path, options = trained
+    images = np.zeros((32, 8, 8, 1), np.uint8)
+
+    def go_on(**arguments):
+        watch = callbacks.Trajectory(path, every_steps=1, **arguments)
+        model.fit(images, **(options | {"callbacks": [watch]}))
+
+    with pytest.raises(ValueError, match="another seed"):
+        go_on(seed=1)
+    model.network.layers[-1].trainable = False
+    model.compile("sgd")
+    with pytest.raises(ValueError, match="other layers that are trained. Give another file"):
+        go_on()
+    model.network.layers[-1].trainable = True
+    model.compile("sgd")
+    go_on()
+    with np.load(path) as file:
+        assert len(file["step"]) == 7 and set(file["seed"]) == {0}
+
+
 def test_sketch_is_linear_and_keeps_lengths(trained):
     model, keep, path, _ = trained
     with np.load(path, allow_pickle=False) as file:

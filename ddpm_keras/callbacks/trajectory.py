@@ -15,6 +15,7 @@ from ..scalars import count, whole
 from .clock import is_due
 
 SKETCH = 256  # numbers a weight set
+_OF_BLOCKS = ("distance", "cosine")
 
 
 class Trajectory(keras.callbacks.Callback):
@@ -31,10 +32,11 @@ class Trajectory(keras.callbacks.Callback):
     `step_length` is such an estimate; the other numbers are exact. The signs take a byte a weight.
 
     Args:
-        path: the .npz file: `step` (R,); for each weight set `sketch_<name>` (R, 256); `blocks`
-            (B,), names of the network's layers, and for each average `block_distance_<name>` and
-            `block_cosine_<name>` (R, B). Records after the step that training goes on from are
-            dropped.
+        path: the .npz file: `step` and `seed` (R,); for each weight set `sketch_<name>` (R, 256);
+            `blocks` (B,), names of the network's layers, and for each average
+            `block_distance_<name>` and `block_cosine_<name>` (R, B). Records after the step that
+            training goes on from are dropped; those of another seed, other averages or other
+            trained layers are refused.
         every_steps: optimizer steps between records, which are made when training has reached or
             passed a multiple of it.
         seed: of the random signs; the same for all runs, so that their sketches can be compared.
@@ -63,6 +65,22 @@ class Trajectory(keras.callbacks.Callback):
         if self.records is None:
             self.records = self._read()
         self.records = [record for record in self.records if record["step"] <= self.step]
+        if self.records and not self._goes_on(self.records[-1]):
+            raise ValueError(
+                f"{self.path} holds the path of other weights: of another seed, other averages or "
+                "other layers that are trained. Give another file."
+            )
+
+    def _goes_on(self, record):
+        """Whether what is recorded now can be put beside an earlier record."""
+        raw, *averages = self.model.weight_sets
+        blocks = [names.column(f"block_{what}", n) for what in _OF_BLOCKS for n in averages]
+        sketches = [names.column("sketch", name) for name in (raw, *averages)]
+        return (
+            record.keys() | {"seed"} == {"step", "seed", *sketches, *blocks}
+            and record.get("seed", self.seed) == self.seed
+            and all(len(record[name]) == len(self.blocks) for name in blocks)
+        )
 
     def _random_signs(self, positions):
         """-1 or 1 for each weight of a block, int8 (n,); an eager tensor, kept out of the graph."""
@@ -84,7 +102,7 @@ class Trajectory(keras.callbacks.Callback):
         if self.records:
             before = self.records[-1][names.column("sketch", names.RAW)]
             logs["step_length"] = float(np.linalg.norm(sketches[0] - before))
-        record = {"step": self.step}
+        record = {"step": self.step, "seed": self.seed}
         for name, sketch in zip(weight_sets, sketches, strict=True):
             record[names.column("sketch", name)] = sketch
         for k, name in enumerate(weight_sets[1:], 1):

@@ -38,7 +38,8 @@ def interpolate_noise(
         model: a `DDPM`.
         first, second: seeds.
         num_images: number of images, at least 2, both ends among them.
-        **settings: as of `DDPM.sample`, but for `seed` and `start`.
+        **settings: as of `DDPM.sample`; `seed` and `start` are of the noise that the sampler draws,
+            and refused where it draws none.
 
     Returns:
         An array (num_images, height, width, channels).
@@ -55,6 +56,13 @@ def interpolate_noise(
         for seed, name in ((first, "first"), (second, "second"))
     ]
     drawing = given.sampling(model, whole(num_images, "num_images", 2), _SameNoise, **settings)
+    chain = samplers.Chain(drawing.sampler, model.schedule, prediction=model.prediction)
+    for name in ("seed", "start"):
+        if settings.get(name) and not chain.draws:
+            raise ValueError(
+                f"{name} means nothing between two seeds by {drawing.sampler!r}, which draws no "
+                "noise: leave it out."
+            )
     weights = np.linspace(0.0, 1.0, drawing.num_images)
     return drawing.images(lambda part: slerp(*ends, weights[part]))
 

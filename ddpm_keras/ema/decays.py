@@ -334,6 +334,23 @@ def as_decay(decay):
     raise ValueError(f"A decay is a float or a decay such as WarmupDecay(0.999); got {decay!r}.")
 
 
+def _check_rates(rule):
+    """Refuses a rule that would make an average something else than a mean of weights."""
+    n = np.append(np.arange(100.0), (1e3, 1e4, 1e5, 1e6))
+    with np.errstate(all="ignore"):
+        rates = np.asarray(rule.rate(n))
+    if rates.shape != n.shape:
+        raise ValueError(
+            f"{rule!r}: rate(n) must have the shape of n, {n.shape}, not {rates.shape}."
+        )
+    outside = ~((rates >= 0.0) & (rates <= 1.0))
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise ValueError(
+            f"{rule!r}: rate({n[first]:g}) is {rates[first]:g}; 1 - beta must lie from 0 to 1."
+        )
+
+
 def named_decays(decays):
     """Every accepted form of `EMA(decays)` as a dict name -> Decay, the names distinct."""
     if isinstance(decays, dict):
@@ -350,4 +367,6 @@ def named_decays(decays):
         called = [rule.name for rule in rules]
     called, rules = list(called), list(rules)
     names.check_averages(called)
+    for rule in rules:
+        _check_rates(rule)
     return dict(zip(called, rules, strict=True))

@@ -58,7 +58,8 @@ class EMAOptimizer(OptimizerAround):
     Averages whose weights are not all loaded with them (`skip_mismatch`) start anew before the next
     step, with a warning. So they do where weights were replaced after a `fit`: assigned by hand, or
     loaded from a file without a state of an optimizer (`.h5` of older versions). A loop of one's
-    own tells where it ends by `ema.leave()`, or starts anew by `ema.reset()`. Before the first step
+    own, and a `fit` that was interrupted, which Keras tells no optimizer, is told where it ends by
+    `ema.leave()`, or starts anew by `ema.reset()`. Before the first step
     averages follow the weights.
 
     Args:

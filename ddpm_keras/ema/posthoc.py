@@ -31,7 +31,7 @@ from .. import names
 from ..scalars import count
 from .decays import as_decay
 from .power_function import power_function_gamma
-from .snapshots import averages, list_snapshots, read_arrays
+from .snapshots import Snapshot, averages, list_snapshots, read_arrays
 from .weight_sets import WeightSet
 
 logger = logging.getLogger("ddpm_keras")
@@ -224,6 +224,13 @@ def _snapshots(run_or_snapshots, step):
     snapshots = run_or_snapshots
     if not isinstance(snapshots, (list, tuple)):
         snapshots = list_snapshots(getattr(run_or_snapshots, "directory", run_or_snapshots))
+    wrong = [each for each in snapshots if not isinstance(each, Snapshot)]
+    if wrong:
+        raise ValueError(
+            f"A list is of what posthoc.list_snapshots gives, not of {wrong[0]!r:.60}: give the "
+            "directory of the snapshots."
+        )
+    snapshots = sorted(snapshots, key=lambda each: each.step)
     initial = next((s for s in snapshots if s.step == 0), None)
     stored = [s for s in snapshots if 0 < s.step <= (step or s.step)]
     if not stored:

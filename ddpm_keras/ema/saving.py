@@ -31,6 +31,7 @@ class SavedAverages(AverageVariables):
             },
             count=len(self._sources),
             paths=[label(v) for v in self._sources],
+            average_statistics=self.average_statistics,
             fingerprint=fingerprint([self._sources[i] for i in self.averaged_positions]),
         ).write(store)
 
@@ -65,6 +66,11 @@ class SavedAverages(AverageVariables):
         self._loaded = ((), 0)
 
     def _check_fit(self, stored):
+        if stored.average_statistics and not self.average_statistics:
+            raise ValueError(
+                "The file's averages are of statistics as well, which these would go on with: make "
+                "the EMA with average_statistics=True."
+            )
         if not stored.fits(len(self._sources)):
             count = stored.count or max(stored.shape_at) + 1
             raise ValueError(

@@ -30,6 +30,7 @@ class StoredAverages:
         count: How many variables `EMA.build` was given; None in files that do not say so.
         fingerprint: Of the weights that are averaged; None in files that do not say so.
         paths: What those variables are called; None in files that do not say so.
+        average_statistics: As of `EMA`; None in files that do not say so.
     """
 
     keys: list
@@ -43,6 +44,7 @@ class StoredAverages:
     count: int | None = None
     fingerprint: int | None = None
     paths: list | None = None
+    average_statistics: bool | None = None
 
     def write(self, store):
         """Writes them to what Keras gives `save_own_variables`."""

@@ -1,5 +1,7 @@
 """What every feature extractor shares: uint8 images in, batch by batch, features out."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -104,7 +106,7 @@ class FeatureExtractor:
 def to_uint8(images: ArrayLike) -> np.ndarray:
     """Returns images as uint8 `(N, H, W, C)`; float in -1..1 is rounded as for a saved picture.
 
-    A memory map of uint8 stays one.
+    A memory map of uint8 stays one. Of floats that are all in the upper half, a warning tells.
 
     Raises:
         ValueError: if they are no batch of images, or floats beyond -1..1.
@@ -122,5 +124,11 @@ def to_uint8(images: ArrayLike) -> np.ndarray:
         raise ValueError(
             f"Float images must lie in -1..1; got {np.nanmin(images):g}..{np.nanmax(images):g}, or "
             "NaN. Pass uint8 for the range 0..255."
+        )
+    if images.size and images.min() >= 0 and images.max() > 0.5:
+        warnings.warn(
+            "All of these float images lie in [0, 1], half of -1..1: if that is their whole range, "
+            "give 2 * images - 1, or uint8.",
+            stacklevel=3,
         )
     return np.clip(np.round((images.astype(np.float64) + 1) * 127.5), 0, 255).astype(np.uint8)
