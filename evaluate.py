@@ -49,25 +49,32 @@ def main(argv):
 def evaluate(runs, options, argv):
     """Measures the weight sets of each run, and writes what was found; the exit status."""
     from ddpm_keras import report
+
+    again = invocation.command_again(argv)
+    try:
+        for run in runs:
+            alone.tidy(run)
+            print(f"\n{run.path}\n{measured(run, options, again)}")
+            print(f"Report: {report.write(run)}")
+        if len(runs) > 1:
+            print(f"Comparison: {report.write_comparison(runs)}")
+    except KeyboardInterrupt:
+        print(f"\nInterrupted; what is drawn and measured is kept. To go on:\n  {again}")
+        return interrupt.status()
+    return 0
+
+
+def measured(run, options, again):
+    """Measures the weight sets of a run, or searches the best width; what was found, as text."""
     from ddpm_keras.app import measuring, table, tuning
 
     measure = tuning.tune if options.tune_ema else measuring.evaluate_run
-    again = invocation.command_again(argv)
-    for run in runs:
-        alone.tidy(run)
-        try:
-            with console.input_errors():
-                evaluations = measure(run, options, again)
-        except KeyboardInterrupt:
-            print(f"\nInterrupted; what is drawn and measured is kept. To go on:\n  {again}")
-            return interrupt.status()
-        print(f"\n{run.path}\n{table.text(evaluations)}")
-        if options.tune_ema:
-            print(table.tuned(evaluations.tunings[-1], run))
-        print(f"Report: {report.write(run)}")
-    if len(runs) > 1:
-        print(f"Comparison: {report.write_comparison(runs)}")
-    return 0
+    with console.input_errors():
+        evaluations = measure(run, options, again)
+    found = [table.text(evaluations)]
+    if options.tune_ema:
+        found.append(table.tuned(evaluations.tunings[-1], run))
+    return "\n".join(found)
 
 
 def help_evaluate(runs, options):

@@ -137,9 +137,9 @@ def _umask():
 
 
 def write_text(path, text):
-    """Writes `text` to `path` in UTF-8, whole or not at all."""
+    """Writes `text` to `path` in UTF-8, whole or not at all; what that has not is spelled out."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path, value):

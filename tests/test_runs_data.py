@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from refusals import assert_refused_in_one_line, call_command
 
-from ddpm_keras import images
+from ddpm_keras import images, report
+from ddpm_keras.app.run_directory import Run
 
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 8".split()
 SMALL += "--num-images 8 --sampling-steps 2 --epoch-steps 2 --snapshots 0 --ema 0.5".split()
@@ -139,6 +140,19 @@ def test_training_goes_on_in_another_folder(copy, call, tmp_path):
     elsewhere.mkdir()
     outcome = call("train.py", "--resume", "--run-dir", copy, "--steps", 4, folder=elsewhere)
     assert outcome.status == 0 and "Continuing at step 2" in outcome.out, outcome.err
+
+
+def test_a_run_of_images_in_a_folder_that_is_no_text(digits, call, tmp_path):
+    name = "fot\udcffs"  # a byte that is no UTF-8
+    images.write(digits.train[:20], tmp_path / name)
+    outcome = call("train.py", "--dataset", name, *SMALL, "--run-dir", "run", folder=tmp_path)
+    assert outcome.status == 0 and r"fot\udcffs: " in outcome.out, outcome.err
+    assert r"--dataset 'fot\udcffs'" in (tmp_path / "run" / "README.md").read_text()
+    events = (tmp_path / "run" / "tensorboard").glob("events.*")
+    assert rb"fot\udcffs" in next(iter(events)).read_bytes()
+    run = shutil.move(tmp_path / "run", tmp_path / "r\udcffn")
+    report.write(Run.open(run))
+    assert r"fot\udcffs" in (run / "report.html").read_text()
 
 
 def test_a_run_of_images_needs_none_to_draw_others(copy, call, tmp_path):

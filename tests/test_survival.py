@@ -287,6 +287,33 @@ def test_a_signal_does_not_wait_for_what_an_epoch_ends_with(
     assert [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)] == []
 
 
+def test_an_interrupt_of_a_report_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    import evaluate
+    from ddpm_keras import report
+
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+    monkeypatch.setattr(evaluate, "measured", lambda run, options, again: "numbers")
+    monkeypatch.setattr(report, "write", interrupted)
+    assert evaluate.evaluate([Run(tmp_path)], None, ["a run"]) == 130
+    assert "numbers" in (said := capsys.readouterr().out)
+    assert said.endswith("To go on:\n  python evaluate.py 'a run'\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "typed"), [("a b", "'a b/tensorboard'"), ("-c", "./-c/tensorboard")]
+)
+def test_where_to_look_can_be_typed(path, typed, tmp_path, monkeypatch):
+    from ddpm_keras.app import training
+
+    monkeypatch.chdir(tmp_path)
+    run = Run(path)
+    run.tensorboard.mkdir(parents=True)
+    assert training.next_steps(run).endswith(f"\n      tensorboard --logdir {typed}")
+
+
 def test_an_interval_of_the_history_that_was_interrupted_is_gone_on_with(tmp_path):
     from ddpm_keras.app.checkpoints import metric_values, set_metrics
 

@@ -68,12 +68,15 @@ def _mlflow(run, options):
 
 def _of_run(run, options):
     """What trackers are told of a run; one that is begun anew at the same place is another."""
+    from ..data.words import shown  # with NumPy, which --help does without
+
     path = run.path.resolve()
 
     def identity():  # once config.json is there; older versions did not name the run
         return run.config.get("run") or hashlib.sha256(str(path).encode()).hexdigest()[:16]
 
-    return {"name": path.name, "config": asdict(options), "identity": identity}
+    told = {key: shown(v) if isinstance(v, str) else v for key, v in asdict(options).items()}
+    return {"name": shown(path.name), "config": told, "identity": identity}
 
 
 _MAKERS = {

@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import shlex
 import sys
 import tempfile
 import time
@@ -9,7 +10,7 @@ from dataclasses import asdict, replace
 
 import keras
 
-from .. import callbacks, ema, names
+from .. import callbacks, ema, files, names
 from ..data.words import few, shown
 from ..ddpm import DDPM
 from ..errors import UsageError
@@ -340,10 +341,9 @@ def interrupted(run, model, error):
 
 def save(run, model):
     """Writes model.keras and, to ship, network-ema.keras with its model card."""
-    from ..files import atomic_path
     from ..report import card
 
-    with atomic_path(run.model) as temporary:
+    with files.atomic_path(run.model) as temporary:
         model.save(temporary)
     model.export_network("ema", run.network)
     card.write(run)
@@ -351,9 +351,10 @@ def save(run, model):
 
 def next_steps(run):
     """Where to look in a finished run, and what to do with it."""
+    watch = shlex.join(["tensorboard", "--logdir", files.typed(run.tensorboard)])
     return (
         f"\nPictures: {run.samples}/epoch-{run.last_epoch():04d}.png\n"
         + (f"Report: {run.report}\n" if run.report.exists() else "")
         + f"Next: {invocation.command('sample', run.path, '--num', 64, '--out', 'samples.png')}"
-        + f"\n      tensorboard --logdir {run.tensorboard}" * run.tensorboard.exists()
+        + f"\n      {watch}" * run.tensorboard.exists()
     )

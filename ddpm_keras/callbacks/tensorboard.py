@@ -11,6 +11,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from .. import names
 from ..aliases import PathLike
+from ..data.words import shown
 from ..quality import metrics
 from . import events
 
@@ -69,7 +70,7 @@ def _description(tag):
 
 
 def _plain(value):
-    """A value as HParams takes it: a number, a string, or several in one string."""
-    if isinstance(value, (bool, int, float, str)):
+    """A value as HParams takes it: a number, or a line of text that any encoding has."""
+    if isinstance(value, (bool, int, float)):
         return value
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return shown(" ".join(map(str, value)) if isinstance(value, (list, tuple)) else value)

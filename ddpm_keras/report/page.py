@@ -96,7 +96,8 @@ def _write_beside(folder, pictures, tables):
             each.png(temporary)
     for table in tables:
         with files.atomic_path(folder / f"{table['name']}.csv") as temporary:
-            with open(temporary, "w", newline="", encoding="utf-8") as file:
+            how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+            with open(temporary, "w", **how) as file:
                 writer = csv.writer(file)
                 writer.writerow(["weights", *table["columns"]])
                 for name, cells in table["rows"]:
