@@ -165,6 +165,14 @@ def test_links_and_pictures_lead_somewhere(page):
             assert not anchor or anchor in anchors(linked), target
 
 
+def test_a_picture_on_two_pages_is_of_the_same_training_on_both():
+    captions = [
+        (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/index.md")
+    ]
+    first = [re.search(r"^\*(.*?):", text, re.MULTILINE) for text in captions]
+    assert first[0] and first[1] and first[0][1] == first[1][1]
+
+
 def anchors(page):
     """What headings of a page are called in links to them."""
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
