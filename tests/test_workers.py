@@ -115,6 +115,33 @@ def test_two_workers_train_as_two_replicas_do(told, tmp_path):
             np.testing.assert_allclose(value, expected, rtol=1e-4, atol=2e-5)
 
 
+LOST = """
+import sys, threading, time
+from ddpm_keras.app import cluster, console
+
+class Waits:
+    def __del__(self):
+        time.sleep(100)
+
+waits = Waits()  # as what TensorFlow holds does, for what will not come
+
+def main(argv):
+    threading.Thread(target=lambda: (time.sleep(0.5), print("written"))).start()
+    raise cluster.WorkerLost("worker 1 is gone")
+
+sys.exit(console.run(main))
+"""
+
+
+def test_who_has_lost_another_ends_at_once_but_for_what_is_being_written():
+    environment = os.environ | {"DDPM_KERAS_LAZY": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], env=environment, capture_output=True, text=True, timeout=50
+    )
+    assert (done.returncode, done.stdout) == (75, "written\n"), done.stderr
+    assert done.stderr.endswith(": worker 1 is gone\n")
+
+
 @pytest.mark.parametrize("name", ["stopped", "killed"])
 def test_workers_that_went_on_equal_those_that_never_stopped(told, name):
     whole, other = told[0] / "whole", told[0] / name

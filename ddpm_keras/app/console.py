@@ -1,5 +1,6 @@
 """What the commands share: exit status, one-line errors, and the loading of TensorFlow."""
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -53,6 +54,7 @@ def _status(main):
         return WRONG_USE
     except WorkerLost as error:
         _complain(error)
+        atexit.register(_end_at_once, WORKER_LOST)
         return WORKER_LOST
     except KeyboardInterrupt:
         print(f"\n{invocation.called()}: interrupted.", file=sys.stderr)
@@ -61,6 +63,14 @@ def _status(main):
         cause = _foreseen(error)
         _complain(output.one_line(cause) if cause else _unforeseen(error))
         return WRONG_USE if cause else UNFORESEEN
+
+
+def _end_at_once(status):
+    """Ends the process after its threads, in place of TensorFlow, which waits for what is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _complain(words):
