@@ -34,7 +34,7 @@ from ddpm_keras.app import (  # noqa: E402
     stored_names,
 )
 from ddpm_keras.app.options import TrainOptions, sample_options  # noqa: E402
-from ddpm_keras.app.run_directory import Run  # noqa: E402
+from ddpm_keras.app.run_directory import Run, check_target  # noqa: E402
 from ddpm_keras.errors import UsageError  # noqa: E402
 
 
@@ -107,6 +107,7 @@ def check(options, writes=True):
             exported.format_of(options).check(options.export)
         elif writes:
             images.check_target(options.out, **consistency.targets(options))
+        check_target(options.export or options.out, "--export" if options.export else "--out")
         if options.from_diffusers:
             consistency.check_without_run(options)
             interop.find_unet(options.from_diffusers, options.weights)

@@ -149,6 +149,7 @@ WRONG = [
     ("sample.py", "run --from-image a.png", "--from-image|no file a.png"),
     ("sample.py", "run --interpolate 1", "--interpolate|two seeds"),
     ("sample.py", "run --interpolate 1 2 3", "--interpolate|two seeds"),
+    ("sample.py", "run --interpolate 3 3", "--interpolate names 3 twice"),
     ("sample.py", "run --interpolate 1 2 --num 1", "--interpolate|--num at least 2"),
     ("sample.py", "run --encode", "--encode|--interpolate"),
     ("sample.py", "run --interpolate 1 2 --encode", "--encode|not for seeds"),

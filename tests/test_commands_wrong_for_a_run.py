@@ -92,6 +92,11 @@ def intact(run):
 
 
 WRONG_FOR_RUN = [
+    (intact, "sample.py run --export run/model.keras", "--export run/model.keras|of the run run"),
+    (intact, "sample.py run --export run/network-ema.keras --weights raw", "--export|of the run"),
+    (intact, "sample.py run/model.keras --export ./run/model.keras", "--export|of the run run"),
+    (intact, "sample.py run --out run/trajectory.npz", "--out run/trajectory.npz|of the run run"),
+    (intact, "sample.py run --out run/samples/real.png", "--out|of the run run|another place"),
     (intact, "train.py --run-dir run", "run|--resume"),
     (remove("config.json"), "train.py --run-dir run", "config.json|--run-dir"),
     (leave("evaluation.json"), "train.py --run-dir run", "evaluation.json|--run-dir"),

@@ -129,6 +129,14 @@ def test_resuming_keeps_the_options_of_the_run():
         resumed_options(stored, {"seed": 4})
 
 
+def test_a_curve_of_other_images_is_said_to_be_one(capsys):
+    stored = dataclasses.asdict(train_options([])[0])
+    resumed_options(stored, {"resume": True, "validation_images": 128})
+    assert not capsys.readouterr().out
+    assert resumed_options(stored, {"validation_images": 64}).validation_images == 64
+    assert "of 64 images from here on, and were of 128" in capsys.readouterr().out
+
+
 def test_a_run_from_before_there_were_groups_has_32():
     stored = dataclasses.asdict(train_options([])[0])
     assert stored_options(stored).groups == stored.pop("groups") == 0

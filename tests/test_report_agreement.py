@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from report_runs import make_run, record_of, write_evaluation
 
 from ddpm_keras import images, names, quality
+from ddpm_keras.app.options import sample_options
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.report import analysis, card, figures, figures_compared, page, tables, words
 
@@ -43,6 +45,35 @@ def test_weights_that_are_stored_no_more_are_not_offered(gone_on, place, name, d
     assert found["use"] == expected
     said = "at step 400, and the run has come to step 600 since: python evaluate.py"
     assert said in found["evidence"]
+
+
+GUIDED = {"guidance": 2.0, "guidance_rescale": 0.7, "guidance_low": 200, "guidance_high": 800}
+LAST = "--weights ema_0.999@400"
+SAID = "--guidance 2 --guidance-rescale 0.7 --guidance-interval 200 800"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, LAST),
+        (GUIDED, f"{LAST} {SAID}"),
+        ({"guidance": 2.0, "guide": "raw"}, f"{LAST} --guidance 2 --guide raw@400"),
+        ({"guidance": 2.0, "guide": names.of_width(0.1)}, ""),
+        ({"guidance": 1.0, "guide": "raw"}, LAST),
+    ],
+)
+def test_weights_are_drawn_from_as_they_were_measured(changes, said, gone_on):
+    (gone_on / "checkpoints").mkdir()
+    (gone_on / "checkpoints" / "step-00000400.json").touch()
+    measured = {
+        name: dataclasses.replace(each, **changes)
+        for name, each in record_of(gone_on).evaluation.weights.items()
+        if names.synthesis(name) is None
+    }
+    write_evaluation(gone_on, {"raw": 1.0}, weights=measured)
+    use = words.summary(record_of(gone_on))["use"]
+    assert use == (f"python sample.py {gone_on} {said}" if said else "")
+    sample_options(shlex.split(use)[2:] or ["run"])
 
 
 def test_a_run_that_went_on_is_not_said_to_be_what_was_measured(gone_on):

@@ -25,6 +25,7 @@ FOUND = Tuning(
     num_images=24,
     guide="raw",
     step=400,
+    way="a distance, 24 images",
 )
 MEASURED = Evaluation({"raw": Measurement(2.5, 24, "x")}, Reference())
 
@@ -77,6 +78,7 @@ def test_a_search_is_drawn_and_told(tmp_path, monkeypatch):
     )
     assert list(axis.lines[1].get_ydata()) == [2.6, 2.2, 2.9]
     assert "width of 0.1 at guidance 2: 2.2, on other images 2.4" in drawn.text
+    assert drawn.note.endswith(" Judged by: a distance, 24 images.")
     guided = dataclasses.replace(
         FOUND, guidance_rescale=0.7, guidance_low=200, guidance_high=800, step=None
     )

@@ -163,7 +163,7 @@ class SampleOptions:
     progress: bool = option(False, "show how they come out of noise: --out a .png, .webp or .gif",
                             section="something else than images from noise")
     interpolate: tuple[str, ...] = option((), "two seeds, or two image files, to go between",
-                                          path=True)
+                                          path=True, distinct=True)
     encode: bool = option(False, "go between two files by the noise that DDIM draws them from")
     from_image: str = option("", "an image file to draw others like it", path=True)
     strength: float = option(0.6, "steps made of --from-image or of files to go between: 0 to 1",

@@ -33,5 +33,10 @@ def resumed_options(stored, given):
             f"--steps was {stored.steps} in this run, at whose end its learning rate comes to 0 "
             f"(--lr-schedule {stored.lr_schedule}); leave it out, or begin a new run."
         )
+    if given.get("validation_images", stored.validation_images) != stored.validation_images:
+        print(
+            f"Note: validation losses are of {given['validation_images']} images from here on, and "
+            f"were of {stored.validation_images}: the two are no one curve."
+        )
     free = {name: value for name, value in given.items() if name in _FREE_ON_RESUME}
     return replace(stored, **free | {"run_dir": stored.run_dir, "resume": True})

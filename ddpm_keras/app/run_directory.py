@@ -36,6 +36,23 @@ def fresh_path(root, name):
     return path
 
 
+def check_target(path, said):
+    """Refuses to write in place of a file that a run has.
+
+    Args:
+        path: where something else is to be written.
+        said: the option that says so.
+
+    Raises:
+        UsageError: in one line that names the option and the run.
+    """
+    path = Path(path)
+    for folder in path.parents[:2]:
+        run = Run(folder)
+        if run.config_file.is_file() and path in run.own_files:
+            raise UsageError(f"{said} {path} is a file of the run {folder}; name another place.")
+
+
 def newest(root):
     """The run below `root` whose configuration was written last.
 
@@ -106,15 +123,9 @@ class Run(Checkpointed):
         Raises:
             UsageError: a pipe, a folder for a file, a link that leads nowhere ..., by its path.
         """
-        folders = (self.samples, self.snapshots, self.tensorboard, self.checkpoints)
-        folders += (self.features, self.report_folder)
-        known = [self.config_file, self.model, self.network, self.history, self.trajectory]
-        known += [self.evaluation, self.card, self.report]
-        for folder, pattern in zip(folders, _PATTERNS, strict=False):
-            known += sorted(folder.glob(pattern))
         for what, paths, is_right in (
-            ("file", known, Path.is_file),
-            ("folder", folders, Path.is_dir),
+            ("file", self.own_files, Path.is_file),
+            ("folder", self.own_folders, Path.is_dir),
         ):
             for path in paths:
                 if os.path.lexists(path) and not is_right(path):
@@ -122,6 +133,21 @@ class Run(Checkpointed):
                         f"{path} is no {what}{_leads_nowhere(path)}; put it back, or move away "
                         "what is there."
                     )
+
+    @property
+    def own_folders(self):
+        """The places of its folders."""
+        folders = (self.samples, self.snapshots, self.tensorboard, self.checkpoints)
+        return (*folders, self.features, self.report_folder)
+
+    @property
+    def own_files(self):
+        """The places of its files, and those that are in its folders."""
+        known = [self.config_file, self.model, self.network, self.history, self.trajectory]
+        known += [self.evaluation, self.card, self.report]
+        for folder, pattern in zip(self.own_folders, _PATTERNS, strict=False):
+            known += sorted(folder.glob(pattern))
+        return known
 
     def note_state(self):
         """Says where the run is older than checksums, and what of it is gone."""

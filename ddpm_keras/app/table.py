@@ -2,6 +2,7 @@
 
 from .. import names, quality
 from ..quality import metrics
+from ..report import words
 from . import invocation
 
 
@@ -68,31 +69,17 @@ def tuned(tuning, run):
     ]
     if tuning.at_an_end:
         lines.append("It is at an end of the widths tried: a better one may lie beyond.")
-    options = [word for name, value in found.items() for word in (f"--{name}", *value.split())]
-    lines.append(f"Draw with it: {invocation.command('sample', run.path, *options)}")
+    lines.append(f"Draw with it: {invocation.command('sample', run.path, *words.typed(found))}")
     return "\n".join(lines)
 
 
 def _settings(tuning, run):
     """What draws with the best width, as options of sample.py: dict name -> text."""
     best = tuning.best
-    settings = {"sigma-rel": names.number(best.sigma_rel)}
-    if best.guidance != 1:
-        settings["guidance"] = names.number(best.guidance)
-        settings |= {"guide": tuning.guide} if tuning.guide else {}
-        settings |= _of_guidance(tuning)
+    settings = {"sigma-rel": names.number(best.sigma_rel)} | words.guidance(tuning, best.guidance)
     if tuning.step is not None and tuning.step < max(run.snapshot_steps):
         settings["step"] = str(tuning.step)
     return settings
-
-
-def _of_guidance(tuning):
-    found = {}
-    if tuning.guidance_rescale:
-        found["guidance-rescale"] = names.number(tuning.guidance_rescale)
-    if tuning.guidance_high:
-        found["guidance-interval"] = f"{tuning.guidance_low} {tuning.guidance_high}"
-    return found
 
 
 def _told(evaluations):

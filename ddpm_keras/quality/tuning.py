@@ -31,6 +31,7 @@ class Tuning(Checked):
         guide: the weight set that guided, or None.
         guidance_rescale, guidance_low, guidance_high: how it guided, as of a `Measurement`.
         step: optimizer steps that the weights had made.
+        way: how the best width was judged, in words, as `Evaluation.way`.
     """
 
     metric: str
@@ -44,6 +45,7 @@ class Tuning(Checked):
     guidance_rescale: float | None = bounded(0, 1, default=None)
     guidance_low: int | None = bounded(0, default=None)
     guidance_high: int | None = bounded(1, default=None)
+    way: str = ""
 
     def __post_init__(self):
         super().__post_init__()

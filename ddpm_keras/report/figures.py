@@ -323,6 +323,7 @@ def _tuning(record):
     axis.set(xlabel="relative width of the average (sigma_rel)", ylabel=title, xscale="log")
     picture.legend(axis)
     guided = f" at guidance {best.guidance:g}" if best.guidance != 1 else ""
+    judged = f" Judged by: {tuning.way}." if tuning.way else ""
     return picture.Picture(
         "tuning",
         "Search for the best width",
@@ -331,6 +332,6 @@ def _tuning(record):
         f"{tuning.judged:.4g}.",
         f"Each point is an average made after training, of {tuning.num_images:,} images from seed "
         f"{tuning.seed}. The best is judged on images from seed {tuning.judged_seed}, since the "
-        "number by which it was chosen flatters it.",
+        f"number by which it was chosen flatters it.{judged}",
         figure,
     )

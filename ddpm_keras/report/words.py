@@ -135,12 +135,44 @@ def _recent_drop(record):
 
 
 def _use(record, name):
-    """The command that draws with the advised weights; "" where they are not stored any more."""
+    """The command that draws with the advised weights as they were measured, guided or not.
+
+    "" where one of them is not stored any more.
+    """
     step, run = record.since, record.run
-    stored = run.snapshot_steps if names.synthesis(name) else run.checkpoint_steps
-    if step is not None and step not in stored:
-        return ""
-    return command(record, "sample", record.path, "--weights", names.at_step(name, step))
+    options = {"weights": name}
+    if record.evaluation:
+        measured = next(iter(record.evaluation.weights.values()))
+        options |= guidance(measured, measured.guidance)
+    for option in {"weights", "guide"} & options.keys() if step is not None else ():
+        plain, _ = names.split_step(options[option])
+        if step not in (run.snapshot_steps if names.synthesis(plain) else run.checkpoint_steps):
+            return ""
+        options[option] = names.at_step(plain, step)
+    return command(record, "sample", record.path, *typed(options))
+
+
+def guidance(how, scale):
+    """The options of sample.py by which images are guided as they were, a dict name -> text.
+
+    Args:
+        how: a `quality.Measurement` or a `quality.Tuning`.
+        scale: the strength; None and 1 are none.
+    """
+    if scale in (None, 1):
+        return {}
+    found = {"guidance": names.number(scale)}
+    found |= {"guide": how.guide} if how.guide else {}
+    if how.guidance_rescale:
+        found["guidance-rescale"] = names.number(how.guidance_rescale)
+    if how.guidance_high:
+        found["guidance-interval"] = f"{how.guidance_low} {how.guidance_high}"
+    return found
+
+
+def typed(options):
+    """Options, a dict name -> text of one value or several, as words of a command line."""
+    return [word for name, text in options.items() for word in (f"--{name}", *text.split())]
 
 
 def protocol(record, name):
