@@ -14,6 +14,8 @@ import pytest
 from refusals import TINY, call_command
 
 from ddpm_keras import checksums
+from ddpm_keras.app import consistency
+from ddpm_keras.app.run_directory import Run
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +90,6 @@ def test_the_network_alone_draws_what_the_run_draws(call, tiny_run, tmp_path):
 
 def test_precision_is_that_of_the_computation(tiny_run):
     from ddpm_keras.app import devices, models
-    from ddpm_keras.app.run_directory import Run
 
     model = models.load_model(Run(tiny_run))
     before = model.get_weights()
@@ -214,6 +215,7 @@ def test_damage_that_training_can_do_without_is_said_and_stepped_around(call, ti
 def test_evaluations(call, tiny_run, tmp_path, monkeypatch):
     shutil.copytree(tiny_run, tmp_path / "one")
     shutil.copytree(tiny_run, tmp_path / "two")
+    monkeypatch.setattr(consistency, "check_distinct", lambda runs: None)  # in place of a training
     settings = ["--num-images", 8, "--steps", 2]
     strategy = ["--strategy", "mirrored"]
     outcome = call("evaluate.py", "one", *settings, *strategy, "--weights", "ema", "--decay", "0.8")

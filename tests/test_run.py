@@ -60,10 +60,35 @@ def test_only_a_run_is_opened(tmp_path):
 
 
 def test_a_run_is_named_once(run):
+    run.write_config({})
     again = Run(run.path / ".." / run.path.name)
-    consistency.check_distinct([run, Run(run.path.parent)])
     with pytest.raises(UsageError, match="named twice"):
         consistency.check_distinct([run, again])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"run": "b", "options": {"seed": 1}}, None),
+        ({"run": "b", "data": {"fingerprint": "other"}}, None),
+        ({"run": "a", "options": {"seed": 1}}, "two is a copy of .*one; name one"),
+        ({"run": "b"}, "two is the training of .*one again.* or train another --seed"),
+        ({"run": "b", "options": {"seed": 0, "run_dir": "two"}}, "is the training of"),
+    ],
+)
+def test_a_training_counts_once_among_several(tmp_path, changed, message):
+    config = {"run": "a", "options": {"seed": 0}, "data": {"fingerprint": "same"}}
+    runs = []
+    for name, each in (("one", config), ("two", config | changed)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        runs.append(Run(tmp_path / name))
+        runs[-1].write_config(each)
+    if message is None:
+        consistency.check_distinct(runs)
+    else:
+        with pytest.raises(UsageError, match=message):
+            consistency.check_distinct(runs)
 
 
 def test_checkpoints_are_kept_and_restored(run, model):

@@ -3,6 +3,7 @@
 All of it is said before TensorFlow is loaded, from the options and the run's config.json alone.
 """
 
+import itertools
 import os
 from pathlib import Path
 
@@ -359,10 +360,32 @@ def check_tuning(options, given):
 
 
 def check_distinct(runs):
-    """Refuses a run that is named twice among several."""
-    for run in runs:
-        if sum(run.path.resolve() == other.path.resolve() for other in runs) > 1:
-            raise UsageError(f"{run.path} is named twice; name each run once.")
+    """Refuses a training that is named twice among several, which an interval would take for two.
+
+    Raises:
+        UsageError: a run is named twice, or another is a copy of it, or the same training again.
+    """
+    for first, other in itertools.combinations(runs, 2):
+        if first.path.resolve() == other.path.resolve():
+            raise UsageError(f"{other.path} is named twice; name each run once.")
+        if _identity(first) == _identity(other) is not None:
+            raise UsageError(f"{other.path} is a copy of {first.path}; name one of them.")
+        if _training(first) == _training(other):
+            raise UsageError(
+                f"{other.path} is the training of {first.path} again, of the same options, seed "
+                "and images; name one of them, or train another --seed."
+            )
+
+
+def _identity(run):
+    return run.config.get("run")
+
+
+def _training(run):
+    """What the numbers of a training follow from."""
+    from ..report.analysis import settings
+
+    return settings(run.config), run.config.get("data", {}).get("fingerprint")
 
 
 def check_evaluation(options, runs):

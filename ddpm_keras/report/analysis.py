@@ -272,14 +272,15 @@ def by_validation_loss(record):
 
 def differing_options(records):
     """Options that are not the same in all runs: dict name -> list of values, in order of runs."""
-    options = [record.config.get("options", {}) for record in records]
+    options = [settings(record.config) for record in records]
     names = dict.fromkeys(name for each in options for name in each)
     table = {name: [each.get(name) for each in options] for name in names}
-    return {
-        name: values
-        for name, values in table.items()
-        if any(value != values[0] for value in values) and name not in _NOT_SETTINGS
-    }
+    return {k: values for k, values in table.items() if any(each != values[0] for each in values)}
+
+
+def settings(config):
+    """The options of a run, of its config.json, that its numbers follow from."""
+    return {k: v for k, v in config.get("options", {}).items() if k not in _NOT_SETTINGS}
 
 
 # Options that name places or say how a run was started; runs that differ only by them are alike.
