@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from . import checksums, files
-from .scalars import count
+from .scalars import count, whole
 
 _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
 _SIZE = 400  # pixels
@@ -29,7 +29,7 @@ def grid(images, columns=None, size=_SIZE, gap=1):
     Returns:
         A `PIL.Image` in RGB.
     """
-    images = _checked(images)
+    images, gap = _checked(images), whole(gap, "gap", 0)
     if images.shape[-1] != 3:
         images = np.repeat(images[..., :1], 3, axis=-1)
     number, height, width, _ = images.shape
@@ -39,7 +39,7 @@ def grid(images, columns=None, size=_SIZE, gap=1):
     for index, image in enumerate(images):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         canvas[top : top + height, left : left + width] = image
-    factor = max(1, size // canvas.shape[1])
+    factor = max(1, whole(size, "size", 0) // canvas.shape[1])
     return Image.fromarray(canvas).resize(
         (canvas.shape[1] * factor, canvas.shape[0] * factor), Image.Resampling.NEAREST
     )
@@ -206,6 +206,8 @@ class Writer:
             ValueError: these are no such images.
         """
         images = _checked(images)
+        if self.path.suffix and (self._gathered is None or self._gathered.closed):
+            raise ValueError(f"{self.path} is written when a block ends: use `with Writer(path)`.")
         if self._shape not in (None, images.shape[1:]):
             raise ValueError(f"Images of {images.shape[1:]} come after those of {self._shape}.")
         self._shape = images.shape[1:]

@@ -39,6 +39,7 @@ def _find(root, path):
 
 scale_loss_for_distribution = _find(keras, "src.losses.loss.scale_loss_for_distribution")
 unscale_loss_for_distribution = _find(keras, "src.losses.loss.unscale_loss_for_distribution")
+in_stateless_scope = _find(keras, "src.backend.common.stateless_scope.in_stateless_scope")
 print_message = _find(keras, "src.utils.io_utils.print_msg")
 input_signature_of = _find(keras, "src.export.export_utils.get_input_signature")
 maybe_merge_call = _find(tf, "__internal__.distribute.interim.maybe_merge_call")

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from . import noise
 from .aliases import Tensor
-from .ema.groups import like
 from .guidance import Guidance
 from .inputs import ImageModel, fits
 
@@ -108,8 +107,7 @@ class NoisePredictor(ImageModel):
         """
         weights = self.evaluation_weights if weights is None else weights
         self.check_finite(weights)
-        pairs = zip(self.network.weights, self.weight_values(weights), strict=True)
-        return [tf.convert_to_tensor(like(variable, value)) for variable, value in pairs]
+        return [tf.convert_to_tensor(value) for _, value in self._named_values(weights)]
 
 
 def _check_output(output, image):

@@ -17,6 +17,7 @@ from .scalars import number, whole
 
 _NUMBERS = len(dataclasses.fields(Guidance))
 
+_MOST_IMAGES = 2**31  # of a seed: their numbers are 32-bit
 _LEAST_STEPS, _MOST_PIXELS = 20, 16 * 16
 _HALF = ("bfloat16", "float16")  # XLA's convolutions in them are slow on a processor
 
@@ -59,6 +60,10 @@ class Sampling:
         self.num_images = whole(num_images, "num_images", 1)
         self.batch_size = whole(batch_size, "batch_size", 1)
         self.seed, self.start = whole(seed, "seed"), whole(start, "start", 0)
+        if self.start + self.num_images > _MOST_IMAGES:
+            raise ValueError(
+                f"start is {start}; a series has images 0 to {_MOST_IMAGES - 1}: use another seed."
+            )
         self._check_guided_by(guide, guidance_scale)
         self.guidance = Guidance.checked(guidance_scale, guidance_rescale, guidance_interval)
         self.labels = self._checked_labels(labels)
@@ -70,6 +75,8 @@ class Sampling:
             self._check_guide(guide, weights)
             guides = [model.finite_values(guide)]
             self.values += guides if self.guided else []
+        if progress is not None and not callable(progress):
+            raise ValueError(f"progress must be a function of (done, total); got {progress!r}.")
         self.output, self.progress = output, progress
 
     def parts(self):

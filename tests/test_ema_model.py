@@ -114,6 +114,25 @@ def followed_start():
     return [tf.cast(v.value, tf.float32) for v in EMAModel(small_network()).network.weights]
 
 
+class Forgetful(EMAModel):
+    """Its own train_step moves no average."""
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x=x, y=y, y_pred=y_pred)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return self.compute_metrics(x, y, y_pred)
+
+
+@pytest.mark.parametrize(("kind", "said"), [(Forgetful, True), (EMAModel, False)])
+def test_averages_that_no_train_step_moves_are_told(kind, said, caplog):
+    compiled(kind(small_network(), ema=0.5)).fit(*task(), epochs=2, verbose=0)
+    assert ("averages did not move" in caplog.text) == said
+
+
 def test_a_training_is_a_function_of_its_seed():
     first, second = trained(), trained()
     for a, b in zip(first.weight_values("ema"), second.weight_values("ema"), strict=True):

@@ -55,6 +55,19 @@ def test_evaluate_predict_export_and_validation_agree(model, weights, capsys):
     model.optimizer.learning_rate = 0.1
 
 
+@pytest.mark.parametrize("inner", ["raw", "ema_0.5", "ema_0.9"])
+@pytest.mark.parametrize("outer", ["raw", "ema_0.5"])
+def test_a_weight_set_is_the_same_in_the_scope_of_another(model, outer, inner):
+    expected = {name: by_hand(model, name) for name in model.weight_sets}
+    with model.weight_scope(outer):
+        with model.weight_scope(inner):
+            np.testing.assert_allclose(model.network(X), expected[inner], atol=1e-6)
+        np.testing.assert_allclose(model.network(X), expected[outer], atol=1e-6)
+        with pytest.raises(ValueError, match="inside of a weight_scope.*leave it"):
+            model.export_network(inner)
+    np.testing.assert_allclose(model.network(X), expected["raw"], atol=1e-6)
+
+
 def test_the_choice_is_saved_with_the_model(model, tmp_path):
     model.evaluation_weights = "ema_0.5"
     model.save(tmp_path / "model.keras")

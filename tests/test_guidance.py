@@ -218,3 +218,14 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_guidance_that_means_nothing_is_refused(words):
     assert_refused(lambda: conditional_model().sample(1, **REFUSED[words]), words.split("|"))
+
+
+def test_a_guide_by_name_is_that_weight_set_in_the_scope_of_another():
+    model = conditional_model()
+    x, t, labels = tf.ones((2, 8, 8, 1)), tf.constant([3, 30]), tf.constant([0, 1])
+    with model.weight_scope("ema_0.5"):
+        alone = model.predict_output(x, t, labels)
+        guided = model.predict_output(x, t, labels, guidance=3.0, guide="raw")
+    raw = model.predict_output(x, t, labels)
+    np.testing.assert_allclose(guided, raw + 3.0 * (alone - raw), atol=1e-5)
+    assert np.abs(alone - raw).max() > 1e-4

@@ -97,3 +97,15 @@ def test_written_pixels_come_back(tmp_path, channels):
     np.testing.assert_array_equal(np.load(tmp_path / "all.npz")["images"], values)
     with pytest.raises(ValueError, match="png or .npz"):
         images.write(values, tmp_path / "grid.tiff")
+
+
+def test_what_is_gathered_is_written_by_a_block_alone(tmp_path):
+    for name in ("a.npz", "a.png"):
+        writer = images.Writer(tmp_path / name)
+        with pytest.raises(ValueError, match="with Writer"):
+            writer.add(tiles(2))
+        with writer:
+            writer.add(tiles(2))
+        with pytest.raises(ValueError, match="with Writer"):
+            writer.add(tiles(2))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "a.png"]

@@ -249,6 +249,15 @@ WRONG = {
         ["real", "masked"],
     ),
     "a grid of no column": (lambda: images.grid(IMAGES, columns=0), ["columns", "at least 1"]),
+    "a grid whose tiles overlap": (lambda: images.grid(IMAGES, gap=-1), ["gap", "at least 0"]),
+    "progress that is no function": (
+        lambda: DDPM(small_network()).sample(1, progress=3),
+        ["progress", "(done, total)", "3"],
+    ),
+    "more images than a series has": (
+        lambda: DDPM(small_network()).sample(2, start=2**31 - 1),
+        ["start is 2147483647", "another seed"],
+    ),
     "pictures of floats": (lambda: images.write(NOISE, "x"), ["uint8", "float32"]),
     "pictures of two channels": (
         lambda: images.write(np.repeat(IMAGES, 2, -1), "x"),

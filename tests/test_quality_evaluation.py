@@ -69,7 +69,9 @@ def test_memory_stays_flat_on_ten_thousand_images(tmp_path):
         return random.randint(0, 256, (stop - start, 32, 64, 1)).astype(np.uint8)
 
     tracemalloc.start()
-    features = extract_features(Wide(), source, 10000, path=tmp_path / "features.npy")
+    features = extract_features(
+        Wide(), source, 10000, path=tmp_path / "features.npy", identity={"seed": 0}
+    )
     statistics = FeatureStatistics.of(features)
     result = evaluate_features(features[:, :32], features[::-1, :32], num_subsets=2)
     peak = tracemalloc.get_traced_memory()[1]
@@ -99,6 +101,18 @@ def test_an_interrupted_extraction_continues(images, tmp_path):
     np.testing.assert_array_equal(extract_features(extractor, images, path=path), expected)
     assert extractor.seen == 700
     assert sorted(p.name for p in tmp_path.iterdir()) == ["features.npy", "features.npy.json"]
+
+
+def test_a_file_of_features_is_of_these_very_images(images, tmp_path):
+    path, extractor = tmp_path / "features.npy", Means()
+    for each in (images, images[::-1], list(images), images[:5]):
+        np.testing.assert_array_equal(extract_features(extractor, each, path=path), Means()(each))
+    seen = extractor.seen
+    extract_features(extractor, images.copy()[:5], path=path)
+    extract_features(extractor, images, 5, path=path)
+    assert extractor.seen == seen
+    with pytest.raises(ValueError, match="needs identity.*identity={"):
+        extract_features(extractor, lambda start, stop: images[start:stop], 5, path=path)
 
 
 def test_of_several_that_want_a_file_one_makes_it(images, tmp_path):

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from .. import names
 from ..aliases import PathLike
+from ..keras_internals import in_stateless_scope
 from ..scalars import count, flag
 from .decays import Decay, named_decays
 from .groups import label, tf_variable
@@ -239,7 +240,7 @@ class EMA(MovingAverages):
         """
         self._check_built()
         rule = self._index(name)
-        if tf.executing_eagerly():
+        if tf.executing_eagerly() and not in_stateless_scope():
             self.settle()
             self._say_replaced()
         result = list(self._sources)

@@ -96,14 +96,26 @@ class EvaluatedNetwork(AveragedNetwork):
     def weight_scope(self, weights: Any) -> Any:
         """A `keras.StatelessScope` in which the network computes with these values.
 
+        Nothing can be assigned in it, so that what trains or makes a network belongs outside.
+
         Args:
             weights: A name, a `WeightSet`, or a list of values aligned with `network.weights`.
         """
-        values = weights
+        self._prepare_averages()  # which are not looked after inside
         if isinstance(weights, (str, WeightSet)):
-            values = self.weight_values(weights)
-        pairs = zip(self.network.weights, values, strict=True)
+            return keras.StatelessScope(self._named_values(weights))
+        pairs = zip(self.network.weights, weights, strict=True)
         return keras.StatelessScope([(v, like(v, x)) for v, x in pairs])
+
+    def _named_values(self, weights=None):
+        """(weight, value) for `network.weights`, whatever `weight_scope` is around it.
+
+        Args:
+            weights: a name, a `WeightSet`, or None for `evaluation_weights`.
+        """
+        pairs = list(zip(self.network.weights, self.weight_values(weights), strict=True))
+        with keras.StatelessScope():  # where weights have the values that are their own
+            return [(variable, like(variable, value)) for variable, value in pairs]
 
     def export_network(
         self, weights: str | WeightSet | None = None, path: PathLike | None = None

@@ -13,6 +13,7 @@ from .steps import (
     MovingStatistics,
     SayLostSteps,
     SayShortRuns,
+    SayStillAverages,
     batches_per_step,
     build_before_trace,
     chain,
@@ -127,7 +128,10 @@ class EMAModel(TrainingStep):
 
     def _own_callbacks(self):
         """Callbacks of every `fit`, after those that are given."""
-        return [SayLostSteps(), *([SayShortRuns()] if self.ema is not None else [])]
+        said = [SayLostSteps()]
+        if self.ema is not None and self.ema.names:
+            said += [SayShortRuns(), SayStillAverages()]
+        return said
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""

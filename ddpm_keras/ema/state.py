@@ -4,7 +4,7 @@ import warnings
 
 import tensorflow as tf
 
-from ..keras_internals import Trainer
+from ..keras_internals import Trainer, in_stateless_scope
 from ..reading import keras_file
 from .averages import EMA
 from .groups import fingerprint, is_same_path
@@ -51,7 +51,7 @@ class AveragedNetwork(Trainer):
         if self.ema is None or not self.network.weights:
             return
         self.ema.build(self.network.weights)
-        if tf.executing_eagerly():
+        if tf.executing_eagerly() and not in_stateless_scope():  # whose weights are others
             self.ema.settle()
             self._say_assigned()
 

@@ -249,6 +249,28 @@ class SayShortRuns(keras.callbacks.Callback):
             say_short(self.model.ema, steps_to_come)
 
 
+class SayStillAverages(keras.callbacks.Callback):
+    """Says at the end of `fit` that the optimizer made steps and the averages did not move.
+
+    So they do where a model has a `train_step` of its own that moves none.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.before = self._counts()
+
+    def on_train_end(self, logs=None):
+        steps, updates = (now > then for now, then in zip(self._counts(), self.before, strict=True))
+        if steps and not updates:
+            logger.warning(
+                "The optimizer made steps, and the averages did not move: the train_step of this "
+                "model has to call self.ema.update(self.network.weights) after each, or to leave "
+                "it to super().train_step."
+            )
+
+    def _counts(self):
+        return int(steps_made(self.model.optimizer)), self.model.ema.num_updates
+
+
 def say_short(ema, steps_to_come):
     """Says on the log for which averages of an `EMA` the steps made and to come are too few."""
     for line in ema.warnings(ema.num_updates + steps_to_come):

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import atomic_path
-from ..keras_internals import averages_of_optimizer, layers_of
+from ..keras_internals import averages_of_optimizer, in_stateless_scope, layers_of
 from .groups import is_float, label, like, tf_variable
 
 
@@ -90,11 +90,17 @@ def fresh_network(network, weights, path=None):
         The network, not compiled.
 
     Raises:
-        ValueError: the weight set holds a number that is not finite, the path is no .keras file, or
-            the network tells no configuration, or one of other weights.
+        ValueError: the weight set holds a number that is not finite, the path is no .keras file,
+            the network tells no configuration, or one of other weights, or this is in a
+            `weight_scope`.
     """
     if path is not None and not str(path).endswith(".keras"):
         raise ValueError(f"A network is saved as a .keras file; got {str(path)!r}.")
+    if in_stateless_scope():
+        raise ValueError(
+            "No network can be made inside of a weight_scope, where nothing is assigned: leave it "
+            "first."
+        )
     check_finite(weights.name, network.weights, weights.values)
     fresh = _made_again(network)
     if not fresh.built:

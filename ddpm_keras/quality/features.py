@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import files
 from ..aliases import PathLike, Progress
+from ..data.rows import chunks
 from ..reading import npz
 from ..scalars import count, whole
 from .matrices import check_features
@@ -48,14 +49,16 @@ def extract_features(
             Of several processes that want the same file, one makes it and the others wait.
         progress: None, or a function called as `progress(done, total)` after each batch.
         identity: what tells the images apart from others (a dict of plain values); a file made from
-            anything else is computed again, never used.
+            anything else is computed again, never used. By default the pixels of an array, or the
+            files of an `ImageFolder`; with a function and a path it has to be given.
         chunk: images asked from the source at a time.
 
     Returns:
         float32 `(N, dim)`, a read-only memory map where a path was given.
 
     Raises:
-        ValueError: if the source gives fewer images than asked for, or the extractor NaN.
+        ValueError: if the source gives fewer images than asked for, or the extractor NaN, or
+            nothing tells the images of a function from others.
     """
     total = len(images) if num_images is None else whole(num_images, "num_images")
     chunk = count(chunk, "chunk")
@@ -67,7 +70,8 @@ def extract_features(
         _fill(features, 0, extractor, source, chunk, progress)
         return features
     path = pathlib.Path(path)
-    key = {"extractor": extractor.fingerprint, "num_images": total, **(identity or {})}
+    identity = _identity(images, total) if identity is None else identity
+    key = {"extractor": extractor.fingerprint, "num_images": total, **identity}
     with contextlib.ExitStack() as held:
         lock = files.one_at_a_time(path.with_name(f"{path.name}.lock"), f"makes {path}")
         with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
@@ -91,6 +95,23 @@ def reference_path(folder: PathLike, extractor: FeatureExtractor, **identity: An
     folder.mkdir(parents=True, exist_ok=True)
     key = json.dumps({"extractor": extractor.fingerprint, **identity}, sort_keys=True)
     return folder / f"features-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+
+def _identity(images, total):
+    """What tells images from others where nobody has said it."""
+    if hasattr(images, "identity"):
+        return images.identity
+    if callable(images):
+        raise ValueError(
+            "A file of features needs identity, which tells the images of this function from "
+            'others: give it with path, such as identity={"seed": 0}.'
+        )
+    digest = hashlib.sha256()
+    parts = images[:total] if isinstance(images, list) else chunks(np.asanyarray(images)[:total])
+    for part in map(np.ascontiguousarray, parts):
+        digest.update(f"{part.dtype.str}{part.shape};".encode())
+        digest.update(part)
+    return {"images": digest.hexdigest()}
 
 
 def _fill(features, start, extractor, source, chunk, progress, after_batch=lambda done: None):
