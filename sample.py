@@ -19,6 +19,7 @@ The same seed draws the same noise for every weight set, whatever the batch size
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 os.environ["DDPM_KERAS_LAZY"] = "1"  # --help and wrong options answer before TensorFlow is loaded
@@ -189,26 +190,40 @@ def load(options):
 
 
 def bare(path, network):
-    """A model of a network alone, with the noise schedule of the run in whose folder it is."""
-    from ddpm_keras import DDPM
-    from ddpm_keras.app import named
+    """A model of a network alone, with the noise schedule that it was trained on."""
+    from ddpm_keras import DDPM, trained_for
 
-    run = Run(path.parent)
-    trained = run.options if run.config_file.is_file() else TrainOptions()
     try:
-        model = DDPM(
-            network,
-            schedule=named.schedule(trained),
-            prediction=trained.prediction,
-            ema=None,
-        )
+        schedule, prediction = trained_for.of_network(path) or assumed_for(path)
+        model = DDPM(network, schedule=schedule, prediction=prediction, ema=None)
+    except UsageError:
+        raise
     except ValueError as error:
         raise UsageError(f"{path} holds no network of a DDPM: {error}") from None
     print(
-        f"{path} is a network alone; noise schedule: {trained.schedule}, {trained.timesteps} "
-        f"timesteps, {trained.prediction}"
+        f"{path} is a network alone; noise schedule: {schedule.name}, {schedule.timesteps} "
+        f"timesteps, {prediction}"
     )
     return model
+
+
+def assumed_for(path):
+    """The noise schedule and the prediction of a network whose file does not say them.
+
+    They are those of the run in whose folder it is, or, with a warning, those of the defaults.
+    """
+    from ddpm_keras.app import named
+
+    run = Run(path.parent)
+    known = run.config_file.is_file()
+    trained = run.options if known else TrainOptions()
+    if not known:
+        warnings.warn(
+            f"{path} does not say what it was trained for, and no run is beside it: the defaults "
+            "of a training are assumed, and images are wrong if they are not those.",
+            stacklevel=2,
+        )
+    return named.schedule(trained), trained.prediction
 
 
 def load_diffusers(path, weights):

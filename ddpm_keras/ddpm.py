@@ -137,6 +137,9 @@ class DDPM(NoisePredictor):
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(trained_for.without(store, self))
 
+    def _add_to_network(self, path):
+        trained_for.add_to_network(path, self)
+
     # Training
 
     def train_step(self, data: Any) -> Any:

@@ -1,14 +1,20 @@
 """What the weights in a file were trained for, so that no other diffusion takes them unsaid.
 
 A file of weights alone, such as .weights.h5, fits every model of the same network, whatever it
-predicts, and on whatever schedule.
+predicts, and on whatever schedule. The .keras file of a network alone says neither by itself.
 """
 
 import json
 import warnings
+import zipfile
 import zlib
 
 import numpy as np
+
+from . import choices
+from .noise import NoiseSchedule
+from .reading import bounds, zips
+from .reading.keras_file import TRAINED_FOR
 
 _KEY = "trained_for"
 
@@ -47,6 +53,40 @@ def without(store, model):
             stacklevel=4,
         )
     return found
+
+
+def add_to_network(path, model):
+    """Adds it to the .keras file of a network alone.
+
+    Args:
+        path: of the file.
+        model: the `DDPM` that the network is of.
+    """
+    told = {"prediction": model.prediction, "schedule": model.schedule.get_config()}
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(TRAINED_FOR, json.dumps(told))
+
+
+def of_network(path):
+    """What the .keras file of a network alone says that it was trained for.
+
+    Returns:
+        `(NoiseSchedule, prediction)`; None of a file that does not say it.
+
+    Raises:
+        ValueError: it says something that cannot be.
+    """
+    with zips.opened(path) as archive:
+        if TRAINED_FOR not in archive.namelist():
+            return None
+        bounds.check_text(archive.getinfo(TRAINED_FOR).file_size)
+        text = archive.read(TRAINED_FOR)
+    try:
+        told = json.loads(text)
+        choices.check("prediction", told["prediction"], choices.PREDICTIONS)
+        return NoiseSchedule.from_config(told["schedule"]), told["prediction"]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"its {TRAINED_FOR} cannot be read ({error!r:.200})") from None
 
 
 def _of(model):

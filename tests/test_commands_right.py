@@ -80,12 +80,21 @@ def test_an_existing_picture_and_an_empty_folder_are_written_to(call, tiny_run, 
 
 
 def test_the_network_alone_draws_what_the_run_draws(call, tiny_run, tmp_path):
-    """Its file does not say how much noise a timestep has; the run in whose folder it lies does."""
-    shutil.copytree(tiny_run, tmp_path / "run")
-    outcome = call("sample.py", "run/network-ema.keras", "--num", 2, "--out", "a.npz")
-    assert "20 timesteps" in outcome.out
-    call("sample.py", "run", "--num", 2, "--out", "b.npz")
-    np.testing.assert_array_equal(drawn(tmp_path / "a.npz"), drawn(tmp_path / "b.npz"))
+    """Its file says how much noise a timestep has; of an older one, the run in its folder."""
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    call("sample.py", "run", "--num", 2, "--out", "expected.npz")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(run / "network-ema.keras", tmp_path / "elsewhere" / "says.keras")
+    for path in (run / "network-ema.keras", tmp_path / "elsewhere" / "silent.keras"):
+        keras.saving.load_model(run / "network-ema.keras").save(path)
+    for path in ("elsewhere/says.keras", "run/network-ema.keras"):
+        outcome = call("sample.py", path, "--num", 2, "--out", "a.npz")
+        assert "linear, 20 timesteps, epsilon" in outcome.out
+        assert "Warning" not in outcome.err
+        np.testing.assert_array_equal(drawn(tmp_path / "a.npz"), drawn(tmp_path / "expected.npz"))
+    outcome = call("sample.py", "elsewhere/silent.keras", "--num", 2, "--out", "a.npz")
+    assert "Warning: elsewhere/silent.keras does not say what it was trained for" in outcome.err
+    assert "linear, 1000 timesteps, epsilon" in outcome.out
 
 
 def test_precision_is_that_of_the_computation(tiny_run):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ from networks import beside
 from numpy.testing import assert_allclose, assert_array_equal
 from refusals import assert_refused
 
-from ddpm_keras import DDPM, EMA, UNet, noise, samplers
+from ddpm_keras import DDPM, EMA, UNet, noise, samplers, trained_for
 from ddpm_keras.ema import WeightSet
 
 DDIM = samplers.DDIM(steps=3)
@@ -240,6 +241,46 @@ def test_weights_of_an_older_version_do_not_say_what_they_are_for(network, recwa
     store["trained_for"] = np.frombuffer(b"{", np.uint8)
     with pytest.warns(UserWarning, match="cannot be read what for"):
         model.load_own_variables(store)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "prediction"),
+    [
+        (noise.linear(20), "epsilon"),
+        (noise.cosine(30), "v"),
+        (noise.linear(20, zero_terminal_snr=True), "v"),
+        (noise.NoiseSchedule(np.linspace(0.01, 0.2, 9)), "sample"),
+    ],
+    ids=repr,
+)
+def test_the_file_of_a_network_says_what_it_was_trained_for(
+    schedule, prediction, network, tmp_path
+):
+    path = tmp_path / "network.keras"
+    model = DDPM(network, schedule=schedule, prediction=prediction, ema=0.9)
+    model.export_network("raw", path)
+    found, told = trained_for.of_network(path)
+    assert_array_equal(found.betas, schedule.betas)
+    assert (found.name, told) == (schedule.name, prediction)
+    loaded = keras.saving.load_model(path)  # which passes it over
+    assert_array_equal(loaded.get_weights()[0], network.get_weights()[0])
+    loaded.save(path)
+    assert trained_for.of_network(path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"prediction": "x0", "schedule": {}}', "[" * 10_000]
+    + [
+        json.dumps({"prediction": "v", "schedule": each})
+        for each in (3, {}, {"name": "x"}, {"name": "linear", "timesteps": 10**9})
+    ],
+)
+def test_a_file_of_a_network_that_says_nonsense_is_refused(text, tmp_path):
+    with zipfile.ZipFile(tmp_path / "network.keras", "w") as archive:
+        archive.writestr("trained_for.json", text)
+    with pytest.raises(ValueError, match=r"trained_for.json cannot be read"):
+        trained_for.of_network(tmp_path / "network.keras")
 
 
 def test_a_model_is_not_saved_where_it_could_not_be_loaded_from(network, tmp_path):

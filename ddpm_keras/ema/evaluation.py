@@ -134,7 +134,11 @@ class EvaluatedNetwork(AveragedNetwork):
             ValueError: There is no such weight set, or it holds a number that is not finite.
         """
         values = self.weight_values(weights)
-        return fresh_network(self.network, WeightSet(self.resolve(weights), values), path)
+        weight_set = WeightSet(self.resolve(weights), values)
+        return fresh_network(self.network, weight_set, path, self._add_to_network)
+
+    def _add_to_network(self, path):
+        """Adds to the file of a network that is exported; a subclass may have to."""
 
     # Evaluation with a weight set.
 

@@ -78,13 +78,14 @@ def with_values(model, pairs, step):
     return result
 
 
-def fresh_network(network, weights, path=None):
+def fresh_network(network, weights, path=None, add=lambda path: None):
     """A network built like another one, with the values of a weight set.
 
     Args:
         network: a built `keras.Model`, which stays as it is.
         weights: a `WeightSet` for it.
         path: also save the network here (a name ending in ".keras").
+        add: function of the path of that file that adds to it.
 
     Returns:
         The network, not compiled.
@@ -113,6 +114,7 @@ def fresh_network(network, weights, path=None):
     if path is not None:
         with atomic_path(path) as temporary:
             fresh.save(temporary)
+            add(temporary)
     return fresh
 
 

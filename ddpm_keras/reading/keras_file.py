@@ -12,7 +12,8 @@ from ..aliases import PathLike
 from . import bounds, hdf5, json_parts, zips
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
-_MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json"}
+TRAINED_FOR = "trained_for.json"  # what Keras passes over, see `ddpm_keras.trained_for`
+_MEMBERS = {_CONFIG, _WEIGHTS, "metadata.json", TRAINED_FOR}
 _MOST_OBJECTS = 5000  # layers and the like of a configuration
 _SLACK = 2**24  # bytes of variables beyond twice those in the file: states of seeds, metrics
 # What runs code of the file, or reads other files by their paths.
