@@ -369,8 +369,11 @@ def test_comparison_shows_the_last_pictures_of_each_setting(compared):
     assert shown[alt].endswith("," + base64.b64encode(file.read_bytes()).decode())
 
 
-def test_comparison_of_unevaluated_runs(tmp_path):
-    runs = [make_run(tmp_path / str(s), seed=s, evaluated=False) for s in range(2)]
-    text = report.write_comparison(map(Run.open, runs), tmp_path / "page.html").read_text()
-    assert "has not been evaluated" in text
-    assert (tmp_path / "page" / "stability_val_loss_by_group.csv").exists()
+def test_comparison_of_unevaluated_runs(tmp_path, monkeypatch):
+    for seed in range(2):
+        make_run(tmp_path / str(seed), seed=seed, evaluated=False)
+    monkeypatch.chdir(tmp_path / "0")
+    page = report.write_comparison(map(Run.open, (".", "../1")))
+    assert page.resolve() == tmp_path / "comparison.html"  # beside the run, not in it
+    assert "has not been evaluated" in page.read_text()
+    assert (tmp_path / "comparison" / "stability_val_loss_by_group.csv").exists()

@@ -219,7 +219,10 @@ def test_the_first_worker_is_the_chief(settings, chief, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", settings)
     place = cluster.place("multiworker")
     assert place.is_chief is chief and place.count == 2
-    assert cluster.place("none") == cluster.place("mirrored") == cluster.Place(0, 1)
+    for strategy in ("none", "mirrored"):
+        said = f"TF_CONFIG names 2 processes, and under --strategy {strategy} this one is alone"
+        with pytest.warns(UserWarning, match=said):
+            assert cluster.place(strategy) == cluster.Place(0, 1)
 
 
 @pytest.mark.parametrize("settings", ["{", "[]", "[1]", '{"task": 3}', '{"task": {"index": 0}}'])
@@ -227,6 +230,7 @@ def test_a_wrong_tf_config_is_refused_with_its_form(settings, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", settings)
     with pytest.raises(UsageError, match='TF_CONFIG must be like {"cluster"'):
         cluster.place("multiworker")
+    assert cluster.place("none") == cluster.Place()  # which does not ask for it
 
 
 @pytest.mark.parametrize(

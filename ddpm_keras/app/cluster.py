@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from dataclasses import dataclass, field
 
 from ..errors import UsageError
@@ -44,11 +45,25 @@ class Place:
 def place(strategy):
     """The `Place` of this process under a `--strategy`, by TF_CONFIG where it is of several.
 
+    Under another strategy a warning tells of processes that TF_CONFIG names, each of which is alone.
+
     Raises:
         UsageError: TF_CONFIG is missing, or not what TensorFlow understands.
     """
-    if strategy != "multiworker":
-        return Place()
+    if strategy == "multiworker":
+        return _told()
+    with contextlib.suppress(UsageError):  # of a variable that is not asked for
+        if (count := _told().count) > 1:
+            warnings.warn(
+                f"TF_CONFIG names {count} processes, and under --strategy {strategy} this one is "
+                "alone: give --strategy multiworker, or unset TF_CONFIG.",
+                stacklevel=2,
+            )
+    return Place()
+
+
+def _told():
+    """The `Place` that TF_CONFIG gives this process."""
     try:
         settings = json.loads(os.environ.get("TF_CONFIG") or "{}")
         task, cluster = settings.get("task"), settings.get("cluster") or {}

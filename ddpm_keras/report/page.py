@@ -7,6 +7,7 @@ numbers as CSV are written into `report/` beside it.
 import base64
 import csv
 import io
+import os
 import time
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def write_comparison(runs, out=None):
     records = list(map(analysis.RunRecord, runs))
     if len(records) < 2:
         raise ValueError(f"A comparison needs at least two runs; got {len(records)}.")
-    out = records[0].path.parent / "comparison.html" if out is None else Path(out)
+    beside = Path(os.path.normpath(records[0].path / os.pardir))  # of "." too
+    out = beside / "comparison.html" if out is None else Path(out)
     pictures, shown = figures_compared.draw(records), tables.of_comparison(records)
     _write_beside(out.with_suffix(""), pictures, shown)
     page = template.get("comparison.html.j2").render(
