@@ -45,7 +45,7 @@ class Place:
 def place(strategy):
     """The `Place` of this process under a `--strategy`, by TF_CONFIG where it is of several.
 
-    Under another strategy a warning tells of processes that TF_CONFIG names, each of which is alone.
+    Under another strategy a warning tells of processes that TF_CONFIG names: each is alone.
 
     Raises:
         UsageError: TF_CONFIG is missing, or not what TensorFlow understands.
