@@ -104,6 +104,10 @@ class DDPM(NoisePredictor):
                 f"timesteps is {timesteps}, but the schedule has {self.schedule.timesteps}: leave "
                 "timesteps out, or give the schedule by name."
             )
+        if self.schedule.timesteps < 2:
+            raise ValueError(
+                "timesteps is 1, from which no image comes out of noise: use 2 or more."
+            )
         noise.loss_weights(
             self.schedule, prediction, weighting, [0]
         )  # refuses what it cannot weigh

@@ -10,7 +10,7 @@ import tensorflow as tf
 from refusals import assert_refused
 from small_trainings import compiled, small_network, task, trained
 
-from ddpm_keras.ema import EMA, EMAModel, PowerFunctionDecay, WarmupDecay
+from ddpm_keras.ema import EMA, LAWA, EMAModel, PowerFunctionDecay, WarmupDecay
 
 
 def assert_same_training_state(model, other):
@@ -146,3 +146,25 @@ def test_statistics_that_a_file_averages_are_not_averaged_unasked(tmp_path):
     model(True).load_weights(path)
     with pytest.raises(ValueError, match="average_statistics=True"):
         model(False).load_weights(path)
+
+
+def damaged(path, array, folder):
+    """Copies of a file of weights, in each of which one bit of an array is another."""
+    content, place = path.read_bytes(), -1
+    while (place := content.find(array.tobytes(), place + 1)) >= 0:
+        changed = folder / f"{place}.weights.h5"
+        changed.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        yield changed
+
+
+def test_a_bit_that_is_another_in_a_file_of_weights_is_told(tmp_path):
+    model, path = trained(ema=EMA({"a": 0.9, "b": LAWA(2, 2)}), epochs=2), tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    for average in model.ema.state[2:]:
+        for changed in damaged(path, average.numpy(), tmp_path):
+            with pytest.raises(ValueError, match="averages in the file are damaged"):
+                model.load_weights(changed)
+    *windows, raw = damaged(path, model.network.weights[0].numpy(), tmp_path)
+    assert len(windows) == 1  # the weights after the last step
+    with pytest.warns(UserWarning, match="not those that its averages are of: it is damaged"):
+        model.load_weights(raw)

@@ -175,6 +175,7 @@ WRONG = {
     "a variant that is a path": (give(..., variant="../x"), ("../x",)),
     "a variant that is a number": (give(..., variant=16), ("16",)),
     "a variant of a state dict": (give({}, CONFIG, variant="fp16"), ("variant", "state dict")),
+    "raw weights of a state dict": (give({}, CONFIG, weights="raw"), ("weights", "leave it out")),
     "a configuration that is a number": (give(..., 5), ("config", "5")),
     "a configuration that is a list": (give(..., []), ("config", "[]")),
     "a configuration that is a folder": (give(..., "."), ("cannot be read", "JSON")),

@@ -225,6 +225,28 @@ WRONG = {
         ["confidence", "high"],
     ),
     "a seed of 65 bits": (lambda: DDPM(tiny(), seed=2**63), ["seed", "64 bits"]),
+    "validation of no data": (
+        lambda: trained(validation_steps=3),
+        ["validation_steps", "without validation_data"],
+    ),
+    "a batch of no validation": (
+        lambda: trained(validation_batch_size=3),
+        ["validation_batch_size", "without validation_data"],
+    ),
+    "validation of two kinds": (
+        lambda: trained(validation_split=0.5, validation_data=np.zeros((2, 8, 8, 1), np.uint8)),
+        ["validation_split and validation_data", "one of them"],
+    ),
+    "validation never": (
+        lambda: trained(validation_freq=0, validation_data=np.zeros((2, 8, 8, 1), np.uint8)),
+        ["validation_freq", "at least 1"],
+    ),
+    "fewer than no steps": (lambda: trained(steps_per_epoch=-1), ["steps_per_epoch", "-1"]),
+    "an evaluation of no step": (
+        lambda: DDPM(small_network()).evaluate(np.zeros((2, 8, 8, 1), np.uint8), steps=0),
+        ["steps", "at least 1"],
+    ),
+    "one timestep": (lambda: DDPM(small_network(), timesteps=1), ["timesteps is 1", "2 or more"]),
     "no images a batch": (lambda: trained(batch_size=0), ["batch_size", "at least 1"]),
     "half an image a batch": (lambda: trained(batch_size=2.5), ["batch_size", "2.5"]),
     "less than no epoch": (lambda: trained(epochs=-1), ["epochs", "-1"]),

@@ -151,6 +151,12 @@ class AveragedNetwork(Trainer):
             self._follow_what_was_loaded(before)
         elif self._moved() and self.ema.loaded_with_weights() is None:  # as of an older .h5
             self._follow_what_was_loaded(before, "The file holds no averages")
+        elif self.ema is not None and self.ema.loaded_with_weights() is False:
+            warnings.warn(
+                f"The weights in {filepath} are not those that its averages are of: it is damaged "
+                "or was changed, or the network keeps weights in another precision.",
+                stacklevel=2,
+            )
         self._leave_weights()
         self._prepare_averages()  # averages that start anew do so from the loaded weights
 

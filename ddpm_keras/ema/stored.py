@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import warnings
+import zlib
 
 import keras
 import numpy as np
@@ -31,6 +32,7 @@ class StoredAverages:
         fingerprint: Of the weights that are averaged; None in files that do not say so.
         paths: What those variables are called; None in files that do not say so.
         average_statistics: As of `EMA`; None in files that do not say so.
+        crc32: Of the arrays as they were written; None in files that do not say so.
     """
 
     keys: list
@@ -45,11 +47,13 @@ class StoredAverages:
     fingerprint: int | None = None
     paths: list | None = None
     average_statistics: bool | None = None
+    crc32: int | None = None
 
     def write(self, store):
         """Writes them to what Keras gives `save_own_variables`."""
         record = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         del record["averages"], record["windows"]
+        record["crc32"] = self._checksum()
         record["rules"] = [keras.saving.serialize_keras_object(rule) for rule in self.rules]
         store["record"] = np.frombuffer(json.dumps(record).encode(), np.uint8)
         for rule, groups in enumerate(self.averages):
@@ -92,8 +96,18 @@ class StoredAverages:
         windows = {i: arrays(f"{i}_{{}}_window") for i, rule in enumerate(rules) if rule.slots}
         return cls(**record, averages=averages, windows=windows)
 
+    def _checksum(self):
+        """CRC-32 of all averages and windows, which HDF5 has none of."""
+        groups = (*self.averages, *(self.windows[rule] for rule in sorted(self.windows)))
+        crc = 0
+        for values in (values for group in groups for values in group):
+            crc = zlib.crc32(np.ascontiguousarray(values), crc)
+        return crc
+
     def _check(self):
         """Refuses what does not belong together."""
+        if self.crc32 not in (None, self._checksum()):
+            raise ValueError("they are not what was written")
         if not len(self.keys) == len(self.rules) == len(self.starts):
             raise ValueError(f"{len(self.keys)} names, {len(self.rules)} rules")
         numbers = [self.steps, *self.starts, *(self.count is not None) * [self.count]]

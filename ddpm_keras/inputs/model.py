@@ -3,6 +3,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (a cached property of a Keras model is taken for the descriptor itself)
 
+import collections.abc
 import contextlib
 import functools
 import logging
@@ -30,6 +31,8 @@ _PARTS = ("x", "y", "sample_weight")
 
 # Arguments of `fit` and `evaluate` that Keras takes below these, and makes nothing of.
 _LEAST = {"batch_size": 1, "validation_batch_size": 1, "epochs": 0, "initial_epoch": 0}
+_LEAST |= {"steps_per_epoch": 1, "steps": 1, "validation_steps": 1}
+_OF_VALIDATION = ("validation_batch_size", "validation_steps")
 
 logger = logging.getLogger("ddpm_keras")
 
@@ -270,6 +273,14 @@ def _check_numbers(given):
     for name, least in _LEAST.items():
         if given.get(name) is not None:
             whole(given[name], name, least)
+    if not isinstance(given.get("validation_freq", 1), collections.abc.Container):  # of epochs
+        whole(given.get("validation_freq", 1), "validation_freq", 1)
+    split, held_out = given.get("validation_split"), given.get("validation_data")
+    if split and held_out is not None:
+        raise ValueError("validation_split and validation_data are given: leave out one of them.")
+    for name in _OF_VALIDATION:
+        if given.get(name) is not None and not split and held_out is None:
+            raise ValueError(f"{name} means nothing without validation_data: leave it out.")
     if not 0 <= number(given.get("validation_split", 0.0) or 0.0, "validation_split") < 1:
         raise ValueError(
             f"validation_split must be at least 0 and below 1; got {given['validation_split']}."

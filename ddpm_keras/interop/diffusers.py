@@ -39,8 +39,8 @@ def load_diffusers(
             training's checkpoint-N, with those under unet/ and unet_ema/; a .safetensors or .bin
             file; or a state dict: a mapping of names to arrays or tensors.
         config: The contents of config.json, or its path; required where no folder is given.
-        weights: "ema" for the averages in unet_ema/, or the raw weights where a folder has no such
-            (`interop.find_unet` tells which); "raw" for the raw weights.
+        weights: Of a folder, "ema" for the averages in unet_ema/, or the raw weights where there
+            are none (`interop.find_unet` tells which); "raw" for the raw weights.
         variant: Which files of a folder: "fp16" for diffusion_pytorch_model.fp16.safetensors, and
             so on; by default those without a variant, or the only ones there are.
 
@@ -61,7 +61,7 @@ def load_diffusers(
     """
     check_weights(weights)
     if isinstance(path_or_state, Mapping):
-        _check_variant(variant, "a state dict")
+        _check_folder_only(weights, variant, "a state dict")
         arguments, wanted = _arguments(config)
         state, source = path_or_state, contextlib.nullcontext()
     else:
@@ -117,16 +117,21 @@ def _file(path, config, weights, variant):
             f"load_diffusers takes a folder, a file or a state dict, not {shown(path)}."
         )
     if os.path.isfile(path):
-        _check_variant(variant, "a file")
+        _check_folder_only(weights, variant, "a file")
         return Path(path), config
     folder = find_unet(path, weights)
     return find_weights(folder, variant), folder / CONFIG if config is None else config
 
 
-def _check_variant(variant, source):
+def _check_folder_only(weights, variant, source):
     """Only among the files of a folder there is something to choose."""
     if variant is not None:
         raise ValueError(f"variant={shown(variant)} chooses a file of a folder; {source} is one.")
+    if weights != "ema":
+        raise ValueError(
+            f"weights={shown(weights)} chooses among the weights of a folder; {source} holds what "
+            "it holds: leave it out."
+        )
 
 
 def _arguments(config):
