@@ -121,12 +121,13 @@ def test_another_way_stands_apart_and_coming_back_goes_on(measure, tmp_path):
     }
 
 
-def test_a_file_of_statistics_is_known_by_what_it_holds(measure, digits, tmp_path):
+def test_a_file_of_statistics_is_known_by_what_it_holds(measure, digits, tmp_path, capsys):
     def statistics(part):
         quality.FeatureStatistics.of(Means()(part)).save(tmp_path / "real.npz")
 
     statistics(digits.train[:60])
     measure("run", "raw", reference=str(tmp_path / "real.npz"))
+    assert f"training images are at 0.00 from {tmp_path}/real.npz" in capsys.readouterr().out
     statistics(digits.train[60:120])
     found = measure("run", "ema", reference=str(tmp_path / "real.npz"))
     assert list(found.current.weights) == ["ema_0.9"] and len(found.apart) == 1

@@ -83,6 +83,21 @@ def test_a_run_that_went_on_is_not_said_to_be_what_was_measured(gone_on):
     assert "effective window 1,000 steps; step 600." in averaged and "1,437" not in averaged
 
 
+@pytest.mark.parametrize(
+    ("finished", "protocol"),
+    [(400, "1,437 images, by DDIM, 50 steps, seed 0, step 400."), (500, "500 steps; step 500.")],
+)
+def test_a_card_is_of_the_network_beside_it(finished, protocol, gone_on):
+    """Training went on, and was interrupted: the network is still that of before."""
+    record = record_of(gone_on)
+    record.config["finished"] = finished
+    for row in record.history:
+        row["window_ema_0.999"] = row["step"]
+    page = card.text(record)
+    averaged = page.split("## Averaged weights")[1].split("## Draw")[0]
+    assert protocol in averaged and f"| steps x batch | {finished} x 128 |" in page
+
+
 def test_quality_in_training_is_by_its_own_extractor(tmp_path):
     path = make_run(tmp_path / "run")
     write_evaluation(path, {"raw": 4.0, "ema_0.999": 2.0}, **RANDOM)

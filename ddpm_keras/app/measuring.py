@@ -107,7 +107,15 @@ class Measuring:
 
     @functools.cached_property
     def reference(self):
-        return references.choose_reference(self.options.reference, self.real)
+        name, real = self.options.reference, self.real
+        found = references.choose_reference(name, real)
+        if name not in choices.REFERENCES:  # which does not say what made it
+            apart = quality.frechet_distance(found, quality.FeatureStatistics.of(real["train"]))
+            print(
+                f"The training images are at {apart:.2f} from {shown(name)}; where that is far, "
+                "other images or another extractor made it."
+            )
+        return found
 
     @functools.cached_property
     def described(self):

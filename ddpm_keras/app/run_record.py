@@ -56,6 +56,8 @@ class Config(Checked):
         weight_sets: the names of all that are trained or tracked.
         first_steps: of the training as it was begun; `--resume --steps` may have changed them.
         replicas, workers: that train together, and the processes they are in.
+        finished: optimizer steps of model.keras and network-ema.keras, which a run that goes on
+            leaves as they are until its end; None before there are any.
         versions: of what it was made with, by name.
     """
 
@@ -71,6 +73,7 @@ class Config(Checked):
     first_steps: int | None = bounded(1, default=None)
     replicas: int | None = bounded(1, default=None)
     workers: int | None = bounded(1, default=None)
+    finished: int | None = bounded(0, default=None)
     versions: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self):

@@ -346,6 +346,7 @@ def save(run, model):
     with files.atomic_path(run.model) as temporary:
         model.save(temporary)
     model.export_network("ema", run.network)
+    run.write_config(run.config | {"finished": model.steps_made})
     card.write(run)
 
 

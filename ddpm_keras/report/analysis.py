@@ -143,6 +143,16 @@ class RunRecord:
         return self.evaluation.metric if self.evaluation else base.METRIC
 
     @property
+    def shipped_step(self):
+        """The steps that the network to ship has made, fewer where the run has gone on since."""
+        return self.config.get("finished") or self.last_step
+
+    def window(self, name, step):
+        """The steps that an average stood for at a step; None where that was not written down."""
+        steps, values = self.curve(names.column("window", name))
+        return float(values[steps <= step][-1]) if (steps <= step).any() else None
+
+    @property
     def since(self):
         """The step that the evaluation is of, where the run has gone on since then; else None."""
         step = self.evaluation.step if self.evaluation else None

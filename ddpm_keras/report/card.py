@@ -46,12 +46,20 @@ def text(record, weights=None, pretrained=None, licence=None):
         options=record.config.get("options", {}),
         data=record.config.get("data", {}),
         shipped=shipped,
-        protocol=(words.made if record.since else words.protocol)(record, shipped),
+        protocol=_protocol(record, shipped),
         scores=_scores(record),
         sample=words.command(record, "sample", record.path, "--num", 64, "--out", "samples.png"),
     )
     head = yaml.safe_dump(metadata(record, name, licence), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n{page}"
+
+
+def _protocol(record, shipped):
+    """How the weights that are shipped were made; and measured, if they were as they are."""
+    step, measured = record.shipped_step, record.evaluation
+    if measured and measured.step not in (None, step):
+        return words.made(record, shipped, step)
+    return words.protocol(record, shipped)
 
 
 def metadata(record, name, licence=None):

@@ -189,19 +189,20 @@ def protocol(record, name):
     if measured and name in measured.protocols:
         return measured.protocols[name]
     known = measured and name in measured.weights
-    return made(record, name, measured.way if known else None)
+    return made(record, name, record.last_step, measured.way if known else None)
 
 
-def made(record, name, way=None):
-    """How an average was made, in one line, as it is at the end of the run.
+def made(record, name, step, way=None):
+    """How an average was made, in one line, as it is at a step of the run.
 
     Args:
         record, name: as of `protocol`.
+        step: optimizer steps.
         way: how it was measured, in words, if it was.
     """
     rule = record.config.get("averages", {}).get(name, "")
-    way = way or f"step {number(record.last_step)}"
-    return protocols.line(name, rule, record.windows.get(name), way)
+    way = way or f"step {number(step)}"
+    return protocols.line(name, rule, record.window(name, step), way)
 
 
 def command(record, job, *arguments):
