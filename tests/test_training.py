@@ -144,7 +144,10 @@ def test_the_network_to_ship_holds_the_last_average(digits, tmp_path):
     for weight in model.network.trainable_weights:
         weight.assign(weight + 1.0)
     model.ema.update(model.network.weights)
-    training.save(Run(tmp_path), model)
+    run = Run(tmp_path)
+    run.write_config({"options": {}})
+    training.save(run, model)
+    assert run.config["finished"] == model.steps_made and run.card.is_file()
     network = keras.saving.load_model(tmp_path / "network-ema.keras")
     whole = keras.saving.load_model(tmp_path / "model.keras")
     for shipped, average, raw in zip(
