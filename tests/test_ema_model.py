@@ -351,6 +351,11 @@ def test_fit_tells_of_a_half_life_that_counts_another_batch(caplog):
         model.fit(x, y, batch_size=batch_size, verbose=0)
         said = [line for line in caplog.messages if "counts 4 images a step" in line]
         assert len(said) == told and all("ema_a" in line for line in said)
+    for batch_size, told in ((2, False), (4, True)):
+        caplog.clear()
+        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size, drop_remainder=True)
+        model.fit(data, shuffle=False, verbose=0)
+        assert ("counts 4 images a step" in caplog.text) == told
 
 
 def test_fit_warns_of_a_run_too_short_for_an_average(caplog):

@@ -10,6 +10,7 @@ from ddpm_keras import (
     DDPM,
     EMA,
     UNet,
+    callbacks,
     choices,
     data,
     images,
@@ -247,6 +248,20 @@ WRONG = {
         ["steps", "at least 1"],
     ),
     "one timestep": (lambda: DDPM(small_network(), timesteps=1), ["timesteps is 1", "2 or more"]),
+    **{
+        f"{name} of a Keras model": (
+            lambda watch=watch: watch().set_model(small_network()),
+            [name, "DDPM", "not of a Functional", "leave it out"],
+        )
+        for name, watch in {
+            "SampleGrid": lambda: callbacks.SampleGrid("x"),
+            "QualityMonitor": lambda: QualityMonitor(lambda: None, ROWS),
+            "ValidationLoss": lambda: callbacks.ValidationLoss(IMAGES),
+            "Trajectory": lambda: callbacks.Trajectory("x.npz"),
+            "TensorBoardScalars": lambda: callbacks.TensorBoardScalars("x"),
+            "StopOnDivergence": lambda: callbacks.StopOnDivergence(),
+        }.items()
+    },
     "no images a batch": (lambda: trained(batch_size=0), ["batch_size", "at least 1"]),
     "half an image a batch": (lambda: trained(batch_size=2.5), ["batch_size", "2.5"]),
     "less than no epoch": (lambda: trained(epochs=-1), ["epochs", "-1"]),

@@ -3,20 +3,22 @@
 import math
 from typing import Any
 
-import keras
+from .needs import OfModel
 
 
 class Diverged(ArithmeticError):
     """The numbers of a training are not finite any more."""
 
 
-class StopOnDivergence(keras.callbacks.Callback):
+class StopOnDivergence(OfModel):
     """Raises `Diverged` before a state that is not finite is saved, sampled from or measured.
 
     That is when the loss is NaN or infinite, when a step was not made because its gradients were
     (unless a loss scale is being lowered for that, which is normal), and, after the last step of an
     epoch, when a step has made the weights themselves so. Put it before the callbacks that save.
     """
+
+    needs = "first_lost_step"
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not math.isfinite(logs["loss"]):

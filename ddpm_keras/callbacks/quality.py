@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from ..quality.frechet import GaussianReference
 from ..quality.matrices import check_features
 from ..scalars import count, whole
 from .clock import is_due
+from .needs import OfModel
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..ema.weight_sets import WeightSet
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # names in annotations alone
 _SUBSETS = 20  # each of half the images; enough for a curve
 
 
-class QualityMonitor(keras.callbacks.Callback):
+class QualityMonitor(OfModel):
     """Measures the images of the raw weights and of each average, drawn from the same noise.
 
     Adds `quality_raw`, `quality_ema_0.999` ... (Fréchet distance to the real images) and
@@ -66,6 +66,8 @@ class QualityMonitor(keras.callbacks.Callback):
     history["quality_ema_0.999"]
     ```
     """
+
+    needs = "sample"
 
     def __init__(
         self,

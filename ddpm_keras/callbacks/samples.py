@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from .. import images, names, samplers
 from ..aliases import PathLike
 from ..scalars import count, whole
 from . import events
 from .clock import is_due
+from .needs import OfModel
 
 if TYPE_CHECKING:  # names in annotations alone
     from ..samplers.base import Sampler
 
 
-class SampleGrid(keras.callbacks.Callback):
+class SampleGrid(OfModel):
     """Draws the same noise with the raw weights and with each average.
 
     Writes `epoch-0001.png`, all weight sets side by side, and one plain grid for each, such as
@@ -32,6 +31,8 @@ class SampleGrid(keras.callbacks.Callback):
         log_dir: where TensorBoard finds the pictures as well, or None. Those of later steps than
             the one that training starts from are replaced.
     """
+
+    needs = "sample"
 
     def __init__(
         self,

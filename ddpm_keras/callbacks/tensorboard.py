@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 from tensorboard.plugins.hparams.api import hparams_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
@@ -14,11 +13,12 @@ from ..aliases import PathLike
 from ..data.words import shown
 from ..quality import metrics
 from . import events
+from .needs import OfModel
 
 _TRAIN = "train"  # the run of what belongs to no weight set
 
 
-class TensorBoardScalars(keras.callbacks.Callback):
+class TensorBoardScalars(OfModel):
     """Writes the logs of each epoch, one TensorBoard run for each weight set.
 
     `val_loss_raw` and `val_loss_ema_0.999` become the tag `val_loss` of the runs `raw` and

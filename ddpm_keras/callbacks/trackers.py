@@ -6,16 +6,17 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
-
 from ..aliases import PathLike
+from .needs import OfModel
 
 
-class _Scalars(keras.callbacks.Callback):
+class _Scalars(OfModel):
     """Writes the logs of each epoch at the optimizer step that they are of.
 
     Several calls of `fit` are one run of the tracker, which `close` ends.
     """
+
+    needs = "steps_made"
 
     _begun = False
 

@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,12 +12,13 @@ from ..ema.groups import tf_variable
 from ..reading import npz
 from ..scalars import count, whole
 from .clock import is_due
+from .needs import OfModel
 
 SKETCH = 256  # numbers a weight set
 _OF_BLOCKS = ("distance", "cosine")
 
 
-class Trajectory(keras.callbacks.Callback):
+class Trajectory(OfModel):
     """Records the path of raw and averaged weights without storing them.
 
     Every so many steps it adds to the logs, for each average, `distance_ema_0.999` (Euclidean, raw

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import keras
 from numpy.typing import ArrayLike
 
 from .. import names
 from ..scalars import count
 from .clock import is_due
+from .needs import OfModel
 
 
-class ValidationLoss(keras.callbacks.Callback):
+class ValidationLoss(OfModel):
     """Adds `val_loss_raw`, `val_loss_ema_0.999` ... to the logs of each epoch.
 
     Every weight set and every epoch gets the same images, noise and evenly spread timesteps, so
@@ -24,6 +24,8 @@ class ValidationLoss(keras.callbacks.Callback):
         batch_size: images at a time.
         every_epochs: epochs between validations, at least 1.
     """
+
+    needs = "validation_loss"
 
     def __init__(
         self,

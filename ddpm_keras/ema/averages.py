@@ -282,7 +282,9 @@ class EMA(MovingAverages):
 
         Args:
             name: Name of the average.
-            variables: Aligned with the variables given to `build`, with the same shapes.
+            variables: Aligned with the variables given to `build`, with the same shapes. What
+                layers computed of their weights before, as `Normalization` does, stays: `export`
+                computes it anew.
         """
         values = self.variables(name)
         variables = list(variables)

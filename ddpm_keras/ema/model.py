@@ -120,9 +120,12 @@ class EMAModel(TrainingStep):
             self._leave_weights()
 
     def _say_batch(self, given):
-        """Of arrays alone: how many images a data set gives at a time is not known before."""
-        usual = 32 if isinstance(given.get("x"), np.ndarray) else None  # Keras' own
-        batch_size = given.get("batch_size") or usual
+        """Where it is known before: of arrays, and of data sets whose batches are of one size."""
+        x = given.get("x")
+        batch_size = given.get("batch_size") or (32 if isinstance(x, np.ndarray) else None)
+        if isinstance(x, tf.data.Dataset):
+            sizes = (spec.shape[0] for spec in tf.nest.flatten(x.element_spec) if spec.shape)
+            batch_size = next(sizes, None) or batch_size
         if self.ema is not None and self.optimizer is not None and batch_size:
             say_other_batch(self.ema, batch_size * batches_per_step(self.optimizer))
 
