@@ -247,6 +247,14 @@ WRONG = {
         lambda: DDPM(small_network()).evaluate(np.zeros((2, 8, 8, 1), np.uint8), steps=0),
         ["steps", "at least 1"],
     ),
+    "an epsilon below 0": (
+        lambda: UNet((4, 4, 1), 32, (1,), attention_resolutions=(), norm_epsilon=-1e-6),
+        ["norm_epsilon", "positive", "-1e-06"],
+    ),
+    "a network that trains in words": (
+        lambda: UNet((4, 4, 1), 32, (1,), attention_resolutions=(), trainable="no"),
+        ["trainable", "'no'"],
+    ),
     "one timestep": (lambda: DDPM(small_network(), timesteps=1), ["timesteps is 1", "2 or more"]),
     **{
         f"{name} of a Keras model": (

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..scalars import count, flag, number
+from ..scalars import count, flag, number, positive
 from .compiled import plainly
 from .convolutions import Conv2D
 from .layers import AttentionBlock, GroupNorm, ResidualBlock, TimestepEmbedding, conv, dense, silu
@@ -38,7 +38,7 @@ class UNet(keras.Model):
         groups: groups of every normalisation, which must divide the width of every level. By
             default each normalisation of c channels has min(32, c // 4), or the largest number
             below that divides c: 32 throughout where the first level is 128 wide, as published.
-        norm_epsilon: added to the variance in every normalisation.
+        norm_epsilon: added to the variance in every normalisation, positive.
         out_channels: channels of the result; by default those of the image.
         recompute: whether training computes what is inside a block again for the gradients instead
             of keeping it: less memory for more time, and the same result.
@@ -83,12 +83,13 @@ class UNet(keras.Model):
             "dropout": _checked_rate(dropout),
             "num_classes": num_classes,
             "groups": None if groups is None else count(groups, "groups"),
-            "norm_epsilon": number(norm_epsilon, "norm_epsilon"),
+            "norm_epsilon": positive(norm_epsilon, "norm_epsilon"),
             "out_channels": None if out_channels is None else count(out_channels, "out_channels"),
             "recompute": flag(recompute, "recompute"),
         }
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         inputs, outputs = _build_graph(policy=policy, **config)
+        trainable = flag(trainable, "trainable")
         super().__init__(inputs=inputs, outputs=outputs, name=name, trainable=trainable)
         self.image_shape = image_shape
         self.num_classes = num_classes
