@@ -280,6 +280,7 @@ def test_wrong_files_of_json_and_none(write, tmp_path):
         assert_refused(lambda path=path: train_options(["--config", str(path)]), words, UsageError)
     argv = ["--config", write(YAML), "--resume"]
     assert_refused(lambda: train_options(argv), ["--config", "--resume"], UsageError)
+    assert train_options([*argv[:-1], "--no-resume"])[0].steps == train_options(argv[:-1])[0].steps
 
 
 # A run of all of it.

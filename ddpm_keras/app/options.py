@@ -301,7 +301,7 @@ def _file_of(given):
     """
     if "config" not in given:
         return {}, False
-    if "resume" in given:
+    if given.get("resume"):
         raise UsageError(
             "--config means nothing for --resume, which keeps the run's; leave it out."
         )
