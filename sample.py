@@ -190,16 +190,27 @@ def load(options):
 
 
 def bare(path, network):
-    """A model of a network alone, with the noise schedule that it was trained on."""
+    """A model of a network alone, with the noise schedule that it was trained on.
+
+    Where neither its file nor a run beside it says that, it is that of the defaults, with a
+    warning.
+    """
     from ddpm_keras import DDPM, trained_for
 
     try:
-        schedule, prediction = trained_for.of_network(path) or assumed_for(path)
+        said = trained_for.of_network(path) or of_run_beside(path)
+        schedule, prediction = said or of_options(TrainOptions())
         model = DDPM(network, schedule=schedule, prediction=prediction, ema=None)
     except UsageError:
         raise
     except ValueError as error:
         raise UsageError(f"{path} holds no network of a DDPM: {error}") from None
+    if said is None:
+        warnings.warn(
+            f"{path} does not say what it was trained for, and no run is beside it: the defaults "
+            "of a training are assumed, and images are wrong if they are not those.",
+            stacklevel=2,
+        )
     print(
         f"{path} is a network alone; noise schedule: {schedule.name}, {schedule.timesteps} "
         f"timesteps, {prediction}"
@@ -207,23 +218,17 @@ def bare(path, network):
     return model
 
 
-def assumed_for(path):
-    """The noise schedule and the prediction of a network whose file does not say them.
+def of_run_beside(path):
+    """Noise schedule and prediction of the run in whose folder a file is, or None."""
+    run = Run(path.parent)
+    return of_options(run.options) if run.config_file.is_file() else None
 
-    They are those of the run in whose folder it is, or, with a warning, those of the defaults.
-    """
+
+def of_options(options):
+    """Noise schedule and prediction that options of a training name."""
     from ddpm_keras.app import named
 
-    run = Run(path.parent)
-    known = run.config_file.is_file()
-    trained = run.options if known else TrainOptions()
-    if not known:
-        warnings.warn(
-            f"{path} does not say what it was trained for, and no run is beside it: the defaults "
-            "of a training are assumed, and images are wrong if they are not those.",
-            stacklevel=2,
-        )
-    return named.schedule(trained), trained.prediction
+    return named.schedule(options), options.prediction
 
 
 def load_diffusers(path, weights):
