@@ -214,8 +214,8 @@ def command(record, job, *arguments):
 
 def comparison_summary(records):
     """One sentence for each group of runs, and whether numbers of several may be compared."""
-    lines = []
-    for label, runs in analysis.groups(records).items():
+    lines, groups = [], analysis.groups(records)
+    for label, runs in groups.items():
         found = analysis.verdict_across_seeds(analysis.quality_across_seeds(runs))
         if not analysis.measured_alike(runs):
             lines.append(
@@ -224,7 +224,7 @@ def comparison_summary(records):
             )
         if found.sentence:
             lines.append(f"{label} ({_count(runs)}): {found.sentence}")
-    if not analysis.measured_in_one_way(records):
+    if len(groups) > 1 and not analysis.measured_in_one_way(records):
         lines.append(
             "Not all runs were evaluated in the same way: compare no number of one with those of "
             "another before all are evaluated alike."

@@ -98,6 +98,8 @@ def ended(folder, whole, status):
     found += ["a traceback"] * ("Traceback" in runs.output(folder))
     if (folder / "run").exists():
         there, right = runs.contents(folder / "run"), runs.contents(whole / "run")
+        for each in (there, right):  # a training with no room need not be finished
+            each.get("config.json", {}).pop("finished", None)
         grown = {
             name for name in there if name.endswith(("events", "history.csv", "trajectory.npz"))
         }
