@@ -59,7 +59,7 @@ def run(peer, torch, name, schedule, grid, **options):
         image = np.float64(predict(x.numpy(), t.numpy()))
         return torch.from_numpy((x.numpy() - np.sqrt(cumprod) * image) / np.sqrt(1 - cumprod))
 
-    cumprod = torch.from_numpy(schedule.alphas_cumprod)
+    cumprod = torch.tensor(schedule.alphas_cumprod)
     model = peer.external.DiscreteEpsDDPMDenoiser(network, cumprod, quantize=True)
     levels = torch.cat([model.sigmas[torch.from_numpy(grid.copy())], torch.zeros(1)])
     x = torch.from_numpy(np.float64(start()) / np.sqrt(schedule.alphas_cumprod[grid[0]]))
