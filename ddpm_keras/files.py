@@ -86,6 +86,23 @@ def one_at_a_time(path, what):
         lock.release()
 
 
+@contextlib.contextmanager
+def made_by_one(path):
+    """Lets one process at a time make a file, by `one_at_a_time`.
+
+    Where no lock can be written the block is entered all the same: the file may be there already,
+    to be read alone.
+
+    Args:
+        path: of the file that is made, a `Path`.
+    """
+    with contextlib.ExitStack() as held:
+        lock = one_at_a_time(path.with_name(f"{path.name}.lock"), f"makes {path}")
+        with contextlib.suppress(OSError, NotImplementedError):
+            held.enter_context(lock)
+        yield
+
+
 def typed(argument):
     """What one types in a command line for it: a path that begins as an option does is no option.
 

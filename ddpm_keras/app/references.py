@@ -1,6 +1,5 @@
 """What generated images are measured with and against: the extractor, and the real images."""
 
-import contextlib
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,10 +24,7 @@ def choose_extractor(name, images):
     if not hasattr(learner, "load"):
         return _learnt(learner, images)
     path = cache.file(name, ".npz", dataset=images.name, fingerprint=images.fingerprint)
-    with contextlib.ExitStack() as held:
-        lock = files.one_at_a_time(path.with_name(f"{path.name}.lock"), f"makes {path}")
-        with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
-            held.enter_context(lock)
+    with files.made_by_one(path):
         return _known_or_made(name, learner, images, path)
 
 

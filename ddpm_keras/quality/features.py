@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -72,10 +71,7 @@ def extract_features(
     path = pathlib.Path(path)
     identity = _identity(images, total) if identity is None else identity
     key = {"extractor": extractor.fingerprint, "num_images": total, **identity}
-    with contextlib.ExitStack() as held:
-        lock = files.one_at_a_time(path.with_name(f"{path.name}.lock"), f"makes {path}")
-        with contextlib.suppress(OSError, NotImplementedError):  # it may be there to be read alone
-            held.enter_context(lock)
+    with files.made_by_one(path):
         return _extract_to_file(path, key, total, extractor, source, chunk, progress)
 
 
