@@ -126,6 +126,7 @@ def parse_picture(name):
 
 
 REAL_PICTURE = "real.png"  # beside them: real images, as many
+WRITTEN = "written.json"  # beside figures and tables: which files a report wrote
 
 
 def checkpoint(step):

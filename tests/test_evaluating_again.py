@@ -1,6 +1,7 @@
 """Evaluating a run in parts ends as evaluating it at once: nothing that was measured is lost."""
 
 import dataclasses
+import unittest.mock
 
 import keras
 import numpy as np
@@ -82,6 +83,9 @@ def test_each_weight_set_has_its_protocol_and_as_many_real_images_their_distance
     assert found.protocols["ema_0.9"] == f"ema_0.9: {rule} 10 steps; {way}, step 8"
     real, held_out = (Means()(images) for images in (digits.train[:60], digits.held_out[:20]))
     assert found.reference.floor == quality.frechet_floor(real, held_out, 40)
+    with unittest.mock.patch.object(quality, "frechet_floor", side_effect=AssertionError):
+        again = measure("another")
+    assert again.current.reference == found.reference
     assert f"To be quoted with it: {found.protocols['ema_0.9']}." in table.text(evaluations)
 
 
@@ -100,6 +104,19 @@ def test_the_differences_are_those_of_the_paired_bootstrap(measure, model, digit
             (expected.estimate, expected.low, expected.high),
             rtol=1e-6,
         )
+
+
+def test_options_and_packages_that_images_were_measured_with_are_known(measure, monkeypatch):
+    first = measure("run", "raw", sampler="dpm")
+    assert first.current.options == {"sampler": "dpm", "steps": "3"}
+    assert "tensorflow " in first.current.made_with["raw"] and "different packages" not in (
+        table.text(first)
+    )
+    monkeypatch.setattr(measuring.versions, "packages", lambda: "tensorflow 1")
+    both = measure("run", "ema_0.5", sampler="dpm")
+    told = table.text(both)
+    assert f"raw with {first.current.made_with['raw']}; ema_0.5 with tensorflow 1." in told
+    assert "different packages" not in table.text(measure("run", "raw", sampler="dpm"))
 
 
 def test_another_way_stands_apart_and_coming_back_goes_on(measure, tmp_path):

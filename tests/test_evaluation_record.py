@@ -129,6 +129,7 @@ WRONG = {
     "seed negative": (changed((*RAW, "seed"), -1), ["weights.raw.seed"]),
     "extractor a number": (changed((*RAW, "extractor"), 5), ["weights.raw.extractor is 5"]),
     "floor at N negative": (changed(("reference", "floor"), -1), ["reference.floor"]),
+    "packages of nothing": (changed(("made_with",), {"ema_0.5": "x"}), ["made_with.ema_0.5"]),
     "protocol of nothing": (changed(("protocols", "ema_0.5"), "x"), ["protocols.ema_0.5"]),
     "floor negative": (changed(("reference", "floor_frechet"), -1), ["reference.floor_frechet"]),
     "step a text": (changed(("step",), "100"), ["step is '100'"]),

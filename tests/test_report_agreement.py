@@ -76,6 +76,17 @@ def test_weights_are_drawn_from_as_they_were_measured(changes, said, gone_on):
     sample_options(shlex.split(use)[2:] or ["run"])
 
 
+def test_images_are_drawn_by_the_sampler_that_they_were_measured_by(tmp_path):
+    run = Run(make_run(tmp_path / "run"))
+    known = run.read_evaluations()
+    asked = dataclasses.replace(known.current, options={"sampler": "heun", "steps": "9"})
+    dataclasses.replace(known, current=asked).write(run.evaluation)
+    use = words.summary(record_of(run.path))["use"]
+    assert use == f"python sample.py {run.path} --weights ema_0.999 --sampler heun --steps 9"
+    options = sample_options(shlex.split(use)[2:])
+    assert (options.sampler, options.steps) == ("heun", 9)
+
+
 def test_a_run_that_went_on_is_not_said_to_be_what_was_measured(gone_on):
     record = record_of(gone_on)
     assert next(iter(figures.draw(record))).title == "Quality at step 400"

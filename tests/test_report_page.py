@@ -184,6 +184,20 @@ def test_figures_and_numbers_lie_beside_the_page(written, made_run):
     assert int(rows["ema_0.99"]["steps to raw's best"]) == summary.steps_to_best_raw
 
 
+def test_what_an_earlier_report_left_beside_the_page_goes_with_it(tmp_path):
+    run = Run(make_run(tmp_path / "run"))
+    report.write(run)
+    (run.report_folder / "mine.csv").write_text("")
+    before = {path.name for path in run.report_folder.iterdir()}
+    run.evaluation.unlink()
+    report.write(run)
+    gone = before - {path.name for path in run.report_folder.iterdir()}
+    assert {"quality.csv", "final_quality.png"} <= gone and "mine.csv" not in gone
+    (run.report_folder / "written.json").write_text("{")
+    report.write(run)
+    assert (run.report_folder / "mine.csv").exists()
+
+
 def test_the_charts_come_from_one_release_of_their_library_byte_by_byte():
     folder = Path(report.__file__).parent / "templates" / "uplot"
     vendored = json.loads((folder / "VENDORED.json").read_text())

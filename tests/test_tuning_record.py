@@ -87,6 +87,8 @@ def test_a_search_is_drawn_and_told(tmp_path, monkeypatch):
     run.snapshots.mkdir()
     for step in (200, 400, 600):
         (run.snapshots / f"snapshot-{step:08d}.npz").touch()
+    by_another = dataclasses.replace(FOUND, options={"sampler": "heun"})
+    assert "--sigma-rel 0.1 --sampler heun --guid" in table.tuned(by_another, run)
     found, command = table.tuned(FOUND, run).splitlines()
     assert "2.2 of the images that it was chosen on (seed 1), 2.4 of others (seed 0)" in found
     options = "--sigma-rel 0.1 --guidance 2 --guide raw --step 400"

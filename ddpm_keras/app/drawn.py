@@ -107,6 +107,20 @@ class Drawing:
         }
 
 
+def asked(options, trained):
+    """Options of sample.py that draw as an evaluation does, but for guidance: dict name -> text.
+
+    Args:
+        options: an `EvaluateOptions`.
+        trained: the run's `TrainOptions`; what is as there is left out.
+    """
+    given = {"sampler": options.sampler, "steps": options.steps, "precision": options.precision}
+    usual = {"sampler": trained.sampler, "steps": trained.sampling_steps}
+    return {
+        name: str(value) for name, value in given.items() if value not in ("", 0, usual.get(name))
+    }
+
+
 def agree(crew, options, model):
     """Refuses workers that would draw by other options, or with other weights.
 

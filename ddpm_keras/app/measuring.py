@@ -11,7 +11,7 @@ from ..data.words import shown
 from ..errors import UsageError
 from ..quality import bootstrap, protocol
 from ..reading import npz
-from . import dataset, drawn, models, nearest, progress, references, stored, workers
+from . import dataset, drawn, models, nearest, progress, references, stored, versions, workers
 from .options import EvaluateOptions
 from .stages import Stages
 
@@ -130,7 +130,7 @@ class Measuring:
             num_held_out=len(self.real["held_out"]),
             fingerprint=self.images.fingerprint if of_images else files.sha256(name),
             floor_frechet=quality.frechet_distance(*map(quality.FeatureStatistics.of, real)),
-            floor=floor(*real, self.num_images),
+            floor=references.floor(self.extractor, self.images, real, self.num_images),
         )
 
     def evaluate(self, options):
@@ -231,6 +231,8 @@ class Measuring:
             metric=self.extractor.metric,
             extractor=quality.Extractor(self.extractor.name, self.extractor.fingerprint),
             step=self.step,
+            made_with=dict.fromkeys(measured, versions.packages()),
+            options=drawn.asked(self.options, self.trained),
             time=time.strftime("%Y-%m-%dT%H:%M:%S"),
             command=self.command,
         )
@@ -250,14 +252,6 @@ class Measuring:
         """Removes the features that evaluations went on from."""
         for path in self.folder.glob("*.npy*"):
             path.unlink()
-
-
-def floor(train, held_out, num_images):
-    """The distance of as many real images as are drawn, or None where too few are held out."""
-    try:
-        return quality.frechet_floor(train, held_out, num_images)
-    except ValueError:
-        return None
 
 
 def added(run, evaluation, influences):

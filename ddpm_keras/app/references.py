@@ -1,5 +1,6 @@
 """What generated images are measured with and against: the extractor, and the real images."""
 
+import contextlib
 from pathlib import Path
 
 from tqdm import tqdm
@@ -7,6 +8,7 @@ from tqdm import tqdm
 from .. import choices, files, quality
 from ..errors import UsageError
 from ..quality import extractors
+from ..version import __version__
 from . import cache, progress
 
 
@@ -92,3 +94,31 @@ def real_features(extractor, images):
                 extractor, getattr(images, split), path=path, progress=bar, identity=identity
             )
     return result
+
+
+def floor(extractor, images, real, num_images):
+    """The distance of as many real images as are drawn, from the cache where it has it.
+
+    Args:
+        extractor, images: what was measured with, and of what.
+        real: features of the training and of the held-out images.
+        num_images: images that are drawn.
+
+    Returns:
+        A float, or None where too few images are held out.
+    """
+    path = cache.file(
+        *("floor", ".json"),
+        dataset=images.name,
+        fingerprint=images.fingerprint,
+        extractor=extractor.fingerprint,
+        num_images=num_images,
+        version=__version__,
+    )
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return files.read_record(path)["floor"]
+    found = None
+    with contextlib.suppress(ValueError):  # too few
+        found = quality.frechet_floor(*real, num_images)
+    files.write_record(path, {"floor": found})
+    return found

@@ -29,7 +29,7 @@ def rows(evaluation):
         if row.bits_per_dim is not None:
             bits = f"{row.bits_per_dim:.3f} ± {row.bits_per_dim_error:.3f}"
             lines.append(f"{name}: {bits} bits per dimension, held-out images")
-    return "\n".join([*lines, *evaluation.alike])
+    return "\n".join([*lines, *evaluation.notes])
 
 
 def _columns(evaluation):
@@ -76,7 +76,8 @@ def tuned(tuning, run):
 def _settings(tuning, run):
     """What draws with the best width, as options of sample.py: dict name -> text."""
     best = tuning.best
-    settings = {"sigma-rel": names.number(best.sigma_rel)} | words.guidance(tuning, best.guidance)
+    settings = {"sigma-rel": names.number(best.sigma_rel)} | tuning.options
+    settings |= words.guidance(tuning, best.guidance)
     if tuning.step is not None and tuning.step < max(run.snapshot_steps):
         settings["step"] = str(tuning.step)
     return settings

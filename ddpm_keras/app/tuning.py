@@ -83,6 +83,7 @@ def tune(run, options, command="", model=None, images=None):
         guidance_rescale=judged.guidance_rescale,
         guidance_low=judged.guidance_low,
         guidance_high=judged.guidance_high,
+        options=evaluations.current.options,
         way=evaluations.current.way,
     )
     evaluations = evaluations.with_tuning(found)

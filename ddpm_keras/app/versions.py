@@ -8,13 +8,21 @@ import tensorflow as tf
 
 from ..version import __version__
 
+_PACKAGES = {
+    "ddpm-keras": __version__,
+    "keras": keras.__version__,
+    "tensorflow": tf.__version__,
+}
+
+
+def packages():
+    """For the record of what was measured, such as "keras 3.15.1, tensorflow 2.21.0"."""
+    return ", ".join(map(" ".join, _PACKAGES.items()))
+
 
 def made_with():
     """For the config.json of a run, a dict."""
-    return {
-        "ddpm-keras": __version__,
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
+    return _PACKAGES | {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "processors": os.cpu_count(),

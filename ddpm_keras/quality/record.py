@@ -165,6 +165,9 @@ class Evaluation(Checked):
         extractor: what made the features.
         step: optimizer steps that the weights had made.
         protocols: dict weight set -> how it was made and measured, in one line.
+        made_with: dict weight set -> the packages that it was measured with, in one line.
+        options: options of sample.py by which images are drawn so, where they are not the run's: a
+            dict such as {"steps": "10"}.
         time, command: when and by which command it was made.
         seconds: dict stage -> time that it took, such as "sampling".
     """
@@ -176,6 +179,8 @@ class Evaluation(Checked):
     extractor: Extractor | None = None
     step: int | None = bounded(0, default=None)
     protocols: dict[str, str] = field(default_factory=dict)
+    made_with: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
     time: str = ""
     command: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -188,9 +193,10 @@ class Evaluation(Checked):
         for name, each in self.weights.items():
             if each.settings != self.settings:
                 raise ValueError(f"weights.{name} was not measured in the same way as {first}")
-        for name in self.protocols:
-            if name not in self.weights:
-                raise ValueError(f"protocols.{name} is of a weight set that was not measured")
+        for told in ("protocols", "made_with"):
+            for name in getattr(self, told):
+                if name not in self.weights:
+                    raise ValueError(f"{told}.{name} is of a weight set that was not measured")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -228,7 +234,21 @@ class Evaluation(Checked):
         return found | {"frechet": f"to {these}{self.reference.images}"}
 
     @property
-    def alike(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What is to be said of the weight sets side by side, a line each."""
+        return [*self._alike(), *self._by_others()]
+
+    def _by_others(self) -> list[str]:
+        """Which weight sets were measured with other packages, where that is so."""
+        groups: dict[str, list[str]] = {}
+        for name, packages in self.made_with.items():
+            groups.setdefault(packages, []).append(name)
+        if len(groups) < 2:
+            return []
+        told = "; ".join(f"{', '.join(group)} with {each}" for each, group in groups.items())
+        return [f"Measured with different packages, by which numbers may differ: {told}."]
+
+    def _alike(self) -> list[str]:
         """A line for each group of averages that drew the same images, as their numbers say."""
         groups: dict[tuple, list[str]] = {}
         for name, each in self.weights.items():
@@ -267,6 +287,7 @@ class Evaluation(Checked):
             weights=_in_order(earlier.weights | weights),
             differences=_in_order(earlier.differences | self.differences),
             protocols=_in_order(earlier.protocols | self.protocols),
+            made_with=_in_order(earlier.made_with | self.made_with),
         )
 
 
@@ -373,7 +394,7 @@ def _plain(evaluation):
             if row[name] is None:
                 del row[name]
     values = dataclasses.asdict(evaluation) | {"weights": rows}
-    for name in ("protocols", "seconds"):
+    for name in ("protocols", "made_with", "options", "seconds"):
         if not values[name]:
             del values[name]
     if values["reference"]["floor"] is None:

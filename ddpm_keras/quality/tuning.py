@@ -1,7 +1,7 @@
 """A search for the best width of an average, as a record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..checked import Checked, bounded
 from . import metrics
@@ -31,6 +31,7 @@ class Tuning(Checked):
         guide: the weight set that guided, or None.
         guidance_rescale, guidance_low, guidance_high: how it guided, as of a `Measurement`.
         step: optimizer steps that the weights had made.
+        options: as of an `Evaluation`.
         way: how the best width was judged, in words, as `Evaluation.way`.
     """
 
@@ -45,6 +46,7 @@ class Tuning(Checked):
     guidance_rescale: float | None = bounded(0, 1, default=None)
     guidance_low: int | None = bounded(0, default=None)
     guidance_high: int | None = bounded(1, default=None)
+    options: dict[str, str] = field(default_factory=dict)
     way: str = ""
 
     def __post_init__(self):

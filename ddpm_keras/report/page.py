@@ -93,6 +93,11 @@ def write_comparison(runs, out=None):
 
 
 def _write_beside(folder, pictures, tables):
+    """Writes figures and tables; what an earlier report wrote and this one has not is removed."""
+    written = [f"{each.name}.png" for each in pictures] + [f"{each['name']}.csv" for each in tables]
+    for name in set(_written(folder)) - set(written):
+        (folder / name).unlink(missing_ok=True)
+    files.write_record(folder / names.WRITTEN, {"files": written})
     for each in pictures:
         with files.atomic_path(folder / f"{each.name}.png") as temporary:
             each.png(temporary)
@@ -104,6 +109,15 @@ def _write_beside(folder, pictures, tables):
                 writer.writerow(["weights", *table["columns"]])
                 for name, cells in table["rows"]:
                     writer.writerow([name, *cells])
+
+
+def _written(folder):
+    """The names of the files that an earlier report wrote into a folder, as far as is known."""
+    try:
+        known = files.read_record(folder / names.WRITTEN)["files"]
+        return [name for name in known if Path(name).name == name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _samples(record):

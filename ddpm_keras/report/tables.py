@@ -62,7 +62,7 @@ def _evaluation_table(name, title, evaluation):
             [
                 f"Measured: {evaluation.way}. Lower is better, but for {higher}. "
                 "Every weight set was sampled from the same noise.",
-                *evaluation.alike,
+                *evaluation.notes,
             ]
         ),
         "shown": len(evaluation.headings),

@@ -143,7 +143,7 @@ def _use(record, name):
     options = {"weights": name}
     if record.evaluation:
         measured = next(iter(record.evaluation.weights.values()))
-        options |= guidance(measured, measured.guidance)
+        options |= record.evaluation.options | guidance(measured, measured.guidance)
     for option in {"weights", "guide"} & options.keys() if step is not None else ():
         plain, _ = names.split_step(options[option])
         if step not in (run.snapshot_steps if names.synthesis(plain) else run.checkpoint_steps):
