@@ -46,7 +46,7 @@ class DDPM(NoisePredictor):
         network: a `UNet`, or any Keras model called as `network([x, t])` (with classes:
             `network([x, t, labels])`) that returns a tensor shaped like x.
         schedule: a `noise.NoiseSchedule`, or "linear", "cosine" or "sigmoid".
-        timesteps: number of timesteps for a schedule given by name, at least 2.
+        timesteps: number of timesteps for a schedule given by name, at least 2; by default 1000.
         prediction: what the network predicts: "epsilon" (the noise), "sample" (the image) or "v".
         weighting: of the loss by timestep: "simple" (Ho et al. 2020, eq. 14) or "min_snr" (Hang et
             al. 2023, gamma 5).
@@ -87,7 +87,7 @@ class DDPM(NoisePredictor):
         self,
         network: keras.Model,
         schedule: NoiseSchedule | str = "linear",
-        timesteps: int | None = _TIMESTEPS,
+        timesteps: int | None = None,
         prediction: str = "epsilon",
         weighting: str = "simple",
         ema: Any = WarmupDecay(0.9999),  # noqa: B008 - decays are immutable
@@ -98,8 +98,8 @@ class DDPM(NoisePredictor):
         **kwargs: Any,
     ):
         super().__init__(network, ema, accumulation_steps, image_range, **kwargs)
-        self.schedule = noise.get(schedule, timesteps)
-        if timesteps not in (_TIMESTEPS, self.schedule.timesteps):
+        self.schedule = noise.get(schedule, _TIMESTEPS if timesteps is None else timesteps)
+        if timesteps not in (None, self.schedule.timesteps):
             raise ValueError(
                 f"timesteps is {timesteps}, but the schedule has {self.schedule.timesteps}: leave "
                 "timesteps out, or give the schedule by name."
@@ -148,14 +148,13 @@ class DDPM(NoisePredictor):
 
     def train_step(self, data: Any) -> Any:
         """One optimizer step on the diffusion loss, then one move of the averages."""
-        images, labels, weights = self.inputs_taken.unpack(data)
+        images, labels, weights, count = self._unpacked(data)
         statistics = MovingStatistics(self.network)
         batch = self._noised(images, labels, self._step_key())
-        batch["weight"] = _times(batch["weight"], weights)
+        batch["weight"] = _times(batch["weight"], weights) * tf.cast(count > 0, tf.float32)
         loss, per_image, gradients = self._gradients(self._loss_of_noised, batch)
-        count = tf.shape(images)[0]
         self.loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=count)
-        self._track_quartiles(per_image, batch["t"])
+        self._track_quartiles(per_image[:count], batch["t"][:count])
         norm = self._apply_step(gradients, loss, statistics)
         finite = tf.math.is_finite(norm)  # the norm of a step that is not made counts nothing
         self._grad_norm.update_state(tf.where(finite, norm, 0.0), tf.cast(finite, tf.float32))
@@ -216,14 +215,13 @@ class DDPM(NoisePredictor):
 
     def test_step(self, data: Any) -> Any:
         """The loss of the weight set `evaluation_weights` on the same noise at every call."""
-        images, labels, weights = self.inputs_taken.unpack(data)
-        count = tf.shape(images)[0]
+        images, labels, weights, count = self._unpacked(data)
         start = tf.cast(self.loss_tracker.count.value, tf.int32)  # images seen since the reset
         with self.weight_scope(self.evaluated_values()):
             per_image, t = self._fixed_losses(images, labels, start)
         per_image = _times(per_image, weights)
         self.loss_tracker.update_state(tf.reduce_mean(per_image), sample_weight=count)
-        self._track_quartiles(per_image, t)
+        self._track_quartiles(per_image[:count], t[:count])
         return {m.name: m.result() for m in (self.loss_tracker, *self._quartiles)}
 
     def _fixed_losses(self, images, labels, start):

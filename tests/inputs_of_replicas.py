@@ -1,7 +1,8 @@
 """Run by test_inputs.py in a process of its own: a batch that is wrong, under two replicas.
 
 Prints for each container: the line of the refusal; the steps made before it and whether all weights
-are finite; and the steps of images that are right.
+are finite; and the steps of images that are right. Then for each model whether its numbers are
+finite where one replica gets none of the last batch, and the steps that it made.
 """
 
 import time
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from networks import beside
 
-from ddpm_keras import DDPM
+from ddpm_keras import DDPM, EMAModel, UNet
 from ddpm_keras.inputs import checks
 
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -63,3 +64,16 @@ for container in (batches, distributed, from_function):
     model.fit(container(images), shuffle=False, verbose=0)
     print(int(model.train_counter.numpy()) - steps)
 model.fit(images, sample_weight=np.ones(12), batch_size=4, verbose=0)
+
+with strategy.scope():
+    unet = DDPM(UNet((8, 8, 1), 4, (1,), 1, (), groups=2), ema=0.5)
+    unet.compile("sgd")
+    dense = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Dense(1)])
+    dense = EMAModel(dense, ema=0.5, accumulation_steps=2)
+    dense.compile("sgd", "mse")
+images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+for model, data in ((unet, (images,)), (dense, (images, images))):
+    history = model.fit(*data, batch_size=4, verbose=0).history
+    numbers = [*history.values(), *model.get_weights()]
+    numbers.append(model.evaluate(*data, batch_size=4, verbose=0))
+    print(all(np.isfinite(each).all() for each in numbers), model.ema.num_updates)

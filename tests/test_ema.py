@@ -129,6 +129,20 @@ def test_describe_states_windows_and_what_is_left_of_the_start():
     assert ema.warnings(10_000) == []
 
 
+def test_a_name_of_an_average_may_be_its_number():
+    variable = keras.Variable([1.0])
+    ema = EMA((0.9, 0.99), snapshot_widths=(0.05,))
+    ema.build([variable])
+    for _ in range(3):
+        ema.update([variable])
+    for name, share, window in ((0.9, 0.9**3, 10), ("0.99", 0.99**3, 100), ("snapshot_0.05", 0, 1)):
+        assert ema.age(name) == 3
+        assert ema.initial_share(name) == pytest.approx(share)
+        assert ema.effective_window(name) == pytest.approx(window, rel=0.1)
+    assert ema.beta(0.99) == pytest.approx(0.99)
+    assert ema.describe(np.int64(2000)) == ema.describe(2000.0) == ema.describe(2000)
+
+
 def test_other_weights_are_told_by_what_is_new_and_what_is_gone():
     first, second, third = (keras.Variable([1.0], name=name) for name in ("one", "two", "three"))
     ema = EMA(0.5)

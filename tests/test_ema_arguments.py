@@ -35,6 +35,16 @@ def patched():
     return model
 
 
+def weight():
+    return keras.Variable([1.0, 2.0])
+
+
+def built():
+    ema = EMA(0.9)
+    ema.build([weight()])
+    return ema
+
+
 WRONG = {
     "one": (lambda: EMA(1.0), ["beta", "below 1"]),
     "a percentage": (lambda: EMA(99.9), ["beta", "below 1", "99.9"]),
@@ -71,6 +81,7 @@ WRONG = {
     ),
     "one width": (lambda: EMA(0.9, snapshot_widths=0.05), ["snapshot_widths", "0.05"]),
     "a width twice": (lambda: EMA(0.9, snapshot_widths=(0.05, 0.05)), ["snapshot_widths"]),
+    "a width in a list": (lambda: EMA(0.9, snapshot_widths=([0.05],)), ["sigma_rel", "[0.05]"]),
     "a wide width": (lambda: EMA(0.9, snapshot_widths=(0.3,)), ["sigma_rel", "0.2887", "0.3"]),
     "a share of text": (lambda: WSM("half", 10), ["share", "'half'"]),
     "sigma_rel NaN": (lambda: PowerFunctionDecay(float("nan")), ["sigma_rel", "finite"]),
@@ -94,6 +105,43 @@ WRONG = {
     "an own test_step": (lambda: EMAModel(overriding("test_step")), ["Own", "test_step"]),
     "an own predict_step": (lambda: EMAModel(overriding("predict_step")), ["predict_step"]),
     "an own compute_loss": (lambda: EMAModel(overriding("compute_loss")), ["compute_loss"]),
+    "a model for its weights": (lambda: EMA(0.9).build(network()), ["model.weights", "Sequential"]),
+    "one weight": (lambda: built().build(weight()), ["a list of variables", "Variable"]),
+    "arrays for weights": (lambda: built().build([np.ones(2)]), ["a list of variables"]),
+    "an update by a model": (lambda: built().update(network()), ["model.weights", "Sequential"]),
+    "averages written to a model": (
+        lambda: built().assign_to("0.9", network()),
+        ["network.weights", "Sequential"],
+    ),
+    "averages exported to a weight": (lambda: built().export(weight(), "0.9"), ["Keras model"]),
+    "an unknown average": (lambda: built().beta("0.99"), ["'0.99'", "there are 0.9."]),
+    "an average of none": (lambda: EMA(()).beta("0.99"), ["'0.99'", "there are none."]),
+    **{
+        f"stepped {stepped!r}": (
+            lambda stepped=stepped: built().update([], stepped),
+            ["stepped", "boolean", "got"],
+        )
+        for stepped in (1, None, "no", [True])
+    },
+    **{
+        f"{method} of {steps!r} steps": (
+            lambda method=method, steps=steps: getattr(built(), method)(steps),
+            ["steps must be a whole number", "at least 0", repr(steps)],
+        )
+        for method in ("describe", "warnings")
+        for steps in (-1, 2.5, "2", float("nan"), True, None)
+    },
+    **{
+        f"epochs of {steps!r} steps": (
+            lambda steps=steps: built().describe(10, steps),
+            ["steps_per_epoch", repr(steps)],
+        )
+        for steps in (0, -1, "2", True)
+    },
+    "a fit before compile": (
+        lambda: EMAModel(network(), 0.9).fit(np.ones((2, 2)), np.ones((2, 1))),
+        ["EMAModel", "call compile first"],
+    ),
     "own metrics": (lambda: EMAModel(overriding("compute_metrics")), ["compute_metrics"]),
 }
 

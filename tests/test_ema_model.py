@@ -351,6 +351,10 @@ def test_fit_tells_of_a_half_life_that_counts_another_batch(caplog):
         model.fit(x, y, batch_size=batch_size, verbose=0)
         said = [line for line in caplog.messages if "counts 4 images a step" in line]
         assert len(said) == told and all("ema_a" in line for line in said)
+    for inputs in (tf.constant(x), x):  # of which Keras makes batches of 32
+        caplog.clear()
+        model.fit(inputs, y, verbose=0)
+        assert "counts 4 images a step, and fit makes steps of 64" in caplog.text
     for batch_size, told in ((2, False), (4, True)):
         caplog.clear()
         data = tf.data.Dataset.from_tensor_slices((x, y)).batch(batch_size, drop_remainder=True)

@@ -392,6 +392,7 @@ REFUSED = [
     (lambda: EMAOptimizer(SGD(), ()), ["ema has no average", "0.999"]),
     (lambda: EMAOptimizer(None, 0.9), ["optimizer must be", "None"]),
     (lambda: EMAOptimizer(SGD(), EMA(0.9, average_statistics=True)), ["average_statistics"]),
+    (lambda: EMAOptimizer(SGD(), EMA(0.9, snapshot_widths=(0.1,))), ["snapshots", "EMAModel"]),
     (lambda: EMAOptimizer(SGD(), 0.9).apply([tf.ones(1)]), ["variables", "build(variables)"]),
     (built_of_parts, ["use_ema", "ema=0.99"]),
     (nested, ["EMAOptimizer too"]),

@@ -117,10 +117,11 @@ def test_two_replicas():
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
-    assert len(lines) == 9
-    for refused, steps, right in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+    assert len(lines) == 11
+    for refused, steps, right in zip(lines[:9:3], lines[1:9:3], lines[2:9:3], strict=True):
         assert "image_range=(-1, 1)" in refused and "NaN" in refused
         assert (steps, right) == ("2 True", "3")
+    assert lines[9:] == ["True 2", "True 2"]
 
 
 # What is taken.

@@ -54,6 +54,7 @@ class Means(quality.FeatureExtractor):
 
 
 CHANGING = [BYTES[:4], BYTES[:4], BYTES[:4].astype("float32") / 255]
+BATCHED = tf.TensorSpec((None, 8, 8, 1), tf.uint8)
 SHRINKING = [BYTES[:4], BYTES[:4], BYTES[:4, :4]]
 
 WRONG_IMAGES = {
@@ -131,6 +132,14 @@ WRONG_IMAGES = {
         ["tuple of 2 parts"],
     ),
     "four parts": (streamed(BYTES, LABELS, LABELS, LABELS), ["4 parts", "sample_weight"]),
+    "a batch of none in a data set": (
+        lambda m: m.fit(from_specs(BATCHED, BYTES[:0], BYTES), shuffle=False, verbose=0),
+        ["holds no images", "dataset.filter"],
+    ),
+    "an evaluation of a batch of none": (
+        lambda m: m.evaluate(from_specs(BATCHED, BYTES[:4], BYTES[:0]), verbose=0),
+        ["holds no images", "dataset.filter"],
+    ),
     "ragged": (fit(tf.RaggedTensor.from_tensor(BYTES)), ["RaggedTensor", "dense"]),
     "sparse": (fit(tf.sparse.from_dense(BYTES)), ["SparseTensor", "dense"]),
     "an empty generator": (lambda m: m.fit(iter(()), shuffle=False), ["no batch", "at least one"]),
@@ -174,6 +183,13 @@ WRONG_IMAGES = {
     "train_on_batch of a data set": (lambda m: m.train_on_batch(dataset(BYTES)), ["Dataset"]),
     "test_on_batch": (lambda m: m.test_on_batch(BYTES.astype("float32")), ["(0, 255)"]),
     "predict": (lambda m: m.predict(BYTES), ["timesteps", "sample", "evaluate"]),
+    "predict of a list": (lambda m: m.predict([BYTES]), ["timesteps", "sample", "evaluate"]),
+    "predict of a data set": (lambda m: m.predict(dataset(FLOATS)), ["timesteps", "sample"]),
+    "predict of images and labels": (
+        lambda m: m.predict(dataset(FLOATS, LABELS)),
+        ["timesteps", "sample"],
+    ),
+    "fit before compile": (lambda m: DDPM(m.network).fit(BYTES), ["DDPM", "call compile first"]),
     "validation_loss": (lambda m: m.validation_loss(NAN), ["NaN"]),
     "validation_loss of a data set": (lambda m: m.validation_loss(dataset(BYTES)), ["Dataset"]),
     "validation_loss of nothing": (lambda m: m.validation_loss(BYTES[:0]), ["at least one"]),

@@ -255,6 +255,10 @@ WRONG = {
         lambda: UNet((4, 4, 1), 32, (1,), attention_resolutions=(), trainable="no"),
         ["trainable", "'no'"],
     ),
+    "the timesteps of another schedule": (
+        lambda: DDPM(small_network(), SCHEDULE, timesteps=1000),
+        ["timesteps is 1000", f"has {SCHEDULE.timesteps}"],
+    ),
     "one timestep": (lambda: DDPM(small_network(), timesteps=1), ["timesteps is 1", "2 or more"]),
     **{
         f"{name} of a Keras model": (
@@ -330,7 +334,7 @@ WRONG = {
         lambda: noise.q_sample(SCHEDULE, IMAGES, [1, 2], NOISE),
         ["uint8", "127.5"],
     ),
-    "averages written to arrays": (lambda: written_to_arrays(), ["Variables", "network.weights"]),
+    "averages written to arrays": (lambda: written_to_arrays(), ["variables", "network.weights"]),
     "ends of two shapes": (
         lambda: slerp(NOISE[:1], np.zeros((1, 4, 4, 3)), [0.5]),
         ["first and second", "(1, 4, 4, 3)"],
@@ -374,6 +378,12 @@ def test_a_whole_number_of_timesteps_may_be_a_float():
         assert (
             noise.get(name, 20.0).timesteps == len(choices.SCHEDULES.find(name)(20.0).betas) == 20
         )
+
+
+def test_timesteps_are_those_of_the_schedule_or_1000():
+    for schedule, timesteps, made in (("cosine", None, 1000), (SCHEDULE, None, SCHEDULE.timesteps)):
+        assert DDPM(small_network(), schedule, timesteps).schedule.timesteps == made
+    assert DDPM(small_network(), SCHEDULE, SCHEDULE.timesteps).schedule is SCHEDULE
 
 
 def test_one_width_is_a_width():

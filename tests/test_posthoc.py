@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ddpm_keras import DDPM, EMA, UNet, posthoc
 from ddpm_keras.callbacks import PowerFunctionSnapshots
-from ddpm_keras.ema import ConstantDecay, PowerFunctionDecay, StepDecay, WarmupDecay
+from ddpm_keras.ema import SWA, ConstantDecay, PowerFunctionDecay, StepDecay, WarmupDecay
 from ddpm_keras.ema.decays import as_decay
 from ddpm_keras.ema.power_function import power_function_gamma
 from ddpm_keras.ema.snapshots import write_snapshot
@@ -311,6 +311,14 @@ def test_snapshots_may_come_in_any_order(walk):
     assert one.step == other.step == one.values[1] and not other.warnings
     for a, b in zip(one.values, other.values, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_the_raw_weights_is_said(walk):
+    made = posthoc.synthesize(walk[2] / "float32", decay=SWA(1000), step=220.0)
+    assert made.step == 220 and isinstance(made.step, int)
+    assert made.relative_error == np.inf and len(made.warnings) == 1
+    assert "a copy of the raw weights" in made.warnings[0] and "%" not in made.warnings[0]
+    assert posthoc.supported_widths(walk[2] / "float32", step=220.0)[0] < 0.05
 
 
 def test_an_earlier_step_uses_earlier_snapshots_only(walk):

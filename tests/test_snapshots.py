@@ -116,7 +116,7 @@ def test_averages_must_be_kept_from_the_first_step(tmp_path):
     model.fit(np.zeros((4, 4)), np.zeros((4, 3)), verbose=0)
     with pytest.raises(ValueError, match="from the first step on"):
         small_fit(model, tmp_path)
-    with pytest.raises(ValueError, match="give the model an EMA"):
+    with pytest.raises(ValueError, match="fit an EMAModel or a DDPM with an EMA"):
         small_fit(small_model(ema=None), tmp_path)
     with pytest.raises(ValueError, match="at least 1"):
         PowerFunctionSnapshots(tmp_path, every_steps=0)

@@ -73,7 +73,8 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         super().set_model(model)
         if getattr(model, "ema", None) is None:
             raise ValueError(
-                "Snapshots are taken of averages: give the model an EMA, such as EMA(())."
+                "Snapshots hold all weights of a network, of which an optimizer knows those that "
+                "it trains: fit an EMAModel or a DDPM with an EMA, such as EMA(())."
             )
         # Keras sets the model before it makes the training function, which must hold the averages.
         if model.ema.add_snapshots(self.sigma_rels):

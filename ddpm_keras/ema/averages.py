@@ -20,9 +20,9 @@ import tensorflow as tf
 from .. import names
 from ..aliases import PathLike
 from ..keras_internals import in_stateless_scope
-from ..scalars import count, flag
+from ..scalars import count, flag, positive, whole
 from .decays import Decay, named_decays
-from .groups import label, tf_variable
+from .groups import as_variables, label, tf_variable
 from .moving import MovingAverages
 from .power_function import PowerFunctionDecay
 from .weight_sets import WeightSet, fresh_network
@@ -85,13 +85,14 @@ class EMA(MovingAverages):
         self._set_snapshot_widths(snapshot_widths)
 
     def _set_snapshot_widths(self, widths):
-        if not isinstance(widths, (tuple, list)) or len(set(widths)) < len(widths):
+        several = isinstance(widths, (tuple, list))
+        rules = [PowerFunctionDecay(width) for width in widths] if several else []
+        self.snapshot_widths = tuple(rule.sigma_rel for rule in rules)
+        if not several or len(set(self.snapshot_widths)) < len(rules):
             raise ValueError(
                 "snapshot_widths are distinct relative widths in a tuple, such as (0.05, 0.1); "
                 f"got {widths!r}."
             )
-        rules = [PowerFunctionDecay(width) for width in widths]
-        self.snapshot_widths = tuple(rule.sigma_rel for rule in rules)
         hidden = {names.snapshot_average(rule.sigma_rel): rule for rule in rules}
         self._keep((*self._names, *hidden), (*self._decays.values(), *hidden.values()))
 
@@ -144,7 +145,8 @@ class EMA(MovingAverages):
     def _index(self, name):
         name = str(name)
         if name not in self._keys:
-            raise ValueError(f"No average is called {name!r}: there are {', '.join(self._names)}.")
+            known = ", ".join(self._names) or "none"
+            raise ValueError(f"No average is called {name!r}: there are {known}.")
         return self._keys.index(name)
 
     @property
@@ -171,20 +173,22 @@ class EMA(MovingAverages):
 
     def initial_share(self, name: str) -> float:
         """Share of the weights it started from that this average still holds, a float."""
-        self._index(name)
-        return self._decays[name].initial_share(self._moves(name, self.num_updates))
+        rule = self._rules[self._index(name)]
+        return rule.initial_share(self._moves(name, self.num_updates))
 
     def describe(self, steps: int, steps_per_epoch: float | None = None) -> list[str]:
         """One line for each average: its rule, its window and what is left of the initial weights.
 
         Args:
-            steps: Length of the run in optimizer steps.
-            steps_per_epoch: Optimizer steps in an epoch, to give windows in epochs too.
+            steps: Length of the run in optimizer steps, at least 0.
+            steps_per_epoch: Optimizer steps in an epoch, positive, to give windows in epochs too.
 
         Returns:
             A list of strings.
         """
-        lines = []
+        lines, steps = [], whole(steps, "steps", 0)
+        if steps_per_epoch is not None:
+            steps_per_epoch = positive(steps_per_epoch, "steps_per_epoch")
         for name, decay in self._decays.items():
             window, share = self._reach(name, steps)
             epochs = f" ({window / steps_per_epoch:,.1f} epochs)" if steps_per_epoch else ""
@@ -201,8 +205,6 @@ class EMA(MovingAverages):
 
     def _moves(self, name, steps):
         """How many updates an average has seen after a run of so many steps."""
-        if steps < 0:
-            raise ValueError(f"steps must be at least 0 optimizer steps; got {steps}.")
         start = self.num_updates - self.age(name)  # later than 0 if it was not there before
         return max(self._last_move(steps) - start, 0)
 
@@ -210,12 +212,12 @@ class EMA(MovingAverages):
         """One line for each average that a run of `steps` optimizer steps is too short for.
 
         Args:
-            steps: Length of the run in optimizer steps.
+            steps: Length of the run in optimizer steps, at least 0.
 
         Returns:
             A list of strings, empty when every average is one and has left its start behind.
         """
-        lines = []
+        lines, steps = [], whole(steps, "steps", 0)
         for name, decay in self._decays.items():
             window, share = self._reach(name, steps)
             doubt = decay.doubt(self._moves(name, steps))
@@ -287,9 +289,7 @@ class EMA(MovingAverages):
                 computes it anew.
         """
         values = self.variables(name)
-        variables = list(variables)
-        if not all(hasattr(v, "assign") for v in variables):
-            raise ValueError("Variables are written to, such as network.weights; got none of it.")
+        variables = as_variables(variables)
         shapes = [tuple(v.shape) for v in variables]
         expected = [tuple(v.shape) for v in values]
         if shapes != expected:
@@ -322,6 +322,8 @@ class EMA(MovingAverages):
             ValueError: No weight of the model is averaged, one was put in the place of one that is,
                 or one is not finite.
         """
+        if not isinstance(model, keras.layers.Layer):
+            raise ValueError(f"model is the Keras model that was trained; got {model!r:.60}.")
         averages = dict(zip(map(id, self._sources), self.variables(name), strict=True))
         if not any(id(v) in averages for v in model.weights):
             raise ValueError(

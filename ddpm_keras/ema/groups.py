@@ -1,6 +1,7 @@
 """How averages are stored: the weights joined in groups, one flat variable a group and average."""
 
 import math
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -15,6 +16,22 @@ GROUP_SIZE = 2**22
 # Weights are averaged while even the sum of their sizes is below half of the largest float32, so
 # that their differences from an average are finite too.
 LARGEST_SUM = float(np.finfo(np.float32).max) / 2
+
+
+def as_variables(given):
+    """Variables as a list.
+
+    Raises:
+        ValueError: they are something else, such as the model that has them.
+    """
+    several = isinstance(given, Iterable) and not hasattr(given, "assign")
+    found = list(given) if several else []
+    if not several or not all(hasattr(each, "assign") for each in found):
+        raise ValueError(
+            "variables is a list of variables, such as model.weights or network.weights; got "
+            f"{given!r:.60}."
+        )
+    return found
 
 
 def tf_variable(variable):

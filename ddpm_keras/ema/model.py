@@ -104,6 +104,8 @@ class EMAModel(TrainingStep):
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         given = by_name(keras.Model.fit, self, args, kwargs)
+        if not self.compiled:
+            raise ValueError(f"{type(self).__name__} is compiled before fit: call compile first.")
         if not self.network.built:
             self._build_network(given.get("x"))
         self._follow_assigned()
@@ -122,7 +124,8 @@ class EMAModel(TrainingStep):
     def _say_batch(self, given):
         """Where it is known before: of arrays, and of data sets whose batches are of one size."""
         x = given.get("x")
-        batch_size = given.get("batch_size") or (32 if isinstance(x, np.ndarray) else None)
+        arrays = all(hasattr(leaf, "shape") for leaf in tf.nest.flatten(x))
+        batch_size = given.get("batch_size") or (32 if arrays else None)
         if isinstance(x, tf.data.Dataset):
             sizes = (spec.shape[0] for spec in tf.nest.flatten(x.element_spec) if spec.shape)
             batch_size = next(sizes, None) or batch_size

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..keras_internals import maybe_merge_call
-from .groups import can_be_averaged, label, strategy_of
+from .groups import as_variables, can_be_averaged, label, strategy_of
 from .saving import SavedAverages
 
 
@@ -54,7 +54,7 @@ class MovingAverages(SavedAverages):
                 not (a skipped step, a micro-batch only accumulated), nothing moves or counts.
         """
         self._check_built()
-        unknown = [label(v) for v in variables if id(v) not in self._position]
+        unknown = [label(v) for v in as_variables(variables) if id(v) not in self._position]
         if unknown:
             raise ValueError(
                 f"No average was built for {', '.join(unknown[:3])}"
@@ -66,7 +66,7 @@ class MovingAverages(SavedAverages):
             with tf.init_scope():
                 self.settle()
         weights = [group.weights_now() for group in self._groups]
-        usable = [tf.convert_to_tensor(stepped), *map(can_be_averaged, weights)]
+        usable = [_as_boolean(stepped), *map(can_be_averaged, weights)]
         # A condition may not hold a merge of replicas, so merge first (as LossScaleOptimizer does).
         maybe_merge_call(
             self._count_and_move,
@@ -128,3 +128,18 @@ class MovingAverages(SavedAverages):
                 rate = -tf.math.expm1(tf.reduce_sum(tf.math.log1p(-each)))
             rates.append(tf.cast(rate, tf.float32))
         return rates
+
+
+def _as_boolean(stepped):
+    """Whether a step was made, as a boolean tensor without axes."""
+    try:
+        made = tf.convert_to_tensor(stepped)
+        known = made.dtype == tf.bool and made.shape.rank in (0, None)
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(
+            "stepped is whether the optimizer moved the weights, a bool or one boolean tensor, as "
+            f"of optimizer.iterations > before; got {stepped!r:.60}."
+        )
+    return made

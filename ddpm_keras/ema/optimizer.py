@@ -199,7 +199,12 @@ def _checked(ema):
     """An `EMA` that needs nothing but what an optimizer trains."""
     if ema is None:
         raise ValueError("ema is None: give decays such as 0.999, or use the optimizer alone.")
-    if not (ema.names or ema.snapshot_widths):
+    if ema.snapshot_widths:
+        raise ValueError(
+            "snapshot_widths are for snapshots, which hold weights that no optimizer sees: use "
+            "EMAModel for them."
+        )
+    if not ema.names:
         raise ValueError(
             "ema has no average: give decays such as 0.999, or use the optimizer alone."
         )

@@ -173,7 +173,7 @@ def synthesize(run_or_snapshots, *, sigma_rel=None, decay=None, step=None):
     ```
     """
     initial, stored, last = _snapshots(run_or_snapshots, step)
-    step = step or last
+    step = int(step or last)
     name, target, edges = _target(sigma_rel, decay, step)
     name = names.at_step(name, None if step == last else step)
     initial_share = 1.0 - float(target[0])
@@ -209,7 +209,7 @@ def supported_widths(run_or_snapshots, step=None):
     rounding = _rounding(stored, initial)
 
     def is_told(width):
-        _, target, edges = _target(width, None, step or last)
+        _, target, edges = _target(width, None, int(step or last))
         error = fit(*_profiles(columns), target, edges, rounding)[1]
         return relative_error(error, target, edges) <= MAX_RELATIVE_ERROR
 
@@ -299,7 +299,12 @@ def _doubts(result, stored):
             f"{result.name}: the last snapshot is of step {last:,}, so the steps up to "
             f"{result.step:,} are missing; ask for that step instead."
         )
-    if result.relative_error > MAX_RELATIVE_ERROR:
+    if math.isinf(result.relative_error):
+        lines.append(
+            f"{result.name}: after {result.step:,} steps it is a copy of the raw weights, whose "
+            "part of the run has not begun; ask for a later step."
+        )
+    elif result.relative_error > MAX_RELATIVE_ERROR:
         lines.append(
             f"{result.name}: predicted error {result.relative_error:.1%} of its distance from the "
             f"raw weights ({result.predicted_error:.1%} of the distance travelled), so it lies "

@@ -74,7 +74,8 @@ class TrainingStep(EvaluatedNetwork):
                 start = tf.identity(start)
             micro = _rows(data, start, tf.maximum(end, start + 1))
             micro_loss, micro_outputs, micro_gradients = self._gradients_of(loss_of_batch, micro)
-            share = tf.cast(end - start, tf.float32) / tf.cast(batch_size, tf.float32)
+            rows = (tf.cast(number, tf.float32) for number in (end - start, batch_size))
+            share = tf.math.divide_no_nan(*rows)  # a replica may get none of a last batch
             loss += tf.cast(micro_loss, tf.float32) * share
             outputs.append(_rows(micro_outputs, 0, end - start))
             gradients = _add_scaled(gradients, micro_gradients, share)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..keras_internals import Saveable
 from .groups import (
+    as_variables,
     checksum,
     fingerprint,
     holds_value,
@@ -67,7 +68,7 @@ class AverageVariables(Saveable):
             variables: `model.weights` (or only its trainable ones): a list of variables that hold
                 values. The averages are created under the strategy of these variables.
         """
-        variables = list(variables)
+        variables = as_variables(variables)
         if not variables:
             raise ValueError("There is nothing to average: build the model first.")
         if self.built and [id(v) for v in variables] == [id(v) for v in self._sources]:
@@ -110,7 +111,7 @@ class AverageVariables(Saveable):
             variables: A list of variables. `EMA.variables` is aligned with them from now on,
                 followed by what was known before and is no longer given.
         """
-        variables = list(variables)
+        variables = as_variables(variables)
         self._is_part = True
         if not self.built:
             return self._create(variables)

@@ -241,6 +241,11 @@ class Inputs:
                 self.least.assign(tf.minimum(self.least, least))
         return asserted
 
+    def has_images(self, images):
+        """The check that a batch of unknown size is not empty, an operation as of `assertions`."""
+        found = tf.shape(images)[0]
+        return _assert("count", found > 0, found, 1)
+
     def watch_least(self):
         """From here on, `least` holds the least value of all float images that were asserted."""
         if self.least is None:
@@ -258,6 +263,11 @@ class Inputs:
         if found is None:
             return raised and raised.group(1)
         what, one, other = found.groups()
+        if what == "count":
+            return (
+                "A batch holds no images: give at least one, and leave empty batches out, for "
+                "example by dataset.filter(lambda x: tf.shape(x)[0] > 0)."
+            )
         if what == "shape":
             return self._wrong_shape((None, *map(int, one.split())))
         if what.startswith("number_of_"):

@@ -163,7 +163,7 @@ class ImageModel(EMAModel):
         Raises:
             ValueError: x is images alone.
         """
-        if hasattr(x, "shape"):
+        if _lacks_timesteps(x):
             raise ValueError(
                 "predict takes [noisy images, timesteps] and gives what the network predicts: draw "
                 "images by sample, and measure the loss of images by evaluate."
@@ -207,6 +207,18 @@ class ImageModel(EMAModel):
             return
         raise UsageError(line)
 
+    def _unpacked(self, data):
+        """(images, labels, weights) of a batch, and how many images it has.
+
+        A replica may get none of a last batch. It has a blank image then, since what a network
+        makes of none is not to be relied on.
+        """
+        parts = self.inputs_taken.unpack(data)
+        count = tf.shape(parts[0])[0]
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            parts = [part if part is None else _with_blank(part, count) for part in parts]
+        return *parts, count
+
     # The checks of each batch.
 
     def checked(self, step):
@@ -217,6 +229,8 @@ class ImageModel(EMAModel):
             waits = []
             for replica in _of_each_replica(strategy, data):
                 waits += self.inputs_taken.assertions(*unpacked(replica))
+            if strategy.num_replicas_in_sync == 1:  # of several, some get none of a last batch
+                waits.append(self.inputs_taken.has_images(unpacked(data)[0]))
             if tf.executing_eagerly():
                 return step(data)
             return whole(_delayed(data, waits))
@@ -239,6 +253,18 @@ class _NarrowRange(keras.callbacks.Callback):
                 "if that is their whole range, give DDPM(..., image_range=(0, 1))."
             )
         self._looking = False
+
+
+def _lacks_timesteps(x):
+    """Whether what `predict` is given is one array, or batches of one."""
+    if isinstance(x, tf.data.Dataset):
+        x = unpacked(x.element_spec)[0]
+    return len(x) < 2 if isinstance(x, (list, tuple)) else hasattr(x, "shape")
+
+
+def _with_blank(rows, count):
+    """Rows, and one of zeros where there are none."""
+    return tf.pad(rows, [[0, tf.cast(count == 0, tf.int32)], *[[0, 0]] * (rows.shape.rank - 1)])
 
 
 def _of_each_replica(strategy, data):
