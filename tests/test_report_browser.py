@@ -80,22 +80,6 @@ def test_empty_cells_sort_last(browser, written):
         assert table.find_elements(By.CSS_SELECTOR, "tbody th")[-1].text == "raw"
 
 
-def test_figures_enlarge_and_escape_closes_them(browser, written):
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
-    open_page(browser, written)
-    button = browser.find_element(By.CSS_SELECTOR, ".zoom")
-    dialog = browser.find_element(By.ID, "zoomed")
-    button.send_keys(Keys.ENTER)
-    large = dialog.find_element(By.TAG_NAME, "img")
-    assert dialog.is_displayed() and large.size["width"] > button.size["width"]
-    assert large.get_attribute("alt").startswith("Bars of")
-    large.screenshot_as_png  # noqa: B018  (it is drawn)
-    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    assert not dialog.is_displayed()
-
-
 @pytest.mark.parametrize("which", ["written", "compared"])
 @pytest.mark.parametrize("width", [360, 1120, 1200])
 def test_page_fits_the_screen(browser, which, width, request):
@@ -114,7 +98,7 @@ def test_charts_tell_values_hide_curves_and_zoom(browser, written, made_run):
 
     open_page(browser, written)
     figure = browser.find_element(By.ID, "figure-validation_loss")
-    assert not figure.find_element(By.CSS_SELECTOR, ".zoom").is_displayed()  # drawn instead
+    assert not figure.find_element(By.TAG_NAME, "img").is_displayed()  # drawn instead
     box = figure.find_element(By.CSS_SELECTOR, ".chart")
     raw = box.find_element(By.CSS_SELECTOR, ".keys button")
     values = record_of(made_run).curve("val_loss_raw")[1]
@@ -188,6 +172,58 @@ def test_the_path_tells_its_steps_and_zooms_in_one_unit(browser, written, made_r
     assert units() == pytest.approx([each / 2 for each in whole])
     box.send_keys(Keys.ESCAPE)
     assert units() == pytest.approx(whole)
+    box.find_element(By.CSS_SELECTOR, ".keys button").click()  # one path less, in the same place
+    assert units() == pytest.approx(whole)
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(
+    ("which", "name"), [("written", "final_quality"), ("compared", "comparison_gain")]
+)
+def test_rows_tell_values_hide_and_zoom(browser, which, name, request):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, request.getfixturevalue(which))
+    figure = browser.find_element(By.ID, f"figure-{name}")
+    assert not figure.find_element(By.TAG_NAME, "img").is_displayed()  # drawn instead
+    box, drawn = figure.find_element(By.CSS_SELECTOR, ".chart"), "arguments[0].charts[0]"
+    lines = browser.execute_script(f"return {drawn}.axis.lines", figure)
+    canvas = box.find_element(By.CSS_SELECTOR, ".u-over")
+
+    def scale():
+        scales = f"const {{min, max}} = {drawn}.plot.scales.x; return [min, max];"
+        return browser.execute_script(scales, figure)
+
+    def pixels():
+        return Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB").getcolors(10**6)
+
+    def count(colour):
+        wanted = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        return sum(number for number, found in pixels() if found == wanted)
+
+    key, told = box.find_elements(By.CSS_SELECTOR, ".keys button")[0], lines[0]["across"][0]
+    key.click()  # twice, so that the pointer's cross is off the chart
+    key.click()
+    colour = lines[0]["colour"]
+    before = count(colour)
+    key.click()
+    assert count(colour) < before - 20
+    key.click()
+    assert count(colour) == before
+    assert key.find_element(By.TAG_NAME, "b").text.startswith(f"{told:.4g}".removesuffix(".0"))
+    whole = scale()
+    assert whole[0] == 0 and max(line.get("high", 0) for line in lines) < whole[1]
+    for top in (60, 3):  # of which the first may scroll
+        ActionChains(browser).move_to_element_with_offset(
+            canvas, 0, top - canvas.size["height"] // 2
+        ).perform()
+    assert box.find_element(By.CLASS_NAME, "at").text == lines[0]["label"]
+    box.send_keys("+")
+    assert scale()[1] - scale()[0] == pytest.approx((whole[1] - whole[0]) / 2)
+    box.send_keys(Keys.ESCAPE)
+    assert scale() == whole
     assert browser.get_log("browser") == []
 
 
@@ -196,8 +232,8 @@ def test_without_scripts_figures_are_pictures(browser, written):
 
     with emulated(browser, "ScriptExecutionDisabled", value=True):
         open_page(browser, written)
-        buttons = browser.find_elements(By.CSS_SELECTOR, ".figures .zoom")
-        assert len(buttons) == 10 and all(each.is_displayed() for each in buttons)
+        pictures = browser.find_elements(By.CSS_SELECTOR, ".figures img")
+        assert len(pictures) == 10 and all(each.is_displayed() for each in pictures)
         assert not any(each.is_displayed() for each in browser.find_elements(By.CLASS_NAME, "copy"))
 
 
@@ -211,7 +247,8 @@ def test_print_shows_pictures_and_opens_every_section(browser, written):
     with emulated(browser, "EmulatedMedia", media="print"):
         assert all(each.is_displayed() for each in formulas)
         assert not any(e.is_displayed() for e in browser.find_elements(By.CLASS_NAME, "chart"))
-        assert all(e.is_displayed() for e in browser.find_elements(By.CSS_SELECTOR, ".zoom"))
+        pictures = browser.find_elements(By.CSS_SELECTOR, ".figures img")
+        assert len(pictures) == 10 and all(each.is_displayed() for each in pictures)
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
     assert not any(each.is_displayed() for each in formulas)
 

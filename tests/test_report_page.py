@@ -18,7 +18,15 @@ from ddpm_keras import files, images, names, report
 from ddpm_keras.app import table
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.quality import Difference
-from ddpm_keras.report import analysis, changes, figures, picture, tables, words
+from ddpm_keras.report import (
+    analysis,
+    changes,
+    figures,
+    figures_compared,
+    picture,
+    tables,
+    words,
+)
 
 
 class Elements(html.parser.HTMLParser):
@@ -220,13 +228,33 @@ def test_charts_hold_the_numbers_of_the_history(written, made_run):
         assert line["y"] == pytest.approx(values, rel=1e-5)
     assert len(drawn["training_loss"].chart()) == 2  # an axis each
     assert drawn["blocks"].chart()[0]["categories"] == ["first", "middle", "last"]
-    assert drawn["final_quality"].chart() is None  # bars
     (path,) = drawn["trajectory"].chart()
     steps, _ = record_of(made_run).trajectory()
     assert path["x"] == list(steps) and [each["label"] for each in path["lines"]][0] == "raw"
     assert all(len(each["across"]) == len(each["y"]) == len(steps) for each in path["lines"])
-    in_page = written.read_text().count('class="chart-data"')
-    assert in_page == sum(each.chart() is not None for each in drawn.values()) == 9
+    assert all(each.chart() for each in drawn.values())
+    assert written.read_text().count('class="chart-data"') == len(drawn) == 10
+
+
+def test_charts_hold_bars_and_points_with_whiskers_in_rows(compared, made_run):
+    (*bars, floor) = figures.draw(record_of(made_run))[0].chart()[0]["lines"]
+    measured = record_of(made_run).measured()
+    assert [bar["label"] for bar in bars] == list(measured)
+    for i, (bar, value) in enumerate(zip(bars, measured.values(), strict=True)):
+        assert bar["low"] == 0 and bar["high"] == bar["across"][i] == pytest.approx(value, rel=1e-5)
+        assert [bar["y"][k] for k in range(len(bars))] == [
+            i if k == i else None for k in range(len(bars))
+        ]
+    assert floor["label"] == "real images" and set(floor["across"]) == {3.0} and floor["dash"]
+    records = [record_of(path) for path in sorted(compared.parent.glob("constant-*"))]
+    drawn = {each.name: each for each in figures_compared.draw(records)}
+    lines = drawn["comparison_gain"].chart()[0]["lines"]
+    expected = analysis.across_seeds(records, lambda record: record.measured())
+    for line, (_, gain) in zip(lines, list(expected.values())[1:], strict=True):
+        assert (line["low"], line["high"]) == pytest.approx((gain.low, gain.high), rel=1e-5)
+        assert line["marker"] and gain.mean == pytest.approx(
+            max(filter(None, line["across"])), rel=1e-5
+        )
 
 
 def test_charts_of_lines_with_gaps_and_without_labels():
@@ -308,11 +336,11 @@ def test_page_shows_real_images_changes_dates_and_windows(written, made_run):
 def test_equal_rows_are_explained(tmp_path):
     path = make_run(tmp_path / "run")
     evaluation = write_evaluation(path, {"raw": 4.0, "ema_0.99": 2.0, "ema_0.999": 2.0})
-    (line,) = evaluation.alike
+    (line,) = evaluation.notes
     assert line.startswith("ema_0.99, ema_0.999: equal to the last digit")
     assert line in table.rows(evaluation)
     assert line in next(iter(tables.of_run(record_of(path))))["note"]
-    assert write_evaluation(path, {"raw": 2.0, "ema_0.99": 2.0}).alike == []  # by chance
+    assert write_evaluation(path, {"raw": 2.0, "ema_0.99": 2.0}).notes == []  # by chance
 
 
 def test_commands_can_be_typed_as_they_are_printed(tmp_path):

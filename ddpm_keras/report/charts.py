@@ -1,4 +1,4 @@
-"""Figures of curves as data, for the charts that a page draws of them.
+"""Figures as data, for the charts that a page draws of them: of curves, paths, bars and whiskers.
 
 A figure is drawn once, by Matplotlib; what its axes hold is read back here, so that the chart that
 a reader moves about in and the picture beside it show the same.
@@ -6,6 +6,7 @@ a reader moves about in and the picture beside it show the same.
 
 import numpy as np
 from matplotlib.colors import to_hex
+from matplotlib.container import BarContainer
 
 DIGITS = 6  # of a number in a page
 _DASHES = {"--": [7, 4], "-.": [7, 3, 2, 3], ":": [2, 3]}  # pixels drawn and left out, in turn
@@ -19,21 +20,24 @@ def of_figure(figure, categories=(), steps=()):
         categories, steps: as of `picture.Picture`.
 
     Returns:
-        A list of dicts, one for each axis: "x" (R,), the places of all points, or `steps`; "lines",
-        each with its "label", "colour", "dash" (lengths in pixels, or []), "marker" (whether its
-        points are drawn), "width" and "y" (R,), None where it has no point, and those of a path
-        with "across" (R,); "x_title", "y_title", "title"; "x_log", "y_log"; "categories". None
-        where an axis holds something else than curves over x, or paths.
+        A list of dicts, one for each axis: "x" (R,), the places of all points, `steps`, or the
+        numbers of rows; "lines", each with its "label", "colour", "dash" (lengths in pixels, or
+        []), "marker" (whether its points are drawn), "width" and "y" (R,), None where it has no
+        point, and those of a path or in rows with "across" (R,); of a bar or whiskers with "low"
+        and "high", their ends; "x_title", "y_title", "title"; "x_log", "y_log"; "categories". None
+        where an axis holds something else than curves over x, paths or rows.
     """
-    found = [_of_axis(axis, steps) for axis in figure.axes]
+    found = [_of_axis(axis, categories, steps) for axis in figure.axes]
     if not found or not all(found):
         return None
     return [each | {"categories": list(categories)} for each in found]
 
 
-def _of_axis(axis, steps):
+def _of_axis(axis, categories, steps):
     lines = axis.get_lines()
-    if axis.patches or axis.containers or not lines:
+    if axis.containers:
+        return _titled(axis) | {"x": list(range(len(categories))), "lines": _rows(axis, categories)}
+    if axis.patches or not lines:
         return None
     if len(steps):
         return _titled(axis) | {"x": _plain(steps), "lines": _paths(lines, steps)}
@@ -65,6 +69,46 @@ def _paths(lines, steps):
         for x, y in [line.get_data()]
         if len(x) == len(steps)
     ]
+
+
+def _rows(axis, categories):
+    """Horizontal bars or points with whiskers, a row each; then rules across all, if labelled."""
+    rows = [row for container in axis.containers for row in _of_container(container)]
+    rules = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    every = range(len(rows))
+    return [
+        {"label": label, "dash": [], **look, **_placed(value, [i], every)}
+        for i, (label, (value, look)) in enumerate(zip(categories, rows, strict=True))
+    ] + [
+        {"label": rule.get_label(), **_look(rule), **_placed(rule.get_xdata()[0], every, every)}
+        for rule in rules
+    ]
+
+
+def _of_container(container):
+    """The value of each bar, or of the point with whiskers, and how it looks."""
+    if isinstance(container, BarContainer):
+        for bar in container:
+            value = bar.get_x() + bar.get_width()
+            look = {"colour": to_hex(bar.get_facecolor()), "marker": False, "width": 1}
+            yield value, look | _ends(bar.get_x(), value)
+    else:
+        point, _, (whiskers,) = container
+        (ends,) = whiskers.get_segments()
+        yield point.get_xdata()[0], _look(point) | {"width": 1} | _ends(*ends[:, 0])
+
+
+def _ends(low, high):
+    return dict(zip(("low", "high"), _plain((low, high)), strict=True))
+
+
+def _placed(value, rows, every):
+    """A value in some rows of all."""
+    (value,) = _plain([value])
+    return {
+        "across": [value if row in rows else None for row in every],
+        "y": [row if row in rows else None for row in every],
+    }
 
 
 def _lines(lines, places):

@@ -38,11 +38,11 @@ def _final_quality(record):
     if not numbers:
         return None
     figure, (axis,) = picture.axes(height=1.1 + 0.34 * len(numbers))
-    names = list(numbers)
+    rows = tuple(numbers)
     axis.barh(
-        names,
+        rows,
         list(numbers.values()),
-        color=[picture.style(record.weight_sets, name)["color"] for name in names],
+        color=[picture.style(record.weight_sets, name)["color"] for name in rows],
         height=0.6,
     )
     for i, value in enumerate(numbers.values()):
@@ -60,6 +60,7 @@ def _final_quality(record):
         f"Distance between generated images and {record.evaluation.reference.images}, for each "
         "weight set of the same training, from the same noise. " + _FLOOR_NOTE * bool(floor),
         figure,
+        rows,
     )
 
 
@@ -74,7 +75,7 @@ def _draw_floor(record, line):
     floor = reference.floor_frechet if reference.floor is None else reference.floor
     if floor is None:
         return ""
-    line(floor, color="black", linestyle=":", linewidth=1.2)
+    line(floor, color="black", linestyle=":", linewidth=1.2, label="real images")
     return f"; real images {floor:.4g}"
 
 

@@ -52,12 +52,13 @@ def _bars(records, name, title, note, pick):
         axis.errorbar(
             found.mean, i, xerr=whiskers, fmt=look["marker"], color=look["color"], capsize=4
         )
-    axis.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    labels = tuple(label for label, _, _ in rows)
+    axis.set_yticks(range(len(rows)), labels)
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel(analysis.metrics_of(records))
     text = "; ".join(f"{label} {found.mean:.4g}" for label, _, found in rows)
-    return picture.Picture(name, title, f"{title}: {text}.", note, figure)
+    return picture.Picture(name, title, f"{title}: {text}.", note, figure, labels)
 
 
 def _grouped_curves(records):

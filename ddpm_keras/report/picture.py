@@ -56,7 +56,7 @@ class Picture:
         note: how to read it, one or two sentences.
         figure: the `matplotlib.figure.Figure`.
         categories: what the places 0, 1, 2 ... of its horizontal axis are called, where they are
-            no numbers.
+            no numbers; or its rows, from above.
         steps: of a picture of paths: the optimizer step of each of their points.
     """
 
@@ -83,7 +83,7 @@ class Picture:
         return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
 
     def chart(self):
-        """What an interactive chart of it needs, a list; None where it is not of curves alone."""
+        """What an interactive chart of it needs, as of `charts.of_figure`."""
         return charts.of_figure(self.figure, self.categories, self.steps)
 
 

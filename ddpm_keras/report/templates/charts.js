@@ -3,6 +3,7 @@
 (() => {
   const FONT = "12px system-ui, sans-serif";
   const HEIGHT = 260;
+  const ROW = 38;
   const make = (name, properties = {}, ...children) => {
     const element = Object.assign(document.createElement(name), properties);
     element.append(...children);
@@ -20,12 +21,15 @@
 
   const nameOf = (axis, line) => line.label || axis.y_title;
 
-  const isPath = (axis) => "across" in axis.lines[0];
+  const isPlane = (axis) => "across" in axis.lines[0];
+  const isRows = (axis) => "low" in axis.lines[0];
+  const isPath = (axis) => isPlane(axis) && !isRows(axis);
 
-  // A short piece of a line, as in its curve.
+  // A short piece of a line, as in its curve, or of a bar.
   const swatch = (line) => {
     const look = `style="stroke: var(--c${line.colour.slice(1)}); fill: var(--c${line.colour.slice(1)})"`;
-    const dash = `stroke-width="2.5" stroke-dasharray="${line.dash.join(" ")}"`;
+    const isBar = "low" in line && !line.marker;
+    const dash = `stroke-width="${isBar ? 9 : 2.5}" stroke-dasharray="${line.dash.join(" ")}"`;
     const box = make("template");
     box.innerHTML =
       '<svg viewBox="0 0 26 11" aria-hidden="true">' +
@@ -58,6 +62,46 @@
     return { stroke, fill };
   };
 
+  // A bar, or a disc and its whiskers, in the row that has one; a rule across all rows.
+  const row = (line) => (plot, i) => {
+    const stroke = new Path2D();
+    const fill = new Path2D();
+    uPlot.orient(plot, i, (series, xs, ys, across, up, toX, toY, left, top, width, height) => {
+      const pixels = devicePixelRatio;
+      const x = (value) => toX(value, across, width, left);
+      const y = (place) => toY(place, up, height, top) + 6 * pixels; // below its name
+      if (!("low" in line)) {
+        stroke.moveTo(x(xs[0]), top);
+        stroke.lineTo(x(xs[0]), top + height);
+        return;
+      }
+      const place = y(ys.find((each) => each != null));
+      const [low, high, value] = [line.low, line.high, xs.find((each) => each != null)].map(x);
+      if (!line.marker) return fill.rect(low, place - 5 * pixels, high - low, 10 * pixels);
+      stroke.moveTo(low, place);
+      stroke.lineTo(high, place);
+      for (const end of [low, high]) {
+        stroke.moveTo(end, place - 4 * pixels);
+        stroke.lineTo(end, place + 4 * pixels);
+      }
+      fill.arc(value, place, 4 * pixels, 0, 2 * Math.PI);
+    });
+    return { stroke, fill };
+  };
+
+  // The names of the rows that are shown, each above its bar.
+  const nameRows = (plot, axis) => {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.font = FONT.replace("12", 12 * devicePixelRatio);
+    ctx.fillStyle = colour("#000000");
+    Object.assign(ctx, { textAlign: "left", textBaseline: "bottom" });
+    axis.categories.forEach((name, i) => {
+      if (plot.series[i + 1].show) ctx.fillText(name, bbox.left + 4 * devicePixelRatio, plot.valToPos(i, "y", true));
+    });
+    ctx.restore();
+  };
+
   // The step whose point, of any path that is shown, is nearest to the pointer.
   const nearestStep = (plot, lines) => {
     const { left, top } = plot.cursor;
@@ -75,9 +119,18 @@
   // Where the pointer is: a place of the curves, or a step of the paths; null where it is nowhere.
   const under = (plot) => plot.cursor.idx ?? plot.cursor.idxs?.[1] ?? null;
 
+  const span = (values) => [Math.min(...values), Math.max(...values)];
+
+  // All of the rows, and zero.
+  const showRows = (plot, axis) => {
+    const ends = axis.lines.flatMap((line) => [line.low, line.high, ...line.across]);
+    const [low, high] = span([0, ...ends.filter((each) => each != null)]);
+    const margin = (high - low || 1) / 20;
+    plot.setScale("x", { min: low && low - margin, max: high && high + margin });
+  };
+
   // All of a path, both of its axes in the same unit.
   const showPath = (plot, axis) => {
-    const span = (values) => [Math.min(...values), Math.max(...values)];
     const ends = { x: span(axis.lines.flatMap((line) => line.across)), y: span(axis.lines.flatMap((line) => line.y)) };
     const size = { x: plot.bbox.width, y: plot.bbox.height };
     const unit = Math.max(...["x", "y"].map((key) => (1.1 * (ends[key][1] - ends[key][0])) / size[key])) || 1;
@@ -87,8 +140,8 @@
     }
   };
 
-  // What differs between paths in a plane and curves over x.
-  const ofPaths = (axis) => ({
+  // What differs between a plane and curves over x: each line has its own places on both axes.
+  const ofPlane = (axis, paths) => ({
     mode: 2,
     height: 1.4 * HEIGHT,
     scales: Object.fromEntries(["x", "y"].map((key) => [key, { time: false, range: (plot, min, max) => [min, max] }])),
@@ -98,17 +151,32 @@
       {},
       ...axis.lines.map((line) => ({
         label: nameOf(axis, line), stroke: colour(line.colour), fill: colour(line.colour), width: line.width,
-        dash: line.dash, paths: path, points: { show: false }, facets: [{ scale: "x", auto: true }, { scale: "y", auto: true }],
+        dash: line.dash, paths: paths(line), points: { show: false }, facets: [{ scale: "x", auto: true }, { scale: "y", auto: true }],
       })),
     ],
   });
+
+  // What differs between rows, the first above, and paths.
+  const ofRows = (axis, usual, onMove) => {
+    const plane = ofPlane(axis, row);
+    return {
+      ...plane,
+      height: axis.x.length * ROW + 60,
+      scales: { x: plane.scales.x, y: { time: false, range: [-0.5, axis.x.length - 0.5], dir: -1 } },
+      cursor: { drag: { x: true, y: false, setScale: true }, points: { show: false },
+        dataIdx: (plot) => Math.min(axis.x.length - 1, Math.max(0, Math.round(plot.posToVal(plot.cursor.top, "y")))) },
+      axes: [usual.axes[0], { show: false }],
+      padding: [8, 26, 0, 12],
+      hooks: { setCursor: [onMove], draw: [(plot) => nameRows(plot, axis)] },
+    };
+  };
 
   const options = (axis, width, onMove) => {
     const scale = (log) => (log ? { time: false, distr: 3, log: 10 } : { time: false });
     const look = { font: FONT, stroke: colour("#000000"), grid: { stroke: variable("--line"), width: 1 },
       ticks: { stroke: variable("--line"), width: 1 } };
-    const names = axis.categories;
-    return {
+    const names = isRows(axis) ? [] : axis.categories;
+    const usual = {
       width,
       height: names.length ? HEIGHT + 60 : HEIGHT,
       legend: { show: false },
@@ -136,8 +204,9 @@
         })),
       ],
       hooks: { setCursor: [onMove] },
-      ...(isPath(axis) ? ofPaths(axis) : {}),
     };
+    const special = isRows(axis) ? ofRows(axis, usual, onMove) : isPath(axis) ? ofPlane(axis, () => path) : {};
+    return { ...usual, ...special };
   };
 
   // One figure: a chart for each axis, and one key of names for all of them.
@@ -156,14 +225,19 @@
     const place = (axis, index) =>
       isPath(axis) ? `optimizer step ${number(axis.x[index])}` : axis.categories.length ? axis.categories[index] : `${axis.x_title || "at"} ${number(axis.x[index])}`;
 
+    const told = (axis, line, index) => {
+      if (!isPlane(axis)) return number(line.y[index]);
+      if (isPath(axis)) return `${number(line.across[index])}, ${number(line.y[index])}`;
+      const ends = line.marker && line.low < line.high ? ` (${number(line.low)} to ${number(line.high)})` : "";
+      return number(line.across[index]) + ends;
+    };
+
     // Each name has a value of every axis that it has a curve in.
     const tell = (axis, index) => {
       at.textContent = place(axis, index);
       axis.lines.forEach((line) => {
         const found = nearest(line.y, index);
-        if (found == null) return;
-        const across = isPath(axis) ? `${number(line.across[found])}, ` : "";
-        values[nameOf(axis, line)].set(axis, across + number(line.y[found]));
+        if (found != null) values[nameOf(axis, line)].set(axis, told(axis, line, found));
       });
       for (const [label, known] of Object.entries(values)) shown[label].textContent = [...known.values()].join(" | ");
     };
@@ -174,8 +248,12 @@
       hide();
     };
     const hide = () =>
-      plots.forEach(({ plot, axis }) =>
-        axis.lines.forEach((line, i) => plot.setSeries(i + 1, { show: !hidden.has(nameOf(axis, line)) })));
+      plots.forEach(({ plot, axis }) => {
+        const seen = ["x", "y"].map((key) => [key, { min: plot.scales[key].min, max: plot.scales[key].max }]);
+        axis.lines.forEach((line, i) => plot.setSeries(i + 1, { show: !hidden.has(nameOf(axis, line)) }));
+        // uPlot would fit a plane to what is left, each axis in a unit of its own.
+        if (isPlane(axis)) seen.forEach(([key, { min, max }]) => min != null && plot.setScale(key, { min, max }));
+      });
 
     labels.forEach((label) => {
       const line = axes.flatMap((axis) => axis.lines.map((each) => ({ ...each, name: nameOf(axis, each) })))
@@ -187,11 +265,15 @@
       button.addEventListener("click", () => toggle(label, button));
       keys.append(button);
     });
-    const zoomPath = (plot, axis, factor) => {
-      if (!factor) return showPath(plot, axis);
-      const { across, y } = axis.lines[0];
-      const at = under(plot) == null ? {} : { x: across[under(plot)], y: y[under(plot)] };
-      for (const key of ["x", "y"]) {
+    const showAll = (plot, axis) => (isRows(axis) ? showRows : showPath)(plot, axis);
+    const pointAt = (axis, index) => {
+      const { across, y } = axis.lines.find((line) => line.y[index] != null);
+      return { x: across[index], y: y[index] };
+    };
+    const zoomPlane = (plot, axis, factor) => {
+      if (!factor) return showAll(plot, axis);
+      const at = under(plot) == null ? {} : pointAt(axis, under(plot));
+      for (const key of isRows(axis) ? ["x"] : ["x", "y"]) {
         const { min, max } = plot.scales[key];
         const [centre, half] = [at[key] ?? (min + max) / 2, ((max - min) * factor) / 2];
         plot.setScale(key, { min: centre - half, max: centre + half });
@@ -199,7 +281,7 @@
     };
     const zoom = (factor) =>
       plots.forEach(({ plot, axis }) => {
-        if (isPath(axis)) return zoomPath(plot, axis, factor);
+        if (isPlane(axis)) return zoomPlane(plot, axis, factor);
         const { min, max } = plot.scales.x;
         const first = axis.x[0];
         const last = axis.x[axis.x.length - 1];
@@ -213,7 +295,7 @@
       button.addEventListener("click", () => zoom(factor));
       keys.append(button);
     };
-    if (axes.some((axis) => axis.x.length > 3)) {
+    if (axes.some((axis) => axis.x.length > 3 || isRows(axis))) {
       control("+", "Zoom in", 0.5);
       control("−", "Zoom out", 2);
       control("All", "Show all", 0);
@@ -223,10 +305,8 @@
       const { plot, axis } = plots[0];
       const last = axis.x.length - 1;
       const index = Math.min(last, Math.max(0, (under(plot) ?? last) + by));
-      const [x, top] = isPath(axis)
-        ? [axis.lines[0].across[index], plot.valToPos(axis.lines[0].y[index], "y")]
-        : [axis.x[index], 1];
-      plot.setCursor({ left: plot.valToPos(x, "x"), top });
+      const { x, y } = isPlane(axis) ? pointAt(axis, index) : { x: axis.x[index] };
+      plot.setCursor({ left: plot.valToPos(x, "x"), top: y == null ? 1 : plot.valToPos(y, "y") });
     };
     const pressed = { ArrowLeft: () => move(-1), ArrowRight: () => move(1), "+": () => zoom(0.5), "-": () => zoom(2), Escape: () => zoom(0) };
     box.addEventListener("keydown", (event) => {
@@ -235,7 +315,7 @@
       pressed[event.key]();
     });
 
-    figure.querySelector(".zoom").after(box);
+    figure.querySelector("img").after(box);
     figure.classList.add("drawn");
     box.append(keys);
     const build = () => {
@@ -245,12 +325,12 @@
         if (axis.title) box.append(make("div", { className: "title", textContent: axis.title }));
         if (axis.y_title) box.append(make("div", { className: "y-title", textContent: axis.y_title }));
         const onMove = (plot) => (under(plot) == null ? tellEnds() : tell(axis, under(plot)));
-        const data = isPath(axis)
+        const data = isPlane(axis)
           ? [null, ...axis.lines.map((line) => [line.across, line.y])]
           : [axis.x, ...axis.lines.map((line) => line.y)];
         const plot = new uPlot(options(axis, box.clientWidth - 10, onMove), data, box);
         plots.push({ axis, plot });
-        if (isPath(axis)) requestAnimationFrame(() => showPath(plot, axis));
+        if (isPlane(axis)) requestAnimationFrame(() => showAll(plot, axis));
       });
       hide();
       tellEnds();
@@ -261,7 +341,7 @@
       plots.forEach(({ plot, axis }) => {
         if (plot.width === box.clientWidth - 10) return;
         plot.setSize({ width: box.clientWidth - 10, height: plot.height });
-        if (isPath(axis)) showPath(plot, axis);
+        if (isPlane(axis)) showAll(plot, axis);
       })).observe(box);
     return plots;
   };

@@ -81,15 +81,4 @@
     closed.forEach((each) => (each.open = true));
   });
   addEventListener("afterprint", () => closed.forEach((each) => (each.open = false)));
-
-  // Figures: enlarged in a dialog, which the browser closes by Escape.
-  const dialog = byId("zoomed");
-  document.querySelectorAll(".zoom").forEach((button) => {
-    button.addEventListener("click", () => {
-      const large = dialog.querySelector("img");
-      large.src = button.querySelector("img").src;
-      large.alt = button.querySelector("img").alt;
-      dialog.showModal();
-    });
-  });
 })();
