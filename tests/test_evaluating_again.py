@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from ddpm_keras import DDPM, UNet, choices, names, quality, samplers
-from ddpm_keras.app import measuring, table
-from ddpm_keras.app.options import EvaluateOptions, TrainOptions
+from ddpm_keras import DDPM, UNet, choices, names, noise, quality, samplers
+from ddpm_keras.app import drawn, measuring, modes, named, table
+from ddpm_keras.app.options import EvaluateOptions, TrainOptions, sample_options
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
 from ddpm_keras.quality import verdict
+from ddpm_keras.report import words
 
 
 class Means(quality.FeatureExtractor):
@@ -117,6 +118,29 @@ def test_options_and_packages_that_images_were_measured_with_are_known(measure, 
     told = table.text(both)
     assert f"raw with {first.current.made_with['raw']}; ema_0.5 with tensorflow 1." in told
     assert "different packages" not in table.text(measure("run", "raw", sampler="dpm"))
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "options"),
+    [
+        ({}, {}, {}),
+        ({"sampler": "dpm:order=3", "sampling_steps": 20}, {}, "dpm:order=3 20"),
+        ({"sampler": "dpm", "sampling_steps": 20}, {"sampler": "ddim", "steps": 50}, {}),
+        ({"sampler": "dpm"}, {"steps": 20, "precision": "bfloat16"}, "dpm 20 bfloat16"),
+        ({"timesteps": 20}, {}, {}),
+        ({"timesteps": 20}, {"steps": 50}, {}),
+    ],
+)
+def test_what_is_printed_draws_as_was_measured(trained, given, options):
+    if options:
+        options = dict(zip(("sampler", "steps", "precision"), options.split(), strict=False))
+    trained, given = TrainOptions(**trained), EvaluateOptions(**given)
+    assert drawn.asked(given, trained) == options
+    typed = sample_options(["run", *words.typed(options)])
+    schedule = noise.linear(trained.timesteps)
+    steps = min(given.steps or trained.sampling_steps, trained.timesteps)
+    measured = named.sampler(given.sampler or trained.sampler, schedule, steps=steps)
+    assert repr(modes.sampler(typed, schedule)) == repr(measured)
 
 
 def test_another_way_stands_apart_and_coming_back_goes_on(measure, tmp_path):

@@ -8,7 +8,8 @@ import numpy as np
 from .. import names, quality
 from ..quality.features import CHUNK
 from ..sampling import Chosen
-from . import devices, named, workers
+from . import devices, modes, named, workers
+from .options import SampleOptions
 from .stages import Stages
 from .stored import called
 
@@ -112,13 +113,19 @@ def asked(options, trained):
 
     Args:
         options: an `EvaluateOptions`.
-        trained: the run's `TrainOptions`; what is as there is left out.
+        trained: the run's `TrainOptions`; what sample.py does of itself is left out.
     """
-    given = {"sampler": options.sampler, "steps": options.steps, "precision": options.precision}
-    usual = {"sampler": trained.sampler, "steps": trained.sampling_steps}
-    return {
-        name: str(value) for name, value in given.items() if value not in ("", 0, usual.get(name))
+    how = {
+        "sampler": options.sampler or trained.sampler,
+        "steps": min(options.steps or trained.sampling_steps, trained.timesteps),
+        "precision": options.precision,
     }
+    usual = {
+        "sampler": SampleOptions().sampler,
+        "steps": min(modes.USUAL_STEPS, trained.timesteps),
+        "precision": "",
+    }
+    return {name: str(value) for name, value in how.items() if value != usual[name]}
 
 
 def agree(crew, options, model):

@@ -1,5 +1,6 @@
 """What sample.py draws: images from noise, or what else its options ask of a model."""
 
+import contextlib
 import functools
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..samplers import Chain
 from . import consistency, named, progress
 from .parser import flag
 
+USUAL_STEPS = 50  # of a sampler
 STATES = 10  # in a picture of the way from noise; an animation has one for each step
 
 
@@ -77,11 +79,11 @@ def _between(options, model, count, start, **settings):
 
 
 def sampler(options, schedule):
-    """The sampler that the options name, of 50 steps where they name none and there are as many.
+    """The sampler that the options name, of so many steps where they name none and there are.
 
     To inpaint it draws noise in each step, and makes 250 steps; to encode it clips nothing.
     """
-    usual, more = 50, {}
+    usual, more = USUAL_STEPS, {}
     if options.inpaint:
         usual = drawing.INPAINTING_STEPS
         more = {"eta": 1.0} if options.sampler.startswith("ddim") else {}
@@ -186,20 +188,27 @@ def read_image(name, path, shape):
     """
     if shape[-1] not in (1, 3):
         raise UsageError(f"{flag(name)} needs a model of grey or colour images, not {shape}.")
-    try:
+    with _image_errors(name, path):
         size = decode.header(path).size
-        image = decode.decode(path, np.empty((1, *size, shape[-1]), np.uint8))
-    except Exception as error:  # decoders fail on broken files in many ways
-        raise UsageError(
-            f"{flag(name)} {shown(path)} cannot be read as an image ({reason(error)}); give "
-            "another."
-        ) from None
-    if size != tuple(shape[:2]):
+    if size != tuple(shape[:2]):  # before it is decoded, which a large one takes memory for
         raise UsageError(
             f"{flag(name)} {shown(path)} is {size[1]}x{size[0]} pixels, and the model draws "
             f"{shape[1]}x{shape[0]}; resize it."
         )
-    return image
+    with _image_errors(name, path):
+        return decode.decode(path, np.empty((1, *shape), np.uint8))
+
+
+@contextlib.contextmanager
+def _image_errors(name, path):
+    """Reports a file that is no image, on which decoders fail in many ways."""
+    try:
+        yield
+    except Exception as error:
+        raise UsageError(
+            f"{flag(name)} {shown(path)} cannot be read as an image ({reason(error)}); give "
+            "another."
+        ) from None
 
 
 def _labels(labels, start, count):

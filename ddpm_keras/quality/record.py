@@ -166,7 +166,7 @@ class Evaluation(Checked):
         step: optimizer steps that the weights had made.
         protocols: dict weight set -> how it was made and measured, in one line.
         made_with: dict weight set -> the packages that it was measured with, in one line.
-        options: options of sample.py by which images are drawn so, where they are not the run's: a
+        options: options of sample.py by which images are drawn so, where they are not its own: a
             dict such as {"steps": "10"}.
         time, command: when and by which command it was made.
         seconds: dict stage -> time that it took, such as "sampling".
