@@ -7,7 +7,9 @@ import pytest
 from report_runs import make_run, write_evaluation
 from scipy import stats
 
+from ddpm_keras.app import consistency
 from ddpm_keras.app.run_directory import Run
+from ddpm_keras.errors import UsageError
 from ddpm_keras.report import analysis
 
 TRACKED = ("raw", "ema_0.99", "ema_0.999")
@@ -168,6 +170,16 @@ def test_groups_are_runs_alike_but_for_the_seed(tmp_path):
         "ema_schedule=warmup": 2,
     }
     assert list(analysis.groups(records[:3])) == ["all runs"]
+
+
+def test_where_the_numbers_of_a_run_go_is_no_setting_of_it(tmp_path):
+    told = [{"logger": ["csv"], "evaluate": False}, {"logger": ["mlflow"], "config": "mine.yaml"}]
+    paths = [make_run(tmp_path / str(seed), seed, **each) for seed, each in enumerate(told)]
+    records = [record_of(path) for path in paths]
+    assert list(analysis.groups(records)) == ["all runs"]
+    same = [Run(make_run(tmp_path / f"again-{i}", **each)) for i, each in enumerate(told)]
+    with pytest.raises(UsageError, match="again-1 is the training of .*again-0 again"):
+        consistency.check_distinct(same)
 
 
 def test_groups_are_called_by_all_that_differs(tmp_path):

@@ -47,6 +47,15 @@ def test_a_licence_that_is_given_wins(carded):
     assert parts(card.text(record_of(carded), licence="mit"))[0]["license"] == "mit"
 
 
+def test_a_folder_that_is_called_as_a_built_in_set_has_no_licence_of_it(tmp_path):
+    run = Run(make_run(tmp_path / "my\nrun"))
+    data = run.config["data"] | {"path": "/home/me/digits", "name": "digits", "provenance": "a|b"}
+    run.write_config(run.config | {"data": data})
+    head, page = parts(card.text(record_of(run.path)))
+    assert head["license"] == "unknown" and page.startswith("# my\\nrun\n")
+    assert "| images | digits: a\\|b |" in page
+
+
 def test_the_hub_reads_the_metadata(carded):
     hub = pytest.importorskip("huggingface_hub", reason="it comes with diffusers: make peers")
     read = hub.ModelCard((carded / "README.md").read_text()).data

@@ -293,8 +293,10 @@ def settings(config):
     return {k: v for k, v in config.get("options", {}).items() if k not in _NOT_SETTINGS}
 
 
-# Options that name places or say how a run was started; runs that differ only by them are alike.
-_NOT_SETTINGS = ("run_dir", "resume", "data_dir", "data_cache", "keep", "preset")
+# Options that name places, or say how a run was started and where its numbers go as well; runs that
+# differ only by them are alike.
+_NOT_SETTINGS = ("run_dir", "resume", "data_dir", "data_cache", "keep", "preset", "config")
+_NOT_SETTINGS += ("logger", "evaluate")
 
 
 def groups(records):

@@ -42,7 +42,7 @@ def text(record, weights=None, pretrained=None, licence=None):
     name = pretrained or record.name
     page = template.get("pretrained.md.j2" if pretrained else "card.md.j2").render(
         record=record,
-        name=name,
+        name=shown(name),
         options=record.config.get("options", {}),
         data=record.config.get("data", {}),
         shipped=shipped,
@@ -65,8 +65,9 @@ def _protocol(record, shipped):
 def metadata(record, name, licence=None):
     """The head of the card, a dict as the Hugging Face hub documents it; the model has a name."""
     data = record.config.get("data", {})
+    known = None if data.get("path") else _LICENCES.get(data.get("name"))  # a folder is others'
     found = {
-        "license": licence or _LICENCES.get(data.get("name"), "unknown"),
+        "license": licence or known or "unknown",
         "library_name": "keras",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["diffusion", "ddpm", "ema", "ddpm-keras"],
