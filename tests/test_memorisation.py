@@ -1,5 +1,7 @@
 """The nearest training image, against brute force; what copying is called, in closed form."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from ddpm_keras.app import nearest
 
 
 def test_the_nearest_row_is_that_of_brute_force(monkeypatch):
-    monkeypatch.setattr("ddpm_keras.quality.neighbours.BLOCK", 4)  # several blocks of either
+    monkeypatch.setattr("ddpm_keras.quality.matrices.BLOCK", 4)  # several blocks of either
     random = np.random.default_rng(0)
     rows, others = random.normal(size=(9, 3)), random.normal(size=(11, 3))
     distance, index = quality.nearest(rows, others)
@@ -25,6 +27,20 @@ def test_images_are_compared_by_their_pixels():
     near[0, 0, 0, 0] ^= 1
     distance, index = quality.nearest(near, images)
     assert list(index) == [3, 1] and list(distance) == [1.0, 0.0]
+
+
+def test_large_images_are_compared_a_few_at_a_time(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 1), np.uint8)
+    expected = quality.nearest(images[:40], images[40:])
+    monkeypatch.setattr("ddpm_keras.quality.matrices.NUMBERS", 4 * 64 * 64)
+    tracemalloc.start()
+    try:
+        found = quality.nearest(images[:40], images[40:])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 64 * 64 * 8 / 2  # of all of them as numbers
+    np.testing.assert_array_equal(found, expected)
 
 
 # Distances of samples, of held-out images -> share; every pair compared, ties counted half.

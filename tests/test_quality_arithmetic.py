@@ -127,7 +127,7 @@ def test_precision_and_recall_do_not_depend_on_the_block_size(monkeypatch):
     real, generated = gaussian(90, 4, 0), gaussian(70, 4, 1, shift=0.7)
     expected = precision_recall(real, generated)
     for block in (1, 7, 64):
-        monkeypatch.setattr("ddpm_keras.quality.neighbours.BLOCK", block)
+        monkeypatch.setattr("ddpm_keras.quality.matrices.BLOCK", block)
         assert precision_recall(real, generated) == expected
 
 

@@ -4,13 +4,19 @@ import weakref
 
 import numpy as np
 
-BLOCK = 2048  # rows handled at a time, so that a matrix on disk never has to fit in memory
+BLOCK, NUMBERS = 2048, 2**25  # rows, and float64 numbers, that are handled at a time
+
+
+def block_of(features):
+    """How many rows of a matrix (N, D) are handled at a time: of wide ones, as of images, fewer."""
+    return min(BLOCK, max(1, NUMBERS // features.shape[1]))
 
 
 def blocks(features):
     """Yields float64 blocks of rows of a matrix (N, D), which may be a memory map."""
-    for start in range(0, len(features), BLOCK):
-        yield np.asarray(features[start : start + BLOCK], np.float64)
+    rows = block_of(features)
+    for start in range(0, len(features), rows):
+        yield np.asarray(features[start : start + rows], np.float64)
 
 
 def check_features(features, name, min_rows=2):
@@ -34,7 +40,7 @@ def check_features(features, name, min_rows=2):
     for index, block in enumerate(blocks(features)):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
-            row = index * BLOCK + int(np.argmin(finite))
+            row = index * block_of(features) + int(np.argmin(finite))
             raise ValueError(
                 f"`{name}` has NaN or infinite features, first in row {row}: look at that image."
             )

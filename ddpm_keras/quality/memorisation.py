@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .matrices import BLOCK, Remembered, blocks, check_features, check_pair
+from .matrices import Remembered, block_of, blocks, check_features, check_pair
 from .metric import Metric, Number
 from .neighbours import distances
 
@@ -33,7 +33,7 @@ def nearest(rows: ArrayLike, others: ArrayLike) -> tuple[np.ndarray, np.ndarray]
         index[i] = np.where(nearer, place + j.start, index[i])
     apart = [
         np.linalg.norm(block - others[index[start : start + len(block)]], axis=1)  # 0 for a copy
-        for start, block in zip(range(0, len(rows), BLOCK), blocks(rows), strict=True)
+        for start, block in zip(range(0, len(rows), block_of(rows)), blocks(rows), strict=True)
     ]
     return np.concatenate(apart), index
 

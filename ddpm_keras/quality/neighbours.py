@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..scalars import count
-from .matrices import BLOCK, Remembered, check_pair
+from .matrices import Remembered, block_of, check_pair
 from .metric import Metric, Number
 
 _NEIGHBOUR = 3  # the k of the paper
@@ -51,12 +51,12 @@ def _shares(real, generated, real_radii, generated_radii):
 
 def _radii(features, k):
     """Squared distance of each row to its k-th nearest other row, (N,)."""
-    radii = np.empty(len(features))
-    for start in range(0, len(features), BLOCK):
-        rows = slice(start, start + BLOCK)
+    radii, size = np.empty(len(features)), block_of(features)
+    for start in range(0, len(features), size):
+        rows = slice(start, start + size)
         nearest = None  # the k smallest distances so far
         for _, j, squared in distances(features[rows], features):
-            own = np.arange(max(start, j.start), min(start + BLOCK, j.stop))
+            own = np.arange(max(start, j.start), min(start + size, j.stop))
             squared[own - start, own - j.start] = np.inf
             if nearest is not None:
                 squared = np.concatenate([nearest, squared], axis=1)
@@ -68,11 +68,12 @@ def _radii(features, k):
 
 def distances(x, y):
     """Yields (rows of x, rows of y, squared distances) block by block."""
-    for i in range(0, len(x), BLOCK):
-        a = np.asarray(x[i : i + BLOCK], np.float64)
+    size = block_of(x)
+    for i in range(0, len(x), size):
+        a = np.asarray(x[i : i + size], np.float64)
         a_squared = (a * a).sum(axis=1)
-        for j in range(0, len(y), BLOCK):
-            b = np.asarray(y[j : j + BLOCK], np.float64)
+        for j in range(0, len(y), size):
+            b = np.asarray(y[j : j + size], np.float64)
             squared = a_squared[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
             yield (
                 slice(i, i + len(a)),
