@@ -12,6 +12,8 @@ from ..errors import UsageError
 from . import rules, stored_names
 from .parser import flag
 
+SEEDS = 2**32  # NumPy's generators take seeds below it
+
 
 def check_training(options, given):
     """Refuses options of a new training that contradict each other or mean nothing together.
@@ -244,6 +246,12 @@ def _check_ends(options, given):
     ends = options.interpolate
     if len(ends) != 2 or options.num < 2:
         raise UsageError("--interpolate takes two seeds or two image files, and --num at least 2.")
+    if options.interpolates_seeds and any(len(end) > 10 or int(end) >= SEEDS for end in ends):
+        raise UsageError(f"--interpolate takes seeds below {SEEDS}, not {' and '.join(ends)}.")
+    if len(set(map(int if options.interpolates_seeds else os.path.realpath, ends))) < 2:
+        raise UsageError(
+            f"--interpolate {' '.join(ends)} names one end twice, with nothing between; name two."
+        )
     if options.interpolates_seeds and "strength" in given:
         raise UsageError("--strength means nothing for --interpolate of seeds; leave it out.")
     if options.encode:

@@ -12,10 +12,10 @@ from .. import choices, names, pretrained
 from ..errors import UsageError
 from ..kinds import WIDEST
 from . import config_file, consistency, exported, rules
+from .consistency import SEEDS
 from .parser import option, parse, read_stored
 from .presets import PRESETS, preset_of
 
-SEEDS = 2**32  # NumPy's generators take seeds below it
 # What a network may take of the options; one that does not take a setting refuses it.
 NETWORK_SETTINGS = (
     "base_channels",

@@ -14,8 +14,8 @@ from ..errors import UsageError
 from ..quality.metrics import every_number
 from ..quality.tuning import best_trial
 from . import console, progress
+from .consistency import SEEDS
 from .measuring import Measuring
-from .options import SEEDS
 
 WIDTHS = 8  # tried at each strength of guidance
 _GOLDEN = (5**0.5 - 1) / 2
