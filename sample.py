@@ -74,7 +74,7 @@ def draw(options):
             return 0
         if options.export:
             return export(options, model, weights, guide)
-        what = options.from_diffusers or stored.called(weights)
+        what = options.from_diffusers or options.pretrained or stored.called(weights)
         settings = {
             "weights": weights,
             "sampler": modes.sampler(options, model.schedule),

@@ -195,6 +195,31 @@ def test_half_made_features_that_were_damaged_are_begun_anew(images, tmp_path):
     np.testing.assert_array_equal(features, extract_features(Means(), images))
 
 
+def test_features_that_a_full_disk_ends_are_gone_on_with(images, tmp_path):
+    resource = pytest.importorskip("resource", reason="files cannot be limited here")
+    path, expected = tmp_path / "features.npy", extract_features(Means(), images)
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (expected.nbytes // 2, most[1]))
+    try:
+        with pytest.raises(OSError, match="features.npy.partial"):
+            extract_features(Means(), images, path=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    extractor = Means()
+    np.testing.assert_array_equal(extract_features(extractor, images, path=path), expected)
+    assert extractor.seen == 700 - 256
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (700, 5)])
+def test_features_of_another_shape_than_was_said_are_refused(images, shape):
+    class Other(Means):
+        def __call__(self, batch):
+            return np.zeros(shape, np.float32)
+
+    with pytest.raises(ValueError, match="The extractor gave .* for .* images, and its dim is"):
+        extract_features(Other(), images)
+
+
 def test_half_made_features_of_something_else_are_never_continued(images, tmp_path):
     path = tmp_path / "features.npy"
 

@@ -7,8 +7,10 @@ import re
 import pytest
 from browsers import dark, emulated, open_page, problems, screen
 from PIL import Image
-from report_runs import record_of
+from report_runs import make_run, record_of
 
+from ddpm_keras import report
+from ddpm_keras.app.run_directory import Run
 from ddpm_keras.report import analysis, picture
 
 
@@ -89,6 +91,16 @@ def test_page_fits_the_screen(browser, which, width, request):
         if width == 1120:
             wide = "return [...document.querySelectorAll('table')].map((t) => t.offsetWidth)"
             assert max(browser.execute_script(wide)) <= width
+
+
+def test_names_of_many_settings_fit_the_screen(browser, tmp_path):
+    options = [{"learning_rate": rate / 3, "lr_schedule": f"a schedule {rate}"} for rate in (1, 2)]
+    options[1] |= {"optimizer": "adamw", "ema_schedule": "warmup", "precision": "bfloat16"}
+    runs = [Run(make_run(tmp_path / f"run-{i}", **each)) for i, each in enumerate(options)]
+    open_page(browser, report.write_comparison(runs))
+    with screen(browser, 1120):
+        wide = "return [...document.querySelectorAll('table')].map((t) => t.offsetWidth)"
+        assert max(browser.execute_script(wide)) <= 1120
 
 
 def test_charts_tell_values_hide_curves_and_zoom(browser, written, made_run):
@@ -204,6 +216,13 @@ def test_rows_tell_values_hide_and_zoom(browser, which, name, request):
         return sum(number for number, found in pixels() if found == wanted)
 
     key, told = box.find_elements(By.CSS_SELECTOR, ".keys button")[0], lines[0]["across"][0]
+    assert key.find_element(By.TAG_NAME, "b").text.startswith(f"{told:.4g}".removesuffix(".0"))
+    whole = scale()
+    assert whole[0] == 0 and max(line.get("high", 0) for line in lines) < whole[1]
+    ActionChains(browser).move_to_element_with_offset(
+        canvas, 0, 3 - canvas.size["height"] // 2
+    ).perform()
+    assert box.find_element(By.CLASS_NAME, "at").text == lines[0]["label"]
     key.click()  # twice, so that the pointer's cross is off the chart
     key.click()
     colour = lines[0]["colour"]
@@ -212,14 +231,6 @@ def test_rows_tell_values_hide_and_zoom(browser, which, name, request):
     assert count(colour) < before - 20
     key.click()
     assert count(colour) == before
-    assert key.find_element(By.TAG_NAME, "b").text.startswith(f"{told:.4g}".removesuffix(".0"))
-    whole = scale()
-    assert whole[0] == 0 and max(line.get("high", 0) for line in lines) < whole[1]
-    for top in (60, 3):  # of which the first may scroll
-        ActionChains(browser).move_to_element_with_offset(
-            canvas, 0, top - canvas.size["height"] // 2
-        ).perform()
-    assert box.find_element(By.CLASS_NAME, "at").text == lines[0]["label"]
     box.send_keys("+")
     assert scale()[1] - scale()[0] == pytest.approx((whole[1] - whole[0]) / 2)
     box.send_keys(Keys.ESCAPE)

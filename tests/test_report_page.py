@@ -400,6 +400,17 @@ def test_comparison_gives_intervals_by_group(compared):
     assert float(rows[0]["difference: 95% low"]) == expected[1].low
 
 
+def test_groups_of_long_names_leave_room_for_their_numbers(tmp_path):
+    options = [{"learning_rate": rate / 3, "lr_schedule": f"a schedule {rate}"} for rate in (1, 2)]
+    paths = [make_run(tmp_path / str(i), **each) for i, each in enumerate(options)]
+    for each in figures_compared.draw(list(map(record_of, paths))):
+        each.figure.canvas.draw()
+        for axis in each.figure.axes:
+            assert axis.get_window_extent().width > 0.75 * each.figure.bbox.width, each.name
+            texts = [text for text in axis.texts if text.get_text()]
+            assert all(t.get_window_extent().x1 <= each.figure.bbox.width for t in texts)
+
+
 def test_comparison_shows_the_last_pictures_of_each_setting(compared):
     pictures = [
         a for tag, a in Elements(compared).tags if tag == "img" and a["alt"][:7] == "Samples"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -118,7 +119,13 @@ def _fill(features, start, extractor, source, chunk, progress, after_batch=lambd
         batch = source(start, stop)
         if len(batch) != stop - start:
             raise ValueError(f"Images {start}..{stop - 1} were asked for; {len(batch)} came.")
-        features[start:stop] = check_features(extractor(batch), "features", min_rows=1)
+        found = check_features(extractor(batch), "features", min_rows=1)
+        if found.shape != (stop - start, features.shape[1]):
+            raise ValueError(
+                f"The extractor gave {found.shape} for {stop - start} images, and its dim is "
+                f"{features.shape[1]}: give a row of so many features for each."
+            )
+        features[start:stop] = found
         after_batch(stop)
         if progress is not None:
             progress(stop, total)
@@ -130,50 +137,104 @@ def _extract_to_file(path, key, total, extractor, source, chunk, progress):
     shape = (total, extractor.dim)
     known = _read_record(record)
     if path.exists():
-        features = _open(path, shape, "r")
+        features = _open(path, shape)
         of_these = known.get("key") == key and known.get("sha256") == files.sha256(path)
         if of_these and features is not None:
             return features
         if known.get("key", key) == key:
             warnings.warn(f"{path} is damaged; it is computed again.", stacklevel=4)
     path.unlink(missing_ok=True)
-    done, crc, features = 0, 0, None
-    if partial.exists() and known.get("key") == key:
-        features, done, crc = _begun(partial, shape, known)
-    if features is None:
+    rows = _begun(partial, shape, known) if known.get("key") == key else None
+    if rows is None:
         files.write_record(record, {"key": key, "done": 0})
-        features = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+        rows = _Rows(partial, shape)
 
-    def after_batch(stop):
-        nonlocal done, crc
-        features.flush()  # first the rows, then the claim that they are there
-        done, crc = stop, zlib.crc32(features[done:stop], crc)
-        files.write_record(record, {"key": key, "done": done, "crc32": crc})
+    def after_batch(done):
+        rows.sync()  # first the rows, then the claim that they are there
+        files.write_record(record, {"key": key, "done": done, "crc32": rows.crc})
 
-    _fill(features, done, extractor, source, chunk, progress, after_batch)
-    features.flush()
+    with rows:
+        _fill(rows, rows.done, extractor, source, chunk, progress, after_batch)
     os.replace(partial, path)
     files.write_record(record, {"key": key, "sha256": files.sha256(path)})
-    return _open(path, shape, "r")
+    return _open(path, shape)
+
+
+class _Rows:
+    """An `.npy` file of float32 to which rows are added.
+
+    They are written, not mapped: on a disk that is full, a map ends the process.
+
+    Args:
+        path: the file, which is made; with rows `done`, it is gone on with.
+        shape: of the array in the end.
+        done: rows that are there.
+        crc: their CRC-32.
+    """
+
+    def __init__(self, path, shape, done=0, crc=0):
+        self.path, self.shape, self.done, self.crc = path, shape, done, crc
+        self.file = open(path, "r+b" if done else "w+b", buffering=0)
+        header = io.BytesIO()
+        described = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, described)
+        if not done:
+            self._write(header.getbuffer())
+        self.file.seek(header.tell() + 4 * done * shape[1])
+        self.file.truncate()
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __setitem__(self, rows, values):
+        """Adds the next rows."""
+        content = np.ascontiguousarray(values, "<f4").tobytes()
+        self._write(memoryview(content))
+        self.done, self.crc = rows.stop, zlib.crc32(content, self.crc)
+
+    def sync(self):
+        os.fsync(self.file.fileno())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def _write(self, content):
+        try:
+            while content:
+                content = content[self.file.write(content) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def _begun(partial, shape, record):
-    """(memory map, rows done, their CRC-32) of a file begun before; None for one to begin anew."""
-    features, done, crc = _open(partial, shape, "r+"), record.get("done", 0), record.get("crc32")
-    if done == 0 or features is None or zlib.crc32(features[:done]) != crc:
-        if done:
-            warnings.warn(f"{partial} is damaged; it is begun anew.", stacklevel=5)
-        return None, 0, 0
-    return features, done, crc
+    """The `_Rows` of a file begun before, behind those that are whole; None to begin anew."""
+    done, crc = record.get("done", 0), record.get("crc32")
+    if not done or not partial.exists():
+        return None
+    size = 4 * done * shape[1]
+    try:
+        with open(partial, "rb") as file:
+            is_whole = npz.read_header(file) == (shape, np.float32)
+            is_whole = is_whole and zlib.crc32(content := file.read(size)) == crc
+            is_whole = is_whole and len(content) == size
+    except (ValueError, OSError, EOFError):
+        is_whole = False
+    if is_whole:
+        return _Rows(partial, shape, done, crc)
+    warnings.warn(f"{partial} is damaged; it is begun anew.", stacklevel=5)
+    return None
 
 
-def _open(path, shape, mode) -> Any:
-    """The memory map of a file of float32, or None if it is damaged or of another shape."""
+def _open(path, shape) -> Any:
+    """The read-only memory map of a file of float32, or None if it is damaged or another shape."""
     try:
         with open(path, "rb") as file:
             if npz.read_header(file) != (shape, np.float32):
-                return None  # to map it for writing would make it as long as it says
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
+                return None
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
         return None
 

@@ -1,8 +1,12 @@
 """The figures of several runs: quality with intervals, paired gains, curves."""
 
+import textwrap
+
 import matplotlib
 
 from . import analysis, picture
+
+_LETTERS = 48  # of a line as wide as a figure
 
 
 def draw(records):
@@ -44,7 +48,10 @@ def _bars(records, name, title, note, pick):
                 rows.append((f"{label}: {weights}", weights, pick(*pair)))
     if not rows:
         return None
-    figure, (axis,) = picture.axes(height=1.4 + 0.32 * len(rows))
+    labels = tuple(label for label, _, _ in rows)
+    shown = [textwrap.fill(label, _LETTERS) for label in labels]
+    lines = max(label.count("\n") + 1 for label in shown)
+    figure, (axis,) = picture.axes(height=1.2 + (0.22 + 0.19 * lines) * len(rows))
     for i, (_, weights, found) in enumerate(rows):
         look = picture.style(weight_sets, weights)
         low, high = (found.low, found.high) if found.low is not None else (found.mean,) * 2
@@ -52,9 +59,13 @@ def _bars(records, name, title, note, pick):
         axis.errorbar(
             found.mean, i, xerr=whiskers, fmt=look["marker"], color=look["color"], capsize=4
         )
-    labels = tuple(label for label, _, _ in rows)
-    axis.set_yticks(range(len(rows)), labels)
-    axis.invert_yaxis()
+        axis.annotate(  # above the row, where a name of any length has room
+            *(shown[i], (0, i), (2, 5)),
+            xycoords=axis.get_yaxis_transform(),
+            textcoords="offset points",
+        )
+    axis.set_yticks([])
+    axis.set_ylim(len(rows) - 0.5, -0.5 - 0.5 * lines)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_xlabel(analysis.metrics_of(records))
     text = "; ".join(f"{label} {found.mean:.4g}" for label, _, found in rows)
@@ -80,7 +91,8 @@ def _grouped_curves(records):
                 labelled.add(name)
                 axis.plot(steps, values, linewidth=1, alpha=0.8, **look)
         axis.set_xlabel("optimizer step")
-        axis.set_title(label if len(axes) == len(grouped) else "all runs", fontsize=picture.FONT)
+        title = textwrap.fill(label, _LETTERS) if len(axes) == len(grouped) else "all runs"
+        axis.set_title(title, fontsize=picture.FONT)
         picture.legend(axis)
     return picture.Picture(
         "comparison_curves",
