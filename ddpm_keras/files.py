@@ -58,6 +58,15 @@ def atomic_path(path):
 
 
 @contextlib.contextmanager
+def errors_of(path):
+    """Gives an `OSError` of the block the name of a file, which that of a full disk has not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
 def one_at_a_time(path, what):
     """Lets one process at a time into the block, by a lock of the operating system on a file.
 

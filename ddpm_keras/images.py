@@ -212,7 +212,8 @@ class Writer:
             raise ValueError(f"Images of {images.shape[1:]} come after those of {self._shape}.")
         self._shape = images.shape[1:]
         if self._gathered:
-            self._gathered.write(images.tobytes())
+            with files.errors_of(self.path):
+                self._gathered.write(images.tobytes())
         else:
             self._add_files(images)
         self.count += len(images)
@@ -230,7 +231,7 @@ class Writer:
     def __exit__(self, kind, *_):
         if not self._gathered:
             return
-        with self._gathered:
+        with files.errors_of(self.path), self._gathered:
             if self.count and kind in (None, KeyboardInterrupt):
                 self._gathered.seek(0)
                 shape = (self.count, *self._shape)

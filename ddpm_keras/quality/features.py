@@ -202,11 +202,9 @@ class _Rows:
         self.file.close()
 
     def _write(self, content):
-        try:
+        with files.errors_of(self.path):
             while content:
                 content = content[self.file.write(content) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def _begun(partial, shape, record):
