@@ -55,6 +55,7 @@ def test_wandb_gets_each_epoch_and_a_resumed_run_goes_on(wandb, tmp_path):
     assert command_status("train.py", *train, "--steps", 3, folder=tmp_path) == 0
     resume = ["--resume", "--run-dir", "run", "--steps", 6]
     assert command_status("train.py", *resume, folder=tmp_path) == 0
+    assert command_status("train.py", *resume, folder=tmp_path) == 0  # which trains no more
     run = Run(tmp_path / "run")
     (rows,) = wandb.runs.values()  # one run
     assert [row["step"] for row in rows] == [3, 6]

@@ -32,6 +32,10 @@ class _Scalars(OfModel):
         """Tells it numbers by name, at an optimizer step."""
         raise NotImplementedError
 
+    def _end(self):
+        """Ends the run."""
+        raise NotImplementedError
+
     @property
     def identity(self):
         """What the tracker knows the run by, or None."""
@@ -45,6 +49,15 @@ class _Scalars(OfModel):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         numbers = {key: float(value) for key, value in (logs or {}).items() if value is not None}
         self._write(numbers, self.model.steps_made)
+
+    def close(self) -> None:
+        """Ends the run, if one was begun, and waits until the tracker has all of it.
+
+        Where it has an identity, the next `fit` goes on with it.
+        """
+        if self._begun:
+            self._end()
+            self._begun = False
 
 
 class WandbScalars(_Scalars):
@@ -88,8 +101,7 @@ class WandbScalars(_Scalars):
     def _write(self, numbers, step):
         self.run.log(numbers | {"step": step})
 
-    def close(self) -> None:
-        """Ends the run, and waits until W&B has all of it."""
+    def _end(self):
         self.run.finish()
 
 
@@ -149,8 +161,7 @@ class MLflowScalars(_Scalars):
         for key, value in numbers.items():
             self._client.log_metric(self.run_id, key, value, step=step)
 
-    def close(self) -> None:
-        """Ends the run."""
+    def _end(self):
         self._client.set_terminated(self.run_id)
 
 
