@@ -160,6 +160,11 @@ WRONG_FOR_RUN = [
     ),
     (
         edit_config(conditional=True),
+        "sample.py run --from-image run/samples/epoch-0001-raw.png --guidance 2",
+        "--guidance|--from-image means none|--labels",
+    ),
+    (
+        edit_config(conditional=True),
         "evaluate.py run --guidance 2 --guidance-interval 20 90",
         "--guidance-interval begins at 20|0 to 19",
     ),

@@ -1,5 +1,6 @@
 """Extractors for second opinions, the two-sample test, and the floor at as many images."""
 
+import dataclasses
 import functools
 import time
 from concurrent import futures
@@ -71,6 +72,24 @@ def test_the_command_makes_them_of_the_images(digits, name, tmp_path, monkeypatc
     learner = choices.EXTRACTORS.find(name)
     with pytest.raises(ValueError, match=rf"quality\.{learner.__name__}\.train\(images\)"):
         quality.get_extractor(name)
+
+
+def test_images_of_one_class_are_learnt_from_without_it(digits, tmp_path, monkeypatch):
+    learnt = []
+
+    class Learner(quality.RandomFeatures):
+        @classmethod
+        def train(cls, images, labels, dataset):
+            learnt.append(labels)
+            return super().train(images, labels, dataset=dataset)
+
+    monkeypatch.setenv("DDPM_KERAS_CACHE", str(tmp_path))
+    monkeypatch.setitem(choices.EXTRACTORS, "learner", Learner)
+    for labels in (np.zeros(len(digits.train), np.int32), digits.train_labels):
+        images = dataclasses.replace(digits, train_labels=labels, checksum=str(labels[:9]))
+        references.check_learnable(images)
+        references.choose_extractor("learner", images)
+    assert learnt[0] is None and learnt[1] is digits.train_labels
 
 
 def test_of_several_that_make_an_extractor_at_once_one_does(digits, tmp_path, monkeypatch):

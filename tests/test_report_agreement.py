@@ -118,8 +118,9 @@ def test_quality_in_training_is_by_its_own_extractor(tmp_path):
     assert record.monitored == followed
     shown = {each["name"]: each["note"] for each in tables.of_run(record)}
     assert shown["stability_quality"].startswith(f"{followed}. ")
-    record.config["data"] = {"name": "photos"}
-    assert record.monitored == "Fréchet distance, photos rotation network of 500 images"
+    for classes in (None, 1):
+        record.config["data"] = {"name": "photos", "num_classes": classes}
+        assert record.monitored == "Fréchet distance, photos rotation network of 500 images"
     record.config["data"] = {}
     assert record.monitored == "Fréchet distance of 500 images"
 

@@ -204,3 +204,11 @@ def test_a_run_is_the_same_with_prepared_images_and_in_memory(project, call, tmp
     again = ["--resume", "--run-dir", tmp_path / "a", "--steps", 3]
     assert call("train.py", *again, folder=elsewhere).status == 0
     assert {path.name for path in elsewhere.iterdir()} <= {".cache"}
+
+
+def test_a_cure_is_one_of_the_command(call, digits, tmp_path):
+    np.savez(tmp_path / "few.npz", x_train=digits.train[:9], x_test=digits.held_out[:1])
+    outcome = call("train.py", "--dataset", "few.npz", *SMALL, folder=tmp_path)
+    assert_refused_in_one_line(
+        outcome, "train.py", ["1 held out", "add images."], tmp_path, {"few.npz"}
+    )

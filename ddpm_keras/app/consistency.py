@@ -321,10 +321,23 @@ def check_source(options, source, timesteps, classes):
             f"--labels names {max(labels)}, but {source} knows the classes 0 to {classes - 1} "
             f"({classes} means none)."
         )
-    if labels and set(labels) == {classes} and not (options.guide or _is_unguided(options)):
+    if classes is not None and not (options.guide or _is_unguided(options)):
+        _check_guided_to(options, labels, classes)
+
+
+# What is drawn without a class, unless --labels says so.
+_UNLABELLED = ("interpolate", "from_image", "inpaint")
+
+
+def _check_guided_to(options, labels, classes):
+    """Refuses guidance to classes where no image has one."""
+    modes = [flag(name) for name in _UNLABELLED if getattr(options, name, None)]
+    if set(labels) == {classes}:
+        modes = [f"--labels {classes}"]
+    if modes and set(labels) <= {classes}:
         raise UsageError(
-            f"--guidance needs classes to guide to, and --labels {classes} means none; name "
-            "classes, or leave it out."
+            f"--guidance needs classes to guide to, and {modes[0]} means none; name some by "
+            "--labels, or leave it out."
         )
 
 

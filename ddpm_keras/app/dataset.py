@@ -15,6 +15,7 @@ _FLAGS = {
     "image_size": "--image-size",
     "data_dir": "--data-dir",
     "cache=DIR": "--data-cache DIR",
+    ", or change held_out": "",
 }
 
 

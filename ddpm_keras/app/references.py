@@ -49,12 +49,18 @@ def learner_of(name):
 
 
 def _learnt(learner, images):
-    return learner.train(images.train, images.train_labels, dataset=images.name)
+    return learner.train(images.train, _labels(images), dataset=images.name)
+
+
+def _labels(images):
+    """The labels of the training images; None where all are one, which nothing is learnt from."""
+    labels = images.train_labels
+    return labels if labels is not None and (labels != labels[0]).any() else None
 
 
 def check_learnable(images):
     """Refuses images that the extractor "auto" could not learn from, before it is needed."""
-    quality.ClassifierFeatures.check_learnable(images.train, images.train_labels)
+    quality.ClassifierFeatures.check_learnable(images.train, _labels(images))
 
 
 def named_extractor(name):

@@ -167,7 +167,7 @@ class RunRecord:
         images = self.config.get("data", {})
         metric = base.METRIC
         if images.get("name"):
-            target = "labels" if images.get("num_classes") else "rotation"
+            target = "labels" if (images.get("num_classes") or 0) > 1 else "rotation"
             metric = base.metric_of(base.learnt_name(images["name"], target))
         count = self.config.get("options", {}).get("quality_images")
         return metric + (f" of {count:,} images" if count else "")
