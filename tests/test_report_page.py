@@ -411,6 +411,18 @@ def test_groups_of_long_names_leave_room_for_their_numbers(tmp_path):
             assert all(t.get_window_extent().x1 <= each.figure.bbox.width for t in texts)
 
 
+def test_groups_that_were_not_followed_have_no_curves(tmp_path):
+    followed, other = (make_run(tmp_path / str(rate), learning_rate=rate) for rate in (0.1, 0.2))
+    with open(other / "history.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    kept = [i for i, name in enumerate(rows[0]) if not name.startswith("quality_")]
+    with open(other / "history.csv", "w", newline="") as file:
+        csv.writer(file).writerows([row[i] for i in kept] for row in rows)
+    *_, curves = figures_compared.draw([record_of(followed), record_of(other)])
+    (axis,) = curves.chart()
+    assert axis["title"] == "learning_rate=0.1" and len(axis["lines"]) == 3
+
+
 def test_comparison_shows_the_last_pictures_of_each_setting(compared):
     pictures = [
         a for tag, a in Elements(compared).tags if tag == "img" and a["alt"][:7] == "Samples"

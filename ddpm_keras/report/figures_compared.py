@@ -75,9 +75,13 @@ def _bars(records, name, title, note, pick):
 def _grouped_curves(records):
     what = "quality" if any(record.curves("quality") for record in records) else "val_loss"
     called = {"quality": analysis.monitored_of(records), "val_loss": "validation loss"}[what]
-    grouped = {label: runs for label, runs in analysis.groups(records).items()}
     weight_sets = list(dict.fromkeys(n for record in records for n in record.weight_sets))
-    if not any(record.curves(what) for record in records):
+    grouped = {
+        label: followed
+        for label, runs in analysis.groups(records).items()
+        if (followed := [record for record in runs if record.curves(what)])
+    }
+    if not grouped:
         return None
     figure, axes = picture.axes(len(grouped)) if len(grouped) <= 3 else picture.axes()
     axes[0].set_ylabel("Fréchet distance" if what == "quality" else called)
