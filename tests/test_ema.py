@@ -8,6 +8,7 @@ from small_trainings import compiled, numbers, small_network, task
 
 from ddpm_keras.ema import (
     EMA,
+    LAWA,
     ConstantDecay,
     EMAModel,
     PowerFunctionDecay,
@@ -216,3 +217,118 @@ def test_an_optimizer_that_would_overwrite_the_weights_is_refused():
     model = compiled(EMAModel(small_network(), ema=0.9), keras.optimizers.SGD(0.1, use_ema=True))
     with pytest.raises(ValueError, match="use_ema=True overwrites"):
         model.fit(*task(), verbose=0)
+
+
+# What averages say of themselves, in a run that goes on.
+
+
+def test_windows_are_those_after_the_last_update():
+    variable = keras.Variable([1.0])
+    ema = EMA({"step": StepDecay(), "warm": WarmupDecay(0.999)})
+    assert (ema.age("step"), ema.effective_window("step"), ema.initial_share("step")) == (0, 1, 1)
+    ema.build([variable])
+    for n in range(1, 4):
+        ema.update([variable])
+        assert ema.effective_window("step") == n == ema.age("step")
+        assert ema.effective_window("warm") == pytest.approx((9 + n) / 9)
+        assert ema.beta("warm") == pytest.approx((1 + n) / (10 + n))
+    assert "effective window 10 steps" in ema.describe(10)[0]
+    assert "effective window 1 steps" in ema.describe(0)[0]
+    assert "the initial weights count 100.00%" in ema.describe(0)[0]
+
+
+def test_an_average_that_began_later_counts_from_there():
+    """As one that a file did not have."""
+    variable = keras.Variable([1.0])
+    ema = EMA({"a": 0.9, "b": 0.8}, update_every=2)
+    ema.build([variable])
+    ema._set_counters(6, [0, 2])
+    assert (ema.age("a"), ema.age("b"), ema.last_move) == (6, 4, 6)
+    assert ema.initial_share("b") == pytest.approx(0.8**4)
+    first, second = ema.describe(11)  # the last move is that of step 10
+    assert f"count {0.9**10:.2%}" in first and f"count {0.8**8:.2%}" in second
+    assert [line[:6] for line in ema.warnings(16)] == ["ema_a:"]
+    ema._set_counters(7, [0, 2])
+    assert ema.last_move == 6
+
+
+def test_weights_are_looked_at_as_often_as_they_are_taken():
+    assert EMA(LAWA(2, every_steps=3), update_every=3).update_every == 3
+    with pytest.raises(ValueError, match="more often than update_every=4 looks"):
+        EMA(LAWA(2, every_steps=3), update_every=4)
+
+
+def test_any_form_of_averages_is_taken_for_them():
+    ema = EMA((0.5, 0.9), update_every=2)
+    assert EMA.get(ema) is ema and EMA.get(None) is None
+    again = EMA.get(keras.saving.serialize_keras_object(ema))
+    assert (again.names, again.update_every) == (ema.names, 2)
+    assert EMA.get({"a": 0.9}).names == ("a",) and EMA.get(0.9).names == ("0.9",)
+
+
+def test_widths_of_snapshots_are_added_once_and_from_the_first_step_on():
+    variable = keras.Variable([1.0])
+    ema = EMA(0.9)
+    assert ema.add_snapshots([0.05]) and not ema.add_snapshots([0.05])
+    ema.build([variable])
+    assert ema.add_snapshots([0.05, 0.1]) and ema.snapshot_widths == (0.05, 0.1)
+    variable.assign([3.0])
+    ema.update([variable])  # their first update copies
+    assert [float(ema.snapshot_variables(width)[0][0]) for width in (0.05, 0.1)] == [3.0, 3.0]
+    assert not ema.add_snapshots([0.1])
+    with pytest.raises(ValueError, match=r"averages \[0.2\] were not kept .* 1 steps are done"):
+        ema.add_snapshots([0.1, 0.2])
+
+
+def test_four_weights_are_named_and_others_counted():
+    weights = [keras.Variable([1.0], name=f"w{i}") for i in range(6)]
+    ema = EMA(0.5)
+    ema.build(weights[:1])
+    ema.update(weights[:1])
+    for count, words in ((5, r"\(new: w1, new: w2, new: w3, new: w4\)"), (6, "w4 and 1 more")):
+        with pytest.raises(ValueError, match=words):
+            ema.build(weights[:count])
+
+
+def test_what_was_left_is_told_once_and_from_where_it_was_left():
+    variable = keras.Variable([1.0])
+    ema = EMA(0.5)
+    ema.build([variable])
+    ema.leave()  # before the first update, averages follow the weights
+    variable.assign([2.0])
+    ema.update([variable])
+    np.testing.assert_array_equal(ema.variables("0.5")[0], [1.5])
+    ema.leave()
+    variable.assign([8.0])
+    ema.leave()  # notes nothing new
+    with pytest.warns(UserWarning, match="replaced since the last fit, and the averages are still"):
+        ema.variables("0.5")
+    np.testing.assert_array_equal(ema.variables("0.5")[0], [1.5])  # said once: warnings are errors
+    with pytest.warns(UserWarning, match="replaced since the last fit: 0.5 start anew"):
+        ema.start()
+    np.testing.assert_array_equal(ema.variables("0.5")[0], [8.0])
+    assert (ema.num_updates, ema.age("0.5")) == (1, 0)
+
+
+def test_weights_that_are_put_back_are_those_that_were_left():
+    variable = keras.Variable([1.0])
+    ema = EMA(0.5)
+    ema.build([variable])
+    variable.assign([3.0])
+    ema.update([variable])
+    ema.leave()
+    variable.assign([8.0])
+    variable.assign([3.0])
+    ema.start()
+    variable.assign([4.0])
+    ema.update([variable])
+    np.testing.assert_array_equal(ema.variables("0.5")[0], [3.0])
+
+
+def test_what_is_exported_is_said_to_be_too_young_alone(caplog):
+    network = small_network()
+    ema = EMA({"a": 0.9, "a_b": 0.99})
+    ema.build(network.weights)
+    ema.update(network.weights)
+    ema.export(network, "a")
+    assert [record.getMessage()[:7] for record in caplog.records] == ["ema_a: "]

@@ -10,6 +10,8 @@ import pytest
 from refusals import assert_refused
 
 from ddpm_keras.app.options import (
+    SampleOptions,
+    TrainOptions,
     evaluate_options,
     report_options,
     run_name,
@@ -241,3 +243,80 @@ def test_older_names_of_options_are_taken_and_not_shown():
     assert_refused(
         lambda: train_options("--log-every 7 --log-every-steps 7".split()), ["twice"], UsageError
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({}, 0),
+        ({"lr_schedule": "cosine", "steps": 10, "warmup_steps": 3}, 7),
+        ({"lr_schedule": "linear", "steps": 10, "warmup_steps": 0}, 10),
+        ({"lr_schedule": "wsd", "steps": 10, "lr_decay_share": 0.28, "warmup_steps": 3}, 3),
+        ({"lr_schedule": "wsd", "steps": 3, "lr_decay_share": 0.1}, 1),
+    ],
+)
+def test_the_steps_in_which_the_learning_rate_falls(changes, steps):
+    assert TrainOptions(**changes).decay_steps == steps
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        ("run", "ema"),
+        ("run --weights raw", "raw"),
+        ("run --weights raw --step 5", "raw@5"),
+        ("run --sigma-rel 0.1", "posthoc_sigma_0.1"),
+        ("run --decay 0.90", "posthoc_ema_0.9"),
+        ("run --decay 0.9 --step 7", "posthoc_ema_0.9@7"),
+    ],
+)
+def test_what_is_drawn_with_has_one_name(argv, name):
+    assert sample_options(argv.split()).weight_set == name
+
+
+def test_averages_to_synthesise_are_named_widths_first():
+    argv = "run --decay 0.9 0.99 --sigma-rel 0.1 0.2"
+    made = ("posthoc_sigma_0.1", "posthoc_sigma_0.2", "posthoc_ema_0.9", "posthoc_ema_0.99")
+    assert evaluate_options(argv.split()).synthesised == made
+    assert evaluate_options(["run"]).synthesised == ()
+
+
+def test_ends_are_seeds_where_both_are_numbers():
+    for ends, seeds in (("1 2", True), ("1 b.png", False), ("a.png b.png", False)):
+        assert SampleOptions(interpolate=tuple(ends.split())).interpolates_seeds == seeds
+
+
+@pytest.mark.parametrize("argv", ["", "run --pretrained digits", "run --from-diffusers x"])
+def test_images_are_drawn_from_one_source(argv):
+    assert_refused(lambda: sample_options(argv.split()), ["one source", "digits"], UsageError)
+
+
+def test_classes_are_at_most_as_many_as_images():
+    assert sample_options("run --labels 1 2 --num 2".split()).labels == (1, 2)
+    words = ["--labels names 3 classes for 2 images", "--num"]
+    argv = "run --labels 1 2 3 --num 2"
+    assert_refused(lambda: sample_options(argv.split()), words, UsageError)
+
+
+def test_rules_stand_in_place_of_all_other_averages():
+    options, _ = train_options(["--ema-rules", "power:0.05 lawa:5:400", "step"])
+    assert options.ema_rules == ("power:0.05", "lawa:5:400", "step")
+    assert (options.ema, options.ema_schedule) == ((), ())
+
+
+def test_a_cache_is_found_again_from_any_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for given, kept in (("there", str(tmp_path / "there")), ("~/c", "/home/somebody/c")):
+        assert train_options(["--data-cache", given])[0].data_cache == kept
+    assert train_options([])[0].data_cache == ""
+
+
+def test_a_preset_of_folders_names_no_data_set():
+    assert train_options(["--preset", "images"])[0].dataset == "digits"
+    assert train_options(["--preset", "cifar10", "--dataset", "x"])[0].dataset == "x"
+
+
+def test_a_file_is_no_cure_for_a_run_that_keeps_its_own(tmp_path):
+    argv = ["--config", str(tmp_path / "none.yaml"), "--resume"]
+    assert_refused(lambda: train_options(argv), ["--config", "--resume", "leave it"], UsageError)

@@ -10,6 +10,8 @@ from scipy import stats
 from ddpm_keras.app import consistency
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.errors import UsageError
+from ddpm_keras.quality import Difference
+from ddpm_keras.quality.extractors import base
 from ddpm_keras.report import analysis
 
 TRACKED = ("raw", "ema_0.99", "ema_0.999")
@@ -221,3 +223,127 @@ def test_posthoc_optimum_is_the_vertex():
     distances = 2 + (np.log(widths) + 1.9) ** 2
     assert analysis.optimum(widths, distances) == pytest.approx((np.exp(-1.9), 2.0))
     assert analysis.optimum(widths, np.arange(5.0)) == (widths[0], 0.0)
+
+
+def test_a_record_says_what_held_at_a_step(tmp_path):
+    record = record_of(make_run(tmp_path / "run"))
+    assert record.windows == pytest.approx({"ema_0.99": 100, "ema_0.999": 1000})
+    for row in record.history:
+        row["window_ema_0.99"] = row["step"] / 2
+    found = [record.window("ema_0.99", step) for step in (9, 10, 200, 205, 999)]
+    assert found == [None, 5, 100, 100, 200] and record.window("raw", 400) is None
+    assert record.windows["ema_0.99"] == 200 and record.shipped_step == 400
+    record.config["finished"] = 300
+    assert (record.shipped_step, record.last_step) == (300, 400)
+
+
+@pytest.mark.parametrize(("step", "since"), [(400, None), (399, 399), (401, None), (None, None)])
+def test_an_evaluation_is_of_an_earlier_step_where_the_run_went_on(step, since, tmp_path):
+    write_evaluation(make_run(tmp_path / "run"), {"raw": 4.0}, step=step)
+    assert record_of(tmp_path / "run").since == since
+
+
+def test_weight_sets_are_those_that_something_was_written_down_of(tmp_path):
+    (tmp_path / "config.json").write_text('{"options": {}}')
+    (tmp_path / "history.csv").write_text(
+        "step,loss,distance_ema_a,beta_ema_b,quality_ema_c,val_loss_ema_d,val_loss_raw\n"
+        "5,1.0,1.0,0.9,2.0,3.0,4.0\n20,1.0,1.0,0.8,2.0,1.0,2.0\n"
+    )
+    record = record_of(tmp_path)
+    assert record.weight_sets == ("raw", "ema_b", "ema_c", "ema_d")
+    # Each beta stands for the steps since the row before.
+    assert record.initial_share("ema_b") == pytest.approx(0.9**5 * 0.8**15)
+    assert record.initial_share("ema_d") is None
+    assert analysis.by_validation_loss(record) == {"ema_d": 1.0, "raw": 2.0}
+    assert record.block_cosines() is None
+    record.history[1]["beta_ema_b"] = 0.0
+    assert record.initial_share("ema_b") == 0.0
+
+
+def test_the_path_of_weights_needs_three_records_and_the_last_tells_of_blocks(tmp_path):
+    path = make_run(tmp_path / "run")
+    with np.load(path / "trajectory.npz") as file:
+        arrays = dict(file)
+    blocks, last = record_of(path).block_cosines()
+    assert blocks == ["first", "middle", "last"] and list(last) == ["ema_0.99", "ema_0.999"]
+    np.testing.assert_array_equal(last["ema_0.99"], arrays["block_cosine_ema_0.99"][-1])
+    for count, is_path in ((3, True), (2, False)):
+        few = {name: rows if name == "blocks" else rows[:count] for name, rows in arrays.items()}
+        np.savez(path / "trajectory.npz", **few)
+        assert (record_of(path).trajectory() is not None) == is_path
+    np.savez(path / "trajectory.npz", **{k: v for k, v in arrays.items() if k != "sketch_raw"})
+    assert record_of(path).trajectory() is None
+
+
+def curves(raw, average, steps=(1, 2, 3), steps_of_average=(1, 2, 3)):
+    """A stand-in for a record with these values of two weight sets."""
+    found = {
+        "raw": (np.array(steps), np.array(raw)),
+        "ema_a": (np.array(steps_of_average), np.array(average)),
+    }
+    return types.SimpleNamespace(curves={"val_loss": found}.get)
+
+
+def test_an_average_is_held_against_raw_at_the_same_steps_alone():
+    beside = analysis.stability_table(curves([3.0, 2.0, 1.0], [1.0, 3.0, 0.5]), "val_loss")
+    assert beside["ema_a"].share_above_raw == pytest.approx(0.5)
+    apart = curves([3.0, 2.0, 1.0], [1.0, 3.0, 0.5], steps_of_average=(1, 2, 4))
+    assert analysis.stability_table(apart, "val_loss")["ema_a"].share_above_raw is None
+
+
+def test_stability_over_seeds_leaves_out_what_a_curve_has_not():
+    records = [curves([3.0, 2.0, 1.0], [1.0, 3.0, 0.5]), curves([3.0, 2.0, 1.5], [1.0, 1.0, 0.7])]
+    best = analysis.stability_across_seeds(records, "val_loss", "best")
+    assert best["raw"] == (analysis.interval([1.0, 1.5]), None)
+    assert best["ema_a"] == (analysis.interval([0.5, 0.7]), analysis.interval([0.5, 0.8]))
+    assert list(analysis.stability_across_seeds(records, "val_loss", "share_above_raw")) == [
+        "ema_a"
+    ]
+
+
+def test_a_single_run_has_the_intervals_of_its_evaluation(tmp_path):
+    path = make_run(tmp_path / "one")
+    found = Difference(-2.0, -3.0, -0.5)
+    write_evaluation(path, {"raw": 4.0, "ema_0.999": 2.0}, {"ema_0.999": found})
+    table = analysis.quality_across_seeds([record_of(path)])
+    alone = analysis.Interval(4.0, None, None, 1), None
+    assert table["raw"] == alone
+    assert table["ema_0.999"][1] == analysis.Interval(2.0, 0.5, 3.0, 1)
+    assert analysis.verdict_across_seeds(table) == record_of(path).verdict
+    twice = analysis.quality_across_seeds([record_of(path), record_of(path)])
+    assert twice["ema_0.999"][1] == analysis.Interval(2.0, 2.0, 2.0, 2)
+
+
+def test_what_distances_are_called_is_said_once_of_runs_that_have_some(tmp_path):
+    bare, one, other = (tmp_path / name for name in ("bare", "one", "other"))
+    for path in (one, other):
+        make_run(path)
+    make_run(bare, evaluated=False)
+    records = [record_of(path) for path in (bare, one, other)]
+    known = "Fréchet distance, digits classifier"
+    assert analysis.metrics_of(records) == known and analysis.metrics_of([]) == base.METRIC
+    assert analysis.monitored_of(records) == f"{known} of 500 images"
+    assert analysis.monitored_of([]) == base.METRIC
+    assert analysis.measured_alike(records) and analysis.measured_alike(records[:1])
+    write_evaluation(other, {"raw": 4.0}, metric="another")
+    records = [record_of(path) for path in (bare, one, other)]
+    assert analysis.metrics_of(records) == f"{known}; another"
+    assert not analysis.measured_in_one_way(records)
+
+
+def test_a_curve_of_two_widths_is_one_and_its_ends_are_no_vertex(tmp_path):
+    path = make_run(tmp_path / "one")
+    write_evaluation(path, {"raw": 4.0, "posthoc_sigma_0.2": 3.0, "posthoc_sigma_0.1": 2.0})
+    widths, distances = analysis.posthoc_curve(record_of(path))
+    assert (widths.tolist(), distances.tolist()) == ([0.1, 0.2], [2.0, 3.0])
+    assert analysis.optimum(widths, distances[::-1]) == (0.2, 2.0)
+
+
+def test_options_that_name_places_tell_no_runs_apart(tmp_path):
+    places = [{"data_cache": str(i), "keep": i, "preset": str(i), "logger": "csv"} for i in (1, 2)]
+    paths = [make_run(tmp_path / str(i), **each) for i, each in enumerate(places)]
+    records = list(map(record_of, paths))
+    assert analysis.differing_options(records) == {}
+    assert "logger" in analysis.settings(records[0].config)
+    del records[1].config["options"]["logger"]
+    assert analysis.differing_options(records) == {"logger": ["csv", None]}
