@@ -220,7 +220,7 @@ def test_the_confidence_of_an_interval_can_be_chosen():
 
 def test_posthoc_optimum_is_the_vertex():
     widths = np.exp(np.linspace(-3, -1, 5))
-    distances = 2 + (np.log(widths) + 1.9) ** 2
+    distances = 2 + 3 * (np.log(widths) + 1.9) ** 2
     assert analysis.optimum(widths, distances) == pytest.approx((np.exp(-1.9), 2.0))
     assert analysis.optimum(widths, np.arange(5.0)) == (widths[0], 0.0)
 
@@ -347,3 +347,17 @@ def test_options_that_name_places_tell_no_runs_apart(tmp_path):
     assert "logger" in analysis.settings(records[0].config)
     del records[1].config["options"]["logger"]
     assert analysis.differing_options(records) == {"logger": ["csv", None]}
+
+
+def test_the_way_of_groups_is_said_once_where_it_is_one(tmp_path):
+    kinds = ("constant", "warmup")
+    paths = {kind: make_run(tmp_path / kind, ema_schedule=kind) for kind in kinds}
+    make_run(tmp_path / "bare", ema_schedule="step", evaluated=False)
+    records = [record_of(path) for path in (*paths.values(), tmp_path / "bare")]
+    way = records[0].evaluation.way
+    assert analysis.ways_of_groups(records) == way == records[1].evaluation.way
+    write_evaluation(paths["warmup"], {"raw": 4.0}, metric="another")
+    records = [record_of(path) for path in (*paths.values(), tmp_path / "bare")]
+    assert analysis.ways_of_groups(records) == (
+        f"ema_schedule=constant: {way}; ema_schedule=warmup: {records[1].evaluation.way}"
+    )
