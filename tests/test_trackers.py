@@ -71,7 +71,8 @@ def test_wandb_gets_each_epoch_and_a_resumed_run_goes_on(wandb, tmp_path):
 def test_mlflow_gets_each_epoch_and_a_resumed_run_goes_on(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="pip install 'ddpm-keras[loggers]'")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "")  # to be as it was afterwards
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE")
     train = [*TRAIN, "--logger", "mlflow", "tensorboard"]
     assert command_status("train.py", *train, "--steps", 3, folder=tmp_path) == 0
     resume = ["--resume", "--run-dir", "run", "--steps", 6]
@@ -88,6 +89,29 @@ def test_mlflow_gets_each_epoch_and_a_resumed_run_goes_on(tmp_path, monkeypatch)
             known = [row[name] for row in history_of_epochs(run)]
             np.testing.assert_allclose([each.value for each in logged], known, rtol=1e-5)
     assert run.tensorboard.is_dir()
+
+
+def test_a_tracker_that_begins_no_run_is_told_before_a_step(wandb, tmp_path, monkeypatch, capfd):
+    def refuse(**settings):
+        raise RuntimeError("api_key not configured\n(no-tty)")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    train = [*TRAIN, "--logger", "wandb"]
+    assert command_status("train.py", *train, folder=tmp_path) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "W&B" in line]
+    assert "W&B begins no run (api_key not configured (no-tty)): see to that, or leave" in line
+
+
+def test_numbers_that_a_tracker_does_not_take_do_not_end_a_training(wandb):
+    def refuse(row):
+        raise OSError("no network")
+
+    tracker = callbacks.WandbScalars("project")
+    tracker.set_model(types.SimpleNamespace(steps_made=7))
+    tracker.on_train_begin()
+    wandb.log = refuse
+    with pytest.warns(UserWarning, match=r"W&B has not taken the numbers of step 7 \(no network"):
+        tracker.on_epoch_end(0, {"loss": 1.0})
 
 
 def test_a_missing_package_is_refused_in_one_line_with_its_cure(monkeypatch, tmp_path):

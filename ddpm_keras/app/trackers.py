@@ -56,11 +56,13 @@ def _wandb(run, options):
 
 
 def _mlflow(run, options):
-    """MLflow writes where it is told to; where it is told nothing, beside the run."""
+    """MLflow writes where it is told to; where it is told nothing, into files beside the run."""
     from .. import callbacks
 
     beside = (run.path.resolve().parent / "mlruns").as_uri()
     told = os.environ.get("MLFLOW_TRACKING_URI")
+    if not told:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # as MLflow 3.7 and later want
     return callbacks.MLflowScalars(
         PROJECT, **_of_run(run, options), tracking_uri=None if told else beside
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..aliases import PathLike
+from ..data.words import reason
+from ..errors import UsageError
 from .needs import OfModel
 
 
@@ -18,6 +21,7 @@ class _Scalars(OfModel):
 
     needs = "steps_made"
 
+    _called = "the tracker"
     _begun = False
 
     def __init__(self, identity):
@@ -43,12 +47,23 @@ class _Scalars(OfModel):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self._begun:
-            self._begin()
+            try:
+                self._begin()
+            except Exception as error:  # of the network, a login, a store ...
+                raise UsageError(
+                    f"{self._called} begins no run ({reason(error)}): see to that, or leave "
+                    f"{self._called} out."
+                ) from error
             self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         numbers = {key: float(value) for key, value in (logs or {}).items() if value is not None}
-        self._write(numbers, self.model.steps_made)
+        step = self.model.steps_made
+        try:
+            self._write(numbers, step)
+        except Exception as error:  # a training is not to end by it
+            told = f"{self._called} has not taken the numbers of step {step} ({reason(error)})"
+            warnings.warn(f"{told}; going on without them.", stacklevel=2)
 
     def close(self) -> None:
         """Ends the run, if one was begun, and waits until the tracker has all of it.
@@ -75,8 +90,11 @@ class WandbScalars(_Scalars):
 
     Raises:
         ImportError: wandb is not installed.
-        ValueError: `project` is no name, or `config` no dict.
+        ValueError: `project` is no name, or `config` no dict; when training begins, W&B begins no
+            run.
     """
+
+    _called = "W&B"
 
     def __init__(
         self,
@@ -118,8 +136,11 @@ class MLflowScalars(_Scalars):
 
     Raises:
         ImportError: mlflow is not installed.
-        ValueError: `experiment` is no name, or `config` no dict.
+        ValueError: `experiment` is no name, or `config` no dict; when training begins, MLflow
+            begins no run.
     """
+
+    _called = "MLflow"
 
     def __init__(
         self,
