@@ -206,9 +206,12 @@ def test_a_run_is_the_same_with_prepared_images_and_in_memory(project, call, tmp
     assert {path.name for path in elsewhere.iterdir()} <= {".cache"}
 
 
-def test_a_cure_is_one_of_the_command(call, digits, tmp_path):
-    np.savez(tmp_path / "few.npz", x_train=digits.train[:9], x_test=digits.held_out[:1])
-    outcome = call("train.py", "--dataset", "few.npz", *SMALL, folder=tmp_path)
-    assert_refused_in_one_line(
-        outcome, "train.py", ["1 held out", "add images."], tmp_path, {"few.npz"}
-    )
+@pytest.mark.parametrize(
+    ("trained", "held_out", "options", "words"),
+    [(9, 1, SMALL, ["1 held out", "add images."]), (3, 9, [], ["--quality-every-epochs 0"])],
+)
+def test_a_cure_is_one_of_the_command(call, digits, tmp_path, trained, held_out, options, words):
+    arrays = {"x_train": digits.train[:trained], "x_test": digits.held_out[:held_out]}
+    np.savez(tmp_path / "few.npz", **arrays)
+    outcome = call("train.py", "--dataset", "few.npz", *options, folder=tmp_path)
+    assert_refused_in_one_line(outcome, "train.py", words, tmp_path, {"few.npz"})

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from .. import callbacks, samplers
+from ..errors import UsageError
 from . import trackers
 from .recorders import Checkpoints, HistoryLog, Progress, Snapshots, StillThere
 
@@ -63,6 +64,11 @@ def _quality_monitor(options, images):
         return []
     from . import references
 
+    if len(images.train) < 4:  # of which a distance says nothing
+        raise UsageError(
+            f"Quality needs at least 4 images to train on, and there are {len(images.train)}: add "
+            "some, or give --quality-every-epochs 0."
+        )
     references.check_learnable(images)
     return [
         callbacks.QualityMonitor(
