@@ -340,13 +340,13 @@ def test_a_curve_of_two_widths_is_one_and_its_ends_are_no_vertex(tmp_path):
 
 
 def test_options_that_name_places_tell_no_runs_apart(tmp_path):
-    places = [{"data_cache": str(i), "keep": i, "preset": str(i), "logger": "csv"} for i in (1, 2)]
+    places = [{"data_cache": str(i), "keep": i, "preset": str(i), "flip": True} for i in (1, 2)]
     paths = [make_run(tmp_path / str(i), **each) for i, each in enumerate(places)]
     records = list(map(record_of, paths))
     assert analysis.differing_options(records) == {}
-    assert "logger" in analysis.settings(records[0].config)
-    del records[1].config["options"]["logger"]
-    assert analysis.differing_options(records) == {"logger": ["csv", None]}
+    assert "flip" in analysis.settings(records[0].config)
+    del records[1].config["options"]["flip"]
+    assert analysis.differing_options(records) == {"flip": [True, None]}
 
 
 def test_the_way_of_groups_is_said_once_where_it_is_one(tmp_path):
