@@ -128,6 +128,7 @@ def describe(experiment, runs):
         "way": evaluation.way,
         "sampler": evaluation.settings["sampler"],
         "num_images": evaluation.num_images,
+        "held_out": evaluation.reference.floor_frechet,
         "averages": {
             names.average(name): {
                 "rule": repr(decay),

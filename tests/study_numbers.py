@@ -78,6 +78,7 @@ def describe(experiment, seeds):
         "way": "Fréchet distance, digits classifier, 1,000 images, by DDIM(steps=25), seed 0",
         "sampler": "DDIM(steps=25)",
         "num_images": 1000,
+        "held_out": 1.1,
         "averages": {
             name: {"rule": rule, "window": window, "initial_share": left}
             for name, (rule, window, left, _) in AVERAGES.items()
