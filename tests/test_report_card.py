@@ -7,7 +7,7 @@ import pytest
 import yaml
 from report_runs import make_run, record_of
 
-from ddpm_keras import report
+from ddpm_keras import checksums, report
 from ddpm_keras.app.options import sample_options
 from ddpm_keras.app.run_directory import Run
 from ddpm_keras.report import card
@@ -25,6 +25,26 @@ def carded(tmp_path_factory):
     (path / "network-ema.keras").write_bytes(b"a network")
     assert card.write(Run.open(path)) == path / "README.md"
     return path
+
+
+def test_what_somebody_wrote_into_a_card_is_kept(tmp_path):
+    run = Run(make_run(tmp_path / "run"))
+    run.network.write_bytes(b"a network")
+    card.write(run)
+    first = run.card.read_text()
+    run.evaluation.unlink()
+    card.write(run)
+    assert run.card.read_text() != first and "Nothing was measured yet" in run.card.read_text()
+    mine = first.replace("## Limits", "## Limits\n\n- Mine: \u00e9.")
+    for kept in (mine, first + "mine\n", "mine", "mine\n" + first):
+        run.card.write_text(kept)
+        checksums.say_once.cache_clear()
+        with pytest.warns(UserWarning, match="README.md was changed .* and is kept"):
+            card.write(run)
+        assert run.card.read_text() == kept
+    run.card.write_text("\n")
+    card.write(run)
+    assert "Nothing was measured yet" in run.card.read_text()
 
 
 def test_metadata_hold_every_number_that_was_measured(carded):

@@ -1,21 +1,26 @@
 """The model card of a run, README.md: what the network beside it is, from the run's records alone.
 
-Its head is the metadata that model hubs read.
+Its head is the metadata that model hubs read; its end, a comment, tells whether it was changed.
 """
+
+import hashlib
 
 import yaml
 
-from .. import files, names
+from .. import checksums, files, names
 from ..data.words import shown
 from ..quality import metrics
 from . import analysis, template, words
 
+_SEAL = "\n<!-- written by ddpm-keras, and anew until it is changed: {} -->\n"
 # Licences of the images that come with installed packages.
 _LICENCES = {"digits": "cc-by-4.0"}
 
 
 def write(run):
     """Writes README.md of a run that has its network; returns the path, or None without them.
+
+    What somebody has changed in it since is kept, with a warning.
 
     Args:
         run: an `app.run_directory.Run`.
@@ -25,8 +30,26 @@ def write(run):
     """
     if not (run.network.is_file() and run.config_file.is_file()):
         return None
-    files.write_text(run.card, text(analysis.RunRecord(run)))
+    if _is_changed(run.card):
+        checksums.say_once(
+            f"{run.card} was changed after it was written, and is kept; remove it to have it "
+            "written anew."
+        )
+    else:
+        page = text(analysis.RunRecord(run))
+        files.write_text(run.card, page + _seal(page.encode()))
     return run.card
+
+
+def _seal(page):
+    return _SEAL.format(hashlib.sha256(page).hexdigest())
+
+
+def _is_changed(path):
+    """Whether a file is there that holds anything else than `write` has written."""
+    content = path.read_bytes() if path.is_file() else b""
+    page = content.rpartition(_SEAL.partition("{}")[0].encode())[0]
+    return bool(content.strip()) and content != page + _seal(page).encode()
 
 
 def text(record, weights=None, pretrained=None, licence=None):
