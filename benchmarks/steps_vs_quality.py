@@ -12,6 +12,7 @@ given. docs/steps-vs-quality.md and its plot are made of that file.
 
 import argparse
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -236,7 +237,7 @@ def steps_of_default(record, weights):
     """What more steps do to the default, seed by seed, in which the noise is the same."""
     from ddpm_keras.report.analysis import interval_of_differences
 
-    for fewer, more in ((20, 50), (50, 100)):
+    for fewer, more in itertools.pairwise((20, 50, 100, 250, 1000)):
         pair = [values(record, weights, DEFAULT, each) for each in (more, fewer)]
         if len(pair[0]) == len(pair[1]) > 1:
             change = interval_of_differences(*pair)

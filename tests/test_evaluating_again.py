@@ -73,7 +73,9 @@ def test_one_by_one_is_as_at_once(measure, tmp_path, order):
     assert left == {".npz", ".png"}
 
 
-def test_each_weight_set_has_its_protocol_and_as_many_real_images_their_distance(measure, digits):
+def test_each_weight_set_has_its_protocol_and_as_many_real_images_their_distance(
+    measure, digits, tmp_path
+):
     evaluations = measure("run")
     found = evaluations.current
     way = (
@@ -87,6 +89,10 @@ def test_each_weight_set_has_its_protocol_and_as_many_real_images_their_distance
     with unittest.mock.patch.object(quality, "frechet_floor", side_effect=AssertionError):
         again = measure("another")
     assert again.current.reference == found.reference
+    (floor,) = (tmp_path / "cache").glob("floor-*.json")
+    floor.write_text(floor.read_text().replace("0.", "1.", 1))
+    with pytest.warns(UserWarning, match="floor-.* is damaged"):
+        assert measure("a third").current.reference == found.reference
     assert f"To be quoted with it: {found.protocols['ema_0.9']}." in table.text(evaluations)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .. import choices, files, quality
+from .. import checksums, choices, files, quality
 from ..errors import UsageError
 from ..quality import extractors
 from ..version import __version__
@@ -121,7 +121,7 @@ def floor(extractor, images, real, num_images):
         num_images=num_images,
         version=__version__,
     )
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    if path.is_file() and checksums.is_whole(path):
         return files.read_record(path)["floor"]
     found = None
     with contextlib.suppress(ValueError):  # too few
