@@ -62,6 +62,13 @@ def test_what_is_gone_is_said_once(what, run):
     run.note_state()
 
 
+@pytest.mark.parametrize("pattern", ["samples/real.png", "snapshots/*.npz", "trajectory.npz"])
+def test_what_is_empty_is_not_gone(pattern, run):
+    """Who reads it says that it is damaged, and once is enough."""
+    sorted(run.path.glob(pattern))[0].write_bytes(b"")
+    run.note_state()
+
+
 def test_the_last_record_names_all_that_a_run_ends_with(tmp_path):
     """The last snapshot is written after the last checkpoint where it is not due before."""
     odd = ["--steps", "7", *TINY[2:], "--run-dir", "run"]

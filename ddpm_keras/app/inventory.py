@@ -40,9 +40,9 @@ def tell_what_is_gone(run, record):
 
 def _lost(path, name, then):
     """What is gone of so many bytes, or None; of torn event files `events.cut` tells."""
-    now = _size(path)
     if not path.is_dir():
-        return None if now else name
+        return None if path.exists() else name  # one that is empty is told by who reads it
+    now = _size(path)
     files = event_files.found(path)
     if now < then and all(map(event_files.ends_with_a_record, files)):
         return f"{then - now} bytes of {name}" if files else name

@@ -172,11 +172,10 @@ def judge(path, status, output, folder):
         return "traceback" if status != 0 or "Traceback" in output else "found"
     called = path.name.split(".")[0] if "checkpoints" in path.parts else path.name
     called = called.removesuffix(".json") if path.match("*.npy.json") else called
-    words = ("damaged", "cannot be read", "is no ", "has lost ")
+    words = ("damaged", "cannot be read", "is no ", "has lost ", "was changed ")
     lines = [line for line in output.splitlines() if any(word in line for word in words)]
-    if "tensorboard" in path.parts and not (folder / path).exists():
-        called = f"tensorboard/{path.parent.name},"
-    said = [line for line in lines if called in line]
+    names = [called, f"tensorboard/{path.parent.name},"]  # a folder of event files is one
+    said = [line for line in lines if any(name in line for name in names)]
     if status == 2:
         return "found" if len(said) == 1 else "refused, but not in one line that names the file"
     if said:
