@@ -123,7 +123,7 @@ def diffusers_config(network):
     )
 
 
-def torch_step(network, mode, compiled=False):
+def torch_step(network, mode):
     import diffusers
     import torch
 
@@ -131,7 +131,6 @@ def torch_step(network, mode, compiled=False):
     layout, precision = mode.split()
     layout = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}[layout]
     model = diffusers.UNet2DModel(**diffusers_config(network)).train().to(memory_format=layout)
-    called = torch.compile(model) if compiled else model
     parameters = list(model.parameters())
     averages = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.Adam(parameters, 2e-4, fused=True)
@@ -145,7 +144,7 @@ def torch_step(network, mode, compiled=False):
         epsilon = torch.randn_like(x)
         signal = cumprod[t][:, None, None, None]
         with mixed:
-            found = called(signal.sqrt() * x + (1 - signal).sqrt() * epsilon, t).sample
+            found = model(signal.sqrt() * x + (1 - signal).sqrt() * epsilon, t).sample
         loss = torch.nn.functional.mse_loss(found.float(), epsilon)
         optimizer.zero_grad()
         loss.backward()
