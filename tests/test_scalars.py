@@ -58,7 +58,6 @@ WRONG = {
     "a label_dropout that is NaN": (made(label_dropout=NAN), ["label_dropout", "nan"]),
     "timesteps True": (made(timesteps=True), ["timesteps", "True"]),
     "timesteps infinite": (made(timesteps=INFINITE), ["timesteps", "inf"]),
-    "timesteps None": (made(timesteps=None), ["timesteps", "None"]),
     "other timesteps than the schedule's": (
         made(schedule=noise.linear(5), timesteps=30),
         ["timesteps is 30", "schedule has 5", "leave timesteps out"],
