@@ -159,12 +159,18 @@ def test_other_weights_are_told_by_what_is_new_and_what_is_gone():
             ema.build(given)
 
 
-def test_reset_starts_anew_from_the_present_weights():
+def moved():
+    """A weight that went from 1 to 3, and its average, which has moved once."""
     variable = keras.Variable([1.0])
     ema = EMA(0.5)
     ema.build([variable])
     variable.assign([3.0])
     ema.update([variable])
+    return variable, ema
+
+
+def test_reset_starts_anew_from_the_present_weights():
+    variable, ema = moved()
     ema.reset()
     assert ema.num_updates == 0
     np.testing.assert_array_equal(ema.variables("0.5")[0], [3.0])
@@ -311,11 +317,7 @@ def test_what_was_left_is_told_once_and_from_where_it_was_left():
 
 
 def test_weights_that_are_put_back_are_those_that_were_left():
-    variable = keras.Variable([1.0])
-    ema = EMA(0.5)
-    ema.build([variable])
-    variable.assign([3.0])
-    ema.update([variable])
+    variable, ema = moved()
     ema.leave()
     variable.assign([8.0])
     variable.assign([3.0])
