@@ -163,9 +163,14 @@ def _umask():
 
 
 def write_text(path, text):
-    """Writes `text` to `path` in UTF-8, whole or not at all; what that has not is spelled out."""
+    """Writes `text` to `path`, `encoded`, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_bytes(encoded(text))
+
+
+def encoded(text):
+    """`text` in UTF-8, bytes; what that has not, as of names of files, is spelled out."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_json(path, value):

@@ -30,14 +30,14 @@ def write(run):
     """
     if not (run.network.is_file() and run.config_file.is_file()):
         return None
-    if _is_changed(run.card):
+    if is_changed(run.card):
         checksums.say_once(
             f"{run.card} was changed after it was written, and is kept; remove it to have it "
             "written anew."
         )
     else:
         page = text(analysis.RunRecord(run))
-        files.write_text(run.card, page + _seal(page.encode()))
+        files.write_text(run.card, page + _seal(files.encoded(page)))
     return run.card
 
 
@@ -45,7 +45,7 @@ def _seal(page):
     return _SEAL.format(hashlib.sha256(page).hexdigest())
 
 
-def _is_changed(path):
+def is_changed(path):
     """Whether a file is there that holds anything else than `write` has written."""
     content = path.read_bytes() if path.is_file() else b""
     page = content.rpartition(_SEAL.partition("{}")[0].encode())[0]

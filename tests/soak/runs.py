@@ -161,7 +161,10 @@ def _keras(path):
 
 
 def _card(path):
-    return re.sub(r"begun \S+", "begun", path.read_text(encoding="utf-8"))
+    from ddpm_keras.report import card
+
+    text = re.sub(r"begun \S+", "begun", path.read_text(encoding="utf-8"))
+    return re.sub(r"(written by ddpm-keras.*) \w+ -->", r"\1 -->", text), card.is_changed(path)
 
 
 def _pixels(path):
