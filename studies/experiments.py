@@ -4,6 +4,7 @@ The plan of the study, docs/study-plan.md, says what is compared and by which st
 cheapest experiments come first. Commands are run from the folder that holds all runs.
 """
 
+import math
 from dataclasses import dataclass
 
 FASHION = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-fashion-mnist puts it
@@ -19,10 +20,8 @@ RULES = (
     "constant_0.9999=constant:0.9999 step lawa={lawa} swa={swa} warmup:0.99 warmup:0.999"
 )
 DIGITS = "--precision float32 --validation-images 360 --no-evaluate"
-QUIET = f"{DIGITS} --epoch-steps 500 --quality-every-epochs 0"
 AVERAGES = "--ema-rules warmup:0.99 warmup:0.999"
 STAGE_WIDTHS = "--sigma-rel 0.05 0.1 0.15 0.25 --weights raw ema_warmup_0.99 ema_warmup_0.999"
-GUIDED_WIDTHS = "--sigma-rel 0.05 0.075 0.1 0.15 0.2 0.25 --weights raw"
 
 
 @dataclass(frozen=True)
@@ -77,20 +76,66 @@ def _opinions(of, seeds):
     return Experiment(f"opinions-{of}", asks, tuple(seeds), measures=(measure,), of=of)
 
 
-def _schedule(kind):
+@dataclass(frozen=True)
+class _Base:
+    """A training that others change in one thing: batches of 64 images at a constant rate.
+
+    Attributes:
+        suffix: of the names of experiments.
+        seeds: one training each.
+        train: options of train.py but what the others change.
+        length: options for `steps` and batches of 64, where they are not the preset's.
+        steps, rate, warmup: how many steps, the learning rate, and the steps it rises over.
+    """
+
+    suffix: str
+    seeds: int
+    train: str
+    length: str
+    steps: int
+    rate: float
+    warmup: int
+
+
+_DIGITS = _Base("", 4, DIGITS, "", 2000, 1e-3, 100)
+_FASHION = _Base(
+    "-fashion",
+    3,
+    f"--dataset {FASHION} --precision bfloat16 --no-evaluate",
+    " --batch-size 64 --steps 1000",
+    1000,
+    5e-4,
+    100,
+)
+
+
+def _schedule(kind, base):
     asks = f"what does an average buy where the learning rate falls to zero ({kind})?"
-    train = f"{QUIET} {AVERAGES} --lr-schedule {kind}"
-    return _trained(f"rate-{kind}", asks, range(4), train, DRAW)
+    asks = asks if kind != "constant" else "what does it buy where the rate stays the same?"
+    epoch = f"--epoch-steps {base.steps // 4} --quality-every-epochs 0"
+    train = f"{base.train}{base.length} {epoch} {AVERAGES} --lr-schedule {kind}"
+    return _trained(f"rate-{kind}{base.suffix}", asks, range(base.seeds), train, DRAW)
 
 
-def _batch(size, steps, rate, scaled):
-    """A training on as many images as `main-digits`, with 0.99 scaled by beta^(batch / 64)."""
+def _guidance(base, strengths, widths):
+    asks = "which length of average goes with which strength of guidance?"
+    epoch = f"--epoch-steps {base.steps // 4} --quality-every-epochs 0"
+    train = f"{base.train}{base.length} {epoch} --conditional --snapshots 20 {AVERAGES}"
+    draw = f"--steps 25 --num-images 500 --guidance {{}} --sigma-rel {widths} --weights raw"
+    measures = [draw.format(strength) for strength in strengths]
+    return _trained(f"guidance{base.suffix}", asks, range(3), train, *measures)
+
+
+def _batch(size, base):
+    """A training on as many images, rate by the square root; 0.99 is scaled by beta^(size / 64)."""
     asks = f"does beta^k keep an average as good at a batch of {size}?"
-    train = f"{QUIET} --batch-size {size} --steps {steps} --learning-rate {rate}"
-    train += f" --warmup-steps {steps // 20} --log-every-steps {steps // 100}"
-    train = train.replace("--epoch-steps 500", f"--epoch-steps {steps // 4}")
-    rules = f"--ema-rules scaled=warmup:{scaled} warmup:0.99 warmup:0.999"
-    return _trained(f"batch-{size}", asks, range(3), f"{train} {rules}", DRAW)
+    steps, warmup = base.steps * 64 // size, base.warmup * 64 // size
+    rate = base.rate * math.sqrt(size / 64)
+    train = f"{base.train} --epoch-steps {steps // 4} --quality-every-epochs 0 --batch-size {size} "
+    train += f"--steps {steps} --learning-rate {rate:g} --warmup-steps {warmup} "
+    train += f"--log-every-steps {steps // 100}"
+    rules = f"--ema-rules scaled=warmup:{0.99 ** (size / 64):.6g} warmup:0.99 warmup:0.999"
+    return _trained(f"batch-{size}{base.suffix}", asks, range(3), f"{train} {rules}", DRAW)
 
 
 EXPERIMENTS = (
@@ -104,20 +149,17 @@ EXPERIMENTS = (
     ),
     _opinions("main-digits", range(8)),
     _stages("main-digits", range(3), (200, 500, 1000)),
-    _schedule("linear"),
-    _schedule("cosine"),
-    _trained(
-        "guidance",
-        "which length of average goes with which strength of guidance?",
-        range(3),
-        f"{QUIET} --conditional --snapshots 20 {AVERAGES}",
-        *(
-            f"--steps 25 --num-images 500 --guidance {strength} {GUIDED_WIDTHS}"
-            for strength in ("1", "1.5", "2", "3", "4")
-        ),
-    ),
-    _batch(256, 500, 0.002, 0.960596),
-    _batch(16, 8000, 0.0005, 0.997491),
+    _schedule("linear", _DIGITS),
+    _schedule("cosine", _DIGITS),
+    _guidance(_DIGITS, ("1", "1.5", "2", "3", "4"), "0.05 0.075 0.1 0.15 0.2 0.25"),
+    _batch(256, _DIGITS),
+    _batch(16, _DIGITS),
+    _schedule("constant", _FASHION),
+    _schedule("cosine", _FASHION),
+    _schedule("linear", _FASHION),
+    _guidance(_FASHION, ("1", "2", "4"), "0.05 0.1 0.15 0.25"),
+    _batch(256, _FASHION),
+    _batch(16, _FASHION),
     _trained(
         "main-fashion",
         "is ema_warmup_0.999 closer to the real images than the raw weights (Fashion-MNIST)?",
