@@ -27,10 +27,10 @@ def draw(study, found, folder):
         figures[f"{name}-averages"] = forest(found["averages"].get(name))
         figures[f"{name}-stages"] = stage_map(found["stages"].get(name))
         figures[f"{name}-curves"] = curves(study, name)
+        figures[f"{name}-rates"] = levels(found["rates"].get(name), "learning rate")
+        figures[f"{name}-guidance"] = guidance_map(found["guidance"].get(name))
+        figures[f"{name}-batches"] = levels(found["batches"].get(name), "batch")
     figures["widths"] = width_curves(found)
-    figures["rates"] = levels(found["rates"], "learning rate")
-    figures["guidance"] = guidance_map(found["guidance"])
-    figures["batches"] = levels(found["batches"], "batch")
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

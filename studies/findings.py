@@ -193,7 +193,7 @@ def pays(study, experiment):
 
 
 def everything(study):
-    """All findings: dict question -> dict experiment -> finding, or -> finding."""
+    """All findings: dict question -> dict main experiment -> finding."""
     by_main = {
         "primary": primary,
         "averages": averages,
@@ -205,13 +205,12 @@ def everything(study):
         "stages": stages,
         "ranking": ranking,
         "components": components,
+        "rates": rates,
+        "guidance": guidance,
+        "batches": batches,
     }
     found = {}
     for question, find in by_main.items():
         each = {name: find(study, name) for name in MAINS if name in study.about}
         found[question] = {name: finding for name, finding in each.items() if finding}
-    return found | {
-        "rates": rates(study),
-        "guidance": guidance(study),
-        "batches": batches(study),
-    }
+    return found

@@ -17,6 +17,17 @@ from ddpm_keras.report import inference
 
 _of = names.of_width
 
+# The trainings of a question, by the data set's main experiment.
+RATES = {
+    "main-digits": {"constant": "main-digits", "cosine": "rate-cosine", "linear": "rate-linear"},
+    "main-fashion": {kind: f"rate-{kind}-fashion" for kind in ("constant", "cosine", "linear")},
+}
+GUIDED = {"main-digits": "guidance", "main-fashion": "guidance-fashion"}
+BATCHES = {
+    "main-digits": {16: "batch-16", 64: "main-digits", 256: "batch-256"},
+    "main-fashion": {16: "batch-16-fashion", 64: "rate-constant-fashion", 256: "batch-256-fashion"},
+}
+
 # 6: length by stage
 
 
@@ -67,13 +78,9 @@ def _mean(study, experiment, key, step, width, seeds):
 # 7: the learning rate
 
 
-def rates(study):
+def rates(study, main):
     """Raw and average at a constant and at falling learning rates."""
-    tables = {
-        "constant": study.table("main-digits"),
-        "linear": study.table("rate-linear"),
-        "cosine": study.table("rate-cosine"),
-    }
+    tables = {kind: study.table(name) for kind, name in RATES.get(main, {}).items()}
     tables = {kind: table for kind, table in tables.items() if PRIMARY in table}
     if len(tables) < 2:
         return None
@@ -85,10 +92,11 @@ def rates(study):
         for kind, table in tables.items()
     }
     effects = {f"gain, {kind}": ratio(table, RAW, PRIMARY) for kind, table in tables.items()}
-    for kind in tables.keys() - {"constant"}:
+    for kind in tables.keys() - {"constant"} if "constant" in tables else ():
         both = {"falling": tables[kind][RAW], "average": tables["constant"][PRIMARY]}
         effects[f"raw, {kind}, over the average, constant"] = ratio(both, "falling", "average")
     return {
+        "experiment": RATES[main][next(iter(tables))],
         "seeds": sorted(seeds),
         "levels": {
             kind: {name: level(table, name) for name in (RAW, SHORT, PRIMARY)}
@@ -101,15 +109,16 @@ def rates(study):
 # 8: guidance
 
 
-def guidance(study):
+def guidance(study, main):
     """The distance by length and strength of guidance, and where its minimum is."""
-    rows = [row for row in study.numbers if row["experiment"] == "guidance"]
+    experiment = GUIDED.get(main)
+    rows = [row for row in study.numbers if row["experiment"] == experiment]
     strengths = sorted({row["guidance"] for row in rows})
     if len(strengths) < 2:
         return None
-    tables = {s: study.table("guidance", guidance=s) for s in strengths}
+    tables = {s: study.table(experiment, guidance=s) for s in strengths}
     grid = [width for width, _ in widths_of(tables[strengths[0]])]
-    seeds = sorted(set.intersection(*(set(t[_of(grid[0])]) for t in tables.values())))
+    seeds = sorted(set.intersection(*(set(t.get(_of(grid[0]), ())) for t in tables.values())))
     if not seeds:
         return None
     cells = np.array([[level_of(tables[s][_of(w)], seeds) for w in grid] for s in strengths])
@@ -122,6 +131,7 @@ def guidance(study):
     }
     row, column = np.unravel_index(cells.argmin(), cells.shape)
     return {
+        "experiment": experiment,
         "strengths": strengths,
         "widths": grid,
         "seeds": seeds,
@@ -141,21 +151,25 @@ def level_of(values, seeds):
 # 9: batches
 
 
-def batches(study):
+def batches(study, main):
     """The average scaled by beta^k against 0.99 as it is, at other batches than 64."""
-    scaled, found, effects = names.average("scaled"), {}, {}
-    for size in (16, 256):
-        table = study.table(f"batch-{size}")
-        if scaled in table:
-            effects[size] = ratio(table, SHORT, scaled)
-            found[size] = {n: level(table, n) for n in (RAW, SHORT, scaled, PRIMARY)}
-    if not found:
+    scaled = names.average("scaled")
+    tables = {size: study.table(name) for size, name in BATCHES.get(main, {}).items()}
+    others = {size: table for size, table in tables.items() if scaled in table}
+    if not others:
         return None
-    base = study.table("main-digits")
-    if SHORT in base:
-        found[64] = {name: level(base, name) for name in (RAW, SHORT, PRIMARY)}
+    seeds = sorted(set.union(*(set(table[RAW]) for table in others.values())))
     return {
-        "experiment": f"batch-{min(effects)}",
-        "levels": dict(sorted(found.items())),
-        "effects": corrected(effects),
+        "experiment": BATCHES[main][min(others)],
+        "seeds": seeds,
+        "levels": {
+            size: {
+                name: inference.level([table[name][s] for s in seeds if s in table[name]])
+                for name in (RAW, SHORT, scaled, PRIMARY)
+                if name in table
+            }
+            for size, table in tables.items()
+            if not set(seeds).isdisjoint(table.get(SHORT, ()))
+        },
+        "effects": corrected({size: ratio(t, SHORT, scaled) for size, t in others.items()}),
     }

@@ -34,28 +34,47 @@ PICTURED = (names.RAW, names.average("warmup_0.999"))
 def collect(root, out):
     """Writes the files of the study from the runs in `root` that are trained and measured.
 
+    What was gathered before of other trainings stays, so that runs may be made in several places.
+
     Returns:
         How many runs were found.
     """
-    numbers, points, about = {}, [], {}
+    before = read(out)
+    numbers, points, about, count = {}, [], {}, 0
     for experiment in filter(lambda each: each.train, EXPERIMENTS):
         runs = {seed: Run(root / experiment.run(seed)) for seed in experiment.seeds}
         found = {seed: run for seed, run in runs.items() if run.evaluation.is_file()}
+        rows, curves = (
+            _others(each, experiment, found) for each in (before.numbers, before.points)
+        )
         for seed, run in found.items():
             own = {"experiment": experiment.name, "seed": seed}
-            for each in (*measured(run), *other_opinions(run)):
-                entry = own | each
-                numbers[tuple(entry[key] for key in HOW)] = entry
+            rows += [own | each for each in (*measured(run), *other_opinions(run))]
             if experiment.name.startswith("main"):
-                points += [own | each for each in while_training(run)]
+                curves += [own | each for each in while_training(run)]
+        numbers |= {tuple(entry[key] for key in HOW): entry for entry in _by_seed(rows)}
+        points += _by_seed(curves)
+        known = before.about.get(experiment.name)
         if found:
-            about[experiment.name] = describe(experiment, found)
+            known = describe(experiment, found, known)
             copy_pictures(experiment.name, next(iter(found.values())), out)
+        about |= {experiment.name: known} if known else {}
+        count += len(found)
     out.mkdir(parents=True, exist_ok=True)
     write_rows(out / "numbers.csv", (*HOW, *WHAT), numbers.values())
     write_rows(out / "curves.csv", (*POINT, *CURVES), points)
     files.write_text(out / "experiments.json", json.dumps(about, indent=1) + "\n")
-    return sum(len(each["seeds"]) for each in about.values())
+    return count
+
+
+def _others(rows, experiment, seeds):
+    """The rows of an experiment that are of other trainings than those of `seeds`."""
+    own = [row for row in rows if row["experiment"] == experiment.name]
+    return [row for row in own if row["seed"] not in seeds]
+
+
+def _by_seed(rows):
+    return sorted(rows, key=lambda row: row["seed"])
 
 
 def measured(run):
@@ -101,8 +120,17 @@ def while_training(run):
             yield {"step": int(row["step"]), "weights": weights, **values}
 
 
-def describe(experiment, runs):
-    """How an experiment was made, a dict: as its first run, from which others differ by seed."""
+def describe(experiment, runs, before=None):
+    """How an experiment was made, a dict: as its first run, from which others differ by seed.
+
+    Args:
+        experiment: an `Experiment`.
+        runs: dict seed -> `Run` of those that were found.
+        before: what was said of trainings that are not found any more, or None.
+    """
+    if before and min(before["seeds"]) < min(runs):
+        made = {*before["seeds"], *runs}
+        return before | {"planned": list(experiment.seeds), "seeds": sorted(made)}
     first = analysis.RunRecord(next(iter(runs.values())))
     config, options = first.config, first.run.options
     evaluation = first.evaluations.made[0]
@@ -110,7 +138,7 @@ def describe(experiment, runs):
     return {
         "asks": experiment.asks,
         "planned": list(experiment.seeds),
-        "seeds": list(runs),
+        "seeds": sorted({*runs, *(before or {"seeds": ()})["seeds"]}),
         "train": config["command"],
         "evaluate": evaluation.command,
         "steps": options.steps,

@@ -106,7 +106,7 @@ def measured(random, experiment, levels):
         yield row(name, value, **told) | {"accuracy": 0.5 + 0.4 * value / (1 + value)}
         if names.synthesis(name) or name in ("raw", "ema_warmup_0.999"):
             yield from (row(name, value * (1 + 500 / step), step=step) for step in (500, 1000))
-            if experiment == "guidance":
+            if experiment.startswith("guidance"):
                 yield from (row(name, value * (1 + s), guidance=s) for s in (1.5, 2.0))
 
 

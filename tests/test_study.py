@@ -27,6 +27,7 @@ from ddpm_keras.report import inference  # noqa: E402
 
 README = f"before\n{study.BEGIN}\nold\n{study.END}\nafter\n"
 RAW, AVERAGE = effects.RAW, effects.PRIMARY
+KINDS = ("averages", "stages", "curves", "rates", "guidance", "batches")
 
 
 def texts(folder, readme=README):
@@ -161,7 +162,8 @@ def test_the_best_is_chosen_on_other_images_than_it_is_judged_on():
 def test_figures_of_all_that_was_run(whole, tmp_path):
     read = results.read(whole)
     drawn = figures.draw(read, findings.everything(read), tmp_path)
-    assert {"widths", "rates", "guidance", "batches", "main-digits-stages"} <= set(drawn)
+    each = {f"main-{data}-{kind}" for data in ("digits", "fashion") for kind in KINDS}
+    assert {"widths", "main-emoji-curves"} | each <= set(drawn)
     page, _ = texts(whole)
     shown = {part.split(".png")[0] for part in page.split("(study/figure-")[1:]}
     assert shown - {"samples"} == set(drawn)  # pictures of samples are of runs
@@ -208,6 +210,33 @@ def test_collected_numbers_are_those_of_the_runs(tmp_path):
     assert (tmp_path / "site" / "docs" / "study" / "figure-main-digits-averages.png").is_file()
     with pytest.raises(SystemExit, match="no evaluated run"):
         study.collect(tmp_path / "empty", tmp_path / "out")
+
+
+def test_what_was_collected_of_other_trainings_stays(tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    for seed, name in enumerate(("main-digits-0", "main-digits-1", "rate-linear-0")):
+        path = finished_run(runs / str(seed), name)
+        study.collect(runs / str(seed), out)
+    read = results.read(out)
+    assert read.about["main-digits"]["seeds"] == [0, 1] and read.about["rate-linear"]["seeds"] == [
+        0
+    ]
+    assert "main-digits-0 " in read.about["main-digits"]["evaluate"] + " "
+    assert (
+        set(read.table("main-digits")[RAW])
+        == {0, 1}
+        == set(read.curves("main-digits", "val_loss")[RAW])
+    )
+    assert set(read.table("rate-linear")[RAW]) == {0}
+    before = {each.name: each.read_bytes() for each in out.iterdir()}
+    study.collect(runs / "0", out)  # anew: nothing is there twice, nothing is lost
+    assert {each.name: each.read_bytes() for each in out.iterdir()} == before
+    evaluation = files.read_record(path / "evaluation.json")
+    for each in (evaluation, *evaluation["evaluations"]):
+        each["weights"][RAW]["frechet"] = 77.0
+    files.write_record(path / "evaluation.json", evaluation)
+    study.collect(runs / "2", out)
+    assert results.read(out).table("rate-linear")[RAW] == {0: 77.0}
 
 
 def test_commands_of_the_study_are_ones_that_the_scripts_take():
