@@ -86,6 +86,7 @@ class _Base:
         train: options of train.py but what the others change.
         length: options for `steps` and batches of 64, where they are not the preset's.
         steps, rate, warmup: how many steps, the learning rate, and the steps it rises over.
+        draw: options of evaluate.py.
     """
 
     suffix: str
@@ -95,9 +96,10 @@ class _Base:
     steps: int
     rate: float
     warmup: int
+    draw: str
 
 
-_DIGITS = _Base("", 4, DIGITS, "", 2000, 1e-3, 100)
+_DIGITS = _Base("", 4, DIGITS, "", 2000, 1e-3, 100, DRAW)
 _FASHION = _Base(
     "-fashion",
     3,
@@ -106,6 +108,7 @@ _FASHION = _Base(
     1000,
     5e-4,
     100,
+    "--steps 25 --num-images 500",
 )
 
 
@@ -114,7 +117,7 @@ def _schedule(kind, base):
     asks = asks if kind != "constant" else "what does it buy where the rate stays the same?"
     epoch = f"--epoch-steps {base.steps // 4} --quality-every-epochs 0"
     train = f"{base.train}{base.length} {epoch} {AVERAGES} --lr-schedule {kind}"
-    return _trained(f"rate-{kind}{base.suffix}", asks, range(base.seeds), train, DRAW)
+    return _trained(f"rate-{kind}{base.suffix}", asks, range(base.seeds), train, base.draw)
 
 
 def _guidance(base, strengths, widths):
@@ -135,7 +138,7 @@ def _batch(size, base):
     train += f"--steps {steps} --learning-rate {rate:g} --warmup-steps {warmup} "
     train += f"--log-every-steps {steps // 100}"
     rules = f"--ema-rules scaled=warmup:{0.99 ** (size / 64):.6g} warmup:0.99 warmup:0.999"
-    return _trained(f"batch-{size}{base.suffix}", asks, range(3), f"{train} {rules}", DRAW)
+    return _trained(f"batch-{size}{base.suffix}", asks, range(3), f"{train} {rules}", base.draw)
 
 
 EXPERIMENTS = (

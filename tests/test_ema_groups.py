@@ -45,12 +45,19 @@ def test_paths_of_one_variable_may_or_may_not_hold_the_model(path, other, same):
     assert groups.is_same_path(path, other) is same
 
 
-def test_a_fingerprint_sees_every_bit_and_not_the_order():
+def test_a_fingerprint_sees_every_bit_and_its_place():
     a, b = variables((2,), (3,))
+    a.assign([1.0, 2.0])
     first = groups.fingerprint([a, b])
-    assert first == groups.fingerprint([b, a]) != 0
-    a.assign([1.0, np.nextafter(np.float32(1), np.float32(2))])
-    assert groups.fingerprint([a, b]) == first + 1
+    assert first == groups.fingerprint([a, b]) != groups.fingerprint([b, a])
+    ulp = np.nextafter(np.float32(1), np.float32(2))
+    for others in ([ulp, 2.0], [2.0, 1.0], [-1.0, 2.0], [-2.0, -1.0], [2.0, ulp]):
+        a.assign(others)
+        assert groups.fingerprint([a, b]) != first
+    a.assign([1.0, 2.0])
+    assert groups.fingerprint([a, b]) == first
+    bits = np.float32([1.0, 2.0]).view(np.int32).astype(object)
+    assert groups.fingerprint([a]) == bits[0] + 3 * bits[1]
     assert groups.fingerprint([]) == 0
 
 

@@ -4,6 +4,7 @@ import contextlib
 
 import h5py
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from ema_optimizers import SGD, O, X, Y, adam, assert_equal, fitted, state_of
@@ -213,6 +214,15 @@ def test_averages_do_not_stay_behind_weights_that_are_replaced_after_fit(how, ag
     assert ema.age("a") == 1
     expected = [(a + b) / 2 for a, b in zip(start, model.get_weights(), strict=True)]
     assert_close(ema.variables("a"), expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_same_numbers_in_other_places_are_other_weights(axis):
+    model = fitted(EMAOptimizer(SGD(0.1), {"a": 0.5}))
+    kernel = model.layers[-1].kernel
+    kernel.assign(np.flip(kernel.numpy(), axis))
+    with pytest.warns(UserWarning, match="still those of the former ones: ema.reset"):
+        model.optimizer.ema.variables("a")
 
 
 def from_checkpoint(model, path):

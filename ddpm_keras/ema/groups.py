@@ -68,18 +68,24 @@ def is_complex(variable):
 
 
 def fingerprint(variables):
-    """A whole number made of all bits of some variables, the same on every device."""
+    """A whole number made of all bits of some variables in order, the same on every device."""
     return int(checksum(variables))
 
 
 def checksum(variables):
     """The same as an int64 scalar, in a graph too.
 
-    Of values in float32, as averages take them. Sums of whole numbers do not depend on their order.
+    Of values in float32, as averages take them, each times an odd number of its own, so that values
+    that change their places are seen. Sums of whole numbers do not depend on how they are added.
     """
-    bits = [tf.bitcast(tf.cast(tf_variable(v), tf.float32), tf.int32) for v in variables]
-    sums = [tf.reduce_sum(tf.cast(each, tf.int64)) for each in bits]
-    return tf.add_n(sums) if sums else tf.zeros((), tf.int64)
+    total, begin = tf.zeros((), tf.int64), 0
+    for variable in variables:
+        values = tf.reshape(tf.cast(tf_variable(variable), tf.float32), [-1])
+        end = begin + values.shape[0]
+        odd = 2 * tf.range(begin, end, dtype=tf.int64) + 1
+        total += tf.reduce_sum(odd * tf.cast(tf.bitcast(values, tf.int32), tf.int64))
+        begin = end
+    return total
 
 
 def holds_value(variable):

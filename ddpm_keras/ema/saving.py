@@ -32,7 +32,7 @@ class SavedAverages(AverageVariables):
             count=len(self._sources),
             paths=[label(v) for v in self._sources],
             average_statistics=self.average_statistics,
-            fingerprint=fingerprint([self._sources[i] for i in self.averaged_positions]),
+            of_weights=fingerprint([self._sources[i] for i in self.averaged_positions]),
         ).write(store)
 
     def load_own_variables(self, store):
@@ -101,7 +101,7 @@ class SavedAverages(AverageVariables):
         )
         # Before the next use, since the weights themselves may be loaded after this.
         self._pending, self._pending_at = pending, stored.steps
-        self._loaded = (tuple(stored.shape_at), stored.fingerprint)
+        self._loaded = (tuple(sorted(stored.shape_at)), stored.of_weights)
         told = stored.told(self._keys, self._rules, kept)
         if told:
             warnings.warn(told, stacklevel=3)

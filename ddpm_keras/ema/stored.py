@@ -29,7 +29,7 @@ class StoredAverages:
         windows: Of each average that has one, by its index, for each group the past weights that it
             is the mean of, float32 (slots, size).
         count: How many variables `EMA.build` was given; None in files that do not say so.
-        fingerprint: Of the weights that are averaged; None in files that do not say so.
+        of_weights: `fingerprint` of those that are averaged; None in files that do not say so.
         paths: What those variables are called; None in files that do not say so.
         average_statistics: As of `EMA`; None in files that do not say so.
         crc32: Of the arrays as they were written; None in files that do not say so.
@@ -44,7 +44,7 @@ class StoredAverages:
     averages: list
     windows: dict
     count: int | None = None
-    fingerprint: int | None = None
+    of_weights: int | None = None
     paths: list | None = None
     average_statistics: bool | None = None
     crc32: int | None = None
@@ -87,6 +87,7 @@ class StoredAverages:
     @classmethod
     def _of_record(cls, record, store):
         record["rules"] = [as_decay(rule) for rule in record["rules"]]
+        record.pop("fingerprint", None)  # a sum that did not see their order
         rules, groups = record["rules"], range(len(record["positions"]))
 
         def arrays(key):
@@ -162,7 +163,7 @@ class StoredAverages:
             averages=[self._joined(self.average(rule), kept) for rule in range(len(self.rules))],
             windows={rule: self._joined(self.window(rule), kept) for rule in self.windows},
             count=len(paths),
-            fingerprint=None,
+            of_weights=None,
         )
 
     def _joined(self, values, positions):
