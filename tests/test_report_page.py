@@ -427,11 +427,16 @@ def test_comparison_shows_the_last_pictures_of_each_setting(compared):
     pictures = [
         a for tag, a in Elements(compared).tags if tag == "img" and a["alt"][:7] == "Samples"
     ]
-    assert len(pictures) == 2 * 3
-    file = compared.parent / "warmup-0" / "samples" / "epoch-0004-ema_0.99.png"
+    assert len(pictures) == 2 * 4
     shown = {each["alt"]: each["src"] for each in pictures}
-    alt = "Samples of ema_0.99, ema_schedule=warmup: warmup-0, epoch 4"
-    assert shown[alt].endswith("," + base64.b64encode(file.read_bytes()).decode())
+    expected = {
+        "ema_0.99": "epoch-0004-ema_0.99.png",
+        "real images, held out of training": names.REAL_PICTURE,
+    }
+    for what, file in expected.items():
+        image = (compared.parent / "warmup-0" / "samples" / file).read_bytes()
+        alt = f"Samples of {what}, ema_schedule=warmup: warmup-0, epoch 4"
+        assert shown[alt].endswith("," + base64.b64encode(image).decode())
 
 
 def test_comparison_of_unevaluated_runs(tmp_path, monkeypatch):

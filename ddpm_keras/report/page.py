@@ -170,12 +170,17 @@ def _nearest(record):
 
 
 def _last_samples(records):
-    """The last pictures of the first run of each group: list of (heading, [(weight set, PNG)])."""
+    """The last pictures of the first run of each group: list of (heading, [(caption, PNG)]).
+
+    Those of each weight set, then real images where the run has their picture.
+    """
     found = []
     for label, runs in analysis.groups(records).items():
         pictures = runs[0].pictures(most=1)
         for epoch, paths in pictures.items():
             shown = [(name, _base64(path)) for name, path in paths.items()]
+            if real := _real(runs[0]):
+                shown.append(("real images, held out of training", real))
             found.append((f"{label}: {runs[0].name}, epoch {epoch}", shown))
     return found
 
