@@ -20,6 +20,13 @@ PARTIAL = ".partial-"  # how the name of a file begins that is not complete
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a disk says that has no room
 
 
+def a_path(value, name):
+    """A `Path`, refused by the name of its argument if it is none."""
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ValueError(f"{name} must be a path; got {value!r:.80}.")
+    return Path(value)
+
+
 @contextlib.contextmanager
 def atomic_path(path):
     """Yields a temporary path beside `path`, which takes its name if the block succeeds.

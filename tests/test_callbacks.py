@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from networks import small_network
 from PIL import Image
+from refusals import assert_refused
 
 from ddpm_keras import DDPM, callbacks, images, samplers
 from ddpm_keras.app.recorders import Checkpoints, HistoryLog
@@ -180,3 +181,37 @@ def test_divergence_stops_before_a_checkpoint_is_replaced(network, digits, tmp_p
         model.fit(digits.train[:160], **options)
     options["callbacks"][-1].wait()
     assert [path.name for path in run.checkpoints.glob("*.json")] == ["step-00000000.json"]
+
+
+WRONG = {
+    "averages of a text": (
+        lambda: callbacks.EvaluateAverages("held out"),
+        ["validation_data", "held out"],
+    ),
+    "averages of two lengths": (
+        lambda: callbacks.EvaluateAverages((np.zeros(40), np.zeros(3))),
+        ["validation_data", "[40, 3]"],
+    ),
+    "pictures nowhere": (lambda: callbacks.SampleGrid(None), ["directory", "path", "None"]),
+    "pictures for TensorBoard at 3": (
+        lambda: callbacks.SampleGrid("x", log_dir=3),
+        ["log_dir", "path", "3"],
+    ),
+    "scalars nowhere": (lambda: callbacks.TensorBoardScalars(""), ["log_dir", "path"]),
+    "a configuration of names alone": (
+        lambda: callbacks.TensorBoardScalars("x", config=["steps"]),
+        ["config", "dict", "steps"],
+    ),
+    "snapshots nowhere": (
+        lambda: callbacks.PowerFunctionSnapshots(None),
+        ["directory", "path", "None"],
+    ),
+    "a path in a text file": (lambda: callbacks.Trajectory("path.txt"), [".npz", "path.txt"]),
+    "a path of a number": (lambda: callbacks.Trajectory(3), ["path", "3"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_callback_is_given_is_refused_at_once(case):
+    call, words = WRONG[case]
+    assert_refused(call, words)

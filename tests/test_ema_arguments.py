@@ -98,6 +98,10 @@ WRONG = {
         lambda: EMAModel(network(), 0.9, evaluation_weights="ema_0.99"),
         ["ema_0.99", "raw, ema_0.9"],
     ),
+    "arrays as weight set": (
+        lambda: EMAModel(network(), 0.9).export_network(np.zeros((2, 1))),
+        ["weights", "ndarray", "WeightSet", "raw, ema_0.9"],
+    ),
     "no weight set": (lambda: EMAModel(network(), evaluation_weights=None), ["evaluation_weights"]),
     "a model of models": (lambda: EMAModel(EMAModel(network())), ["train_step", "EMAModel"]),
     "a patched train_step": (lambda: EMAModel(patched()), ["train_step", "EMAOptimizer"]),

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import small_gan
 import tensorflow as tf
+from networks import small_network as unet_of_images
 from refusals import assert_refused
 from small_trainings import compiled, numbers, small_network, task
 
-from ddpm_keras import EMA, EMAModel, EMAOptimizer, callbacks
+from ddpm_keras import DDPM, EMA, EMAModel, EMAOptimizer, callbacks
 from ddpm_keras.ema.optimizer import averages_of
 
 X, Y = task()
@@ -144,6 +145,14 @@ def test_what_cannot_be_evaluated_is_refused():
     assert_refused(lambda: fit(without, call((X, Y))), ["no averages"])
     nothing = call((X[:0], Y[:0]))
     assert_refused(lambda: fit(optimized(), nothing, epochs=1), ["validation_data", "no batch"])
+    images = DDPM(unet_of_images(), timesteps=4, ema=0.5)
+    images.compile("sgd")
+    wrong = call(np.zeros((2, 8, 8, 3), np.uint8))
+    assert_refused(
+        lambda: images.fit(np.zeros((2, 8, 8, 1), np.uint8), verbose=0, callbacks=[wrong]),
+        ["batches hold (8, 8, 3)"],
+    )
+    assert not images.steps_made
     assert_refused(lambda: call(iter([(X, Y)])), ["validation_data", "read once"])
     assert_refused(lambda: call((X, Y), every_epochs=0), ["every_epochs", "at least 1"])
     assert_refused(lambda: call((X, Y), batch_size=0.5), ["batch_size"])

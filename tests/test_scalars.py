@@ -131,8 +131,14 @@ WRONG = {
         ["every", "at least 1"],
     ),
     "no pictures": (lambda: callbacks.SampleGrid("x", num_images=0), ["num_images", "at least 1"]),
-    "a path every 0": (lambda: callbacks.Trajectory("x", every_steps=0), ["every", "at least 1"]),
-    "a path seeded below 0": (lambda: callbacks.Trajectory("x", seed=-1), ["seed", "at least 0"]),
+    "a path every 0": (
+        lambda: callbacks.Trajectory("x.npz", every_steps=0),
+        ["every", "at least 1"],
+    ),
+    "a path seeded below 0": (
+        lambda: callbacks.Trajectory("x.npz", seed=-1),
+        ["seed", "at least 0"],
+    ),
     "snapshots every 2.5": (
         lambda: callbacks.PowerFunctionSnapshots("x", every_steps=2.5),
         ["every", "2.5"],

@@ -10,7 +10,7 @@ from ..ema.groups import like, new_variable, strategy_of
 from ..ema.optimizer import averages_of, averaging_optimizers
 from ..ema.steps import say_short, steps_left
 from ..ema.weight_sets import with_values
-from ..inputs.containers import refuse_batch_size
+from ..inputs import ImageModel, containers
 from ..keras_internals import test_function_of
 from ..scalars import count
 from .clock import is_due
@@ -61,7 +61,8 @@ class EvaluateAverages(keras.callbacks.Callback):
                 "set that can be read again for each average."
             )
         self.data = keras.utils.unpack_x_y_sample_weight(validation_data)
-        refuse_batch_size(self.data[0], batch_size)
+        _check_data(self.data)
+        containers.refuse_batch_size(self.data[0], batch_size)
         self.batch_size = None if batch_size is None else count(batch_size, "batch_size")
         self.steps = None if steps is None else count(steps, "steps")
         self.every_epochs = count(every_epochs, "every_epochs")
@@ -74,6 +75,8 @@ class EvaluateAverages(keras.callbacks.Callback):
                 "The model keeps no averages: compile it with EMAOptimizer(optimizer, 0.999), or "
                 "give EMAModel(network, ema=0.999)."
             )
+        if isinstance(self.model, ImageModel):  # refused now, not after an epoch
+            containers.prepare(self.model.inputs_taken, *self.data)
         self.places, self.function = {}, None  # both may be others by now
         self.begun = False
 
@@ -132,6 +135,21 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     def _test_step(self, data):
         return with_values(self.model, self.places.values(), lambda: self.model.test_step(data))
+
+
+def _check_data(data):
+    """Refuses what is neither arrays, as many rows of each, nor a data set."""
+    if containers.comes_in_batches(data[0]):
+        return
+    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data[0])):
+        raise ValueError(
+            "validation_data is (x, y) or (x, y, sample_weight) of arrays, or a data set of "
+            f"batches, as evaluate takes; got {data[0]!r:.60}."
+        )
+    shapes = [getattr(leaf, "shape", ()) for leaf in keras.tree.flatten(data)]
+    rows = [shape[0] for shape in shapes if len(shape)]
+    if len(set(rows)) > 1:
+        raise ValueError(f"validation_data has arrays of {rows} rows: give as many of each.")
 
 
 def _place_of(weight):

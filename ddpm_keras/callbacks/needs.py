@@ -1,5 +1,6 @@
 """What a callback needs of the model that it is fitted with, said before training begins."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -22,3 +23,10 @@ class OfModel(keras.callbacks.Callback):
                 f"{type(model).__name__}: leave it out, or fit such a model."
             )
         super().set_model(model)
+
+
+def told(config):
+    """The dict of what a run was told, empty for None; refused if it is something else."""
+    if not isinstance(config or {}, Mapping):
+        raise ValueError(f"config must be a dict of what the run was told; got {config!r:.80}.")
+    return dict(config or {})

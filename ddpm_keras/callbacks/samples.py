@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import images, names, samplers
+from .. import files, images, names, samplers
 from ..aliases import PathLike
 from ..scalars import count, whole
 from . import events
@@ -44,17 +44,17 @@ class SampleGrid(OfModel):
         log_dir: PathLike | None = None,
     ):
         super().__init__()
-        self.directory = Path(directory)
+        self.directory = files.a_path(directory, "directory")
         self.num_images = count(num_images, "num_images")
         samplers.get(sampler)  # refuses an unknown one now, not after an epoch
         self.sampler = sampler
         self.every_epochs = count(every_epochs, "every_epochs")
         self.seed = whole(seed, "seed")
-        self.log_dir = log_dir
+        self.log_dir = None if log_dir is None else files.a_path(log_dir, "log_dir")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         for name in self.model.weight_sets if self.log_dir else ():
-            events.cut(Path(self.log_dir) / name, self.model.steps_made)
+            events.cut(self.log_dir / name, self.model.steps_made)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not is_due(epoch, epoch + 1, self.every_epochs):
@@ -79,4 +79,4 @@ class SampleGrid(OfModel):
     def _to_tensorboard(self, grids):
         for name, picture in grids.items():
             summaries = [events.image("samples", picture)]
-            events.append(Path(self.log_dir) / name, self.model.steps_made, summaries)
+            events.append(self.log_dir / name, self.model.steps_made, summaries)

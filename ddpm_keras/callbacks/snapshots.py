@@ -12,6 +12,7 @@ from ..aliases import PathLike
 from ..ema import snapshots
 from ..ema.power_function import power_function_gamma
 from ..ema.steps import steps_left
+from ..files import a_path
 from ..scalars import count
 from .clock import is_due
 
@@ -58,7 +59,7 @@ class PowerFunctionSnapshots(keras.callbacks.Callback):
         dtype: str = "float32",
     ):
         super().__init__()
-        self.directory = os.fspath(directory)
+        self.directory = os.fspath(a_path(directory, "directory"))
         self.sigma_rels = tuple(sigma_rels) if np.ndim(sigma_rels) else (sigma_rels,)
         if not self.sigma_rels:
             raise ValueError(

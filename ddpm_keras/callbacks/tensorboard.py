@@ -1,7 +1,6 @@
 """Scalars for TensorBoard, grouped so that raw weights and averages share a chart."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tensorboard.plugins.hparams.api import hparams_pb
@@ -11,9 +10,10 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from .. import names
 from ..aliases import PathLike
 from ..data.words import shown
+from ..files import a_path
 from ..quality import metrics
 from . import events
-from .needs import OfModel
+from .needs import OfModel, told
 
 _TRAIN = "train"  # the run of what belongs to no weight set
 
@@ -34,8 +34,8 @@ class TensorBoardScalars(OfModel):
 
     def __init__(self, log_dir: PathLike, config: Mapping[str, Any] | None = None):
         super().__init__()
-        self.log_dir = Path(log_dir)
-        self.config = {name: _plain(value) for name, value in (config or {}).items()}
+        self.log_dir = a_path(log_dir, "log_dir")
+        self.config = {name: _plain(value) for name, value in told(config).items()}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         for run in (_TRAIN, *self.model.weight_sets):

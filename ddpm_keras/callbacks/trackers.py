@@ -10,7 +10,7 @@ from typing import Any
 from ..aliases import PathLike
 from ..data.words import reason
 from ..errors import UsageError
-from .needs import OfModel
+from .needs import OfModel, told
 
 
 class _Scalars(OfModel):
@@ -190,9 +190,7 @@ def _checked(argument, name, config):
     """The dict of a configuration, where the name under which numbers are kept is one."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{argument} must be a name; got {name!r}.")
-    if not isinstance(config or {}, Mapping):
-        raise ValueError(f"config must be a dict of what the run was told; got {config!r:.80}.")
-    return dict(config or {})
+    return told(config)
 
 
 _IDENTITY = "ddpm_keras.run"  # a tag

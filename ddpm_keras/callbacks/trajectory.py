@@ -48,7 +48,9 @@ class Trajectory(OfModel):
 
     def __init__(self, path: PathLike, every_steps: int = 10, seed: int = 0):
         super().__init__()
-        self.path = path
+        self.path = files.a_path(path, "path")
+        if self.path.suffix != ".npz":  # which NumPy would add
+            raise ValueError(f"path is the .npz file to write; got {str(path)!r:.80}.")
         self.every_steps = count(every_steps, "every_steps")
         self.seed = whole(seed, "seed", 0)
         self.records, self.is_written = None, False

@@ -45,6 +45,11 @@ class EvaluatedNetwork(AveragedNetwork):
         weights = self._evaluation_weights if weights is None else weights
         if isinstance(weights, WeightSet):
             return weights.name
+        if not isinstance(weights, str):
+            raise ValueError(
+                f"weights is a {type(weights).__name__}: give a WeightSet, or a name of one, which "
+                f"are {', '.join(self.weight_sets)}."
+            )
         if weights == names.LAST:
             return self.weight_sets[-1]
         if weights not in self.weight_sets:

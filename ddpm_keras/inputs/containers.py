@@ -38,12 +38,15 @@ def prepare(inputs, x, y=None, sample_weight=None):
     return x, y, sample_weight
 
 
+def comes_in_batches(x):
+    """Whether data are batches, one after the other, and not whole arrays."""
+    kinds = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
+    return isinstance(x, (*kinds, collections.abc.Iterator)) or _is_data_loader(x)
+
+
 def refuse_batch_size(x, size, name="batch_size"):
     """Refuses a number of images a batch for data that come in batches, which would be ignored."""
-    kinds = (tf.data.Dataset, tf.distribute.DistributedDataset, keras.utils.PyDataset)
-    if size is not None and (
-        isinstance(x, (*kinds, collections.abc.Iterator)) or _is_data_loader(x)
-    ):
+    if size is not None and comes_in_batches(x):
         raise ValueError(
             f"{name}={size} means nothing for a {type(x).__name__}, whose batches are made already:"
             " leave it out, and make them of that size."
