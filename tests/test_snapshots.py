@@ -5,6 +5,7 @@ import os
 import keras
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 from ddpm_keras import EMA, EMAModel, posthoc
 from ddpm_keras.callbacks import PowerFunctionSnapshots
@@ -153,3 +154,12 @@ def test_snapshots_with_averages_that_move_every_few_steps(tmp_path):
     model = small_model(ema=EMA(0.9, update_every=3))
     small_fit(model, tmp_path)
     assert max(contents(tmp_path)) == 18  # when they last moved
+
+
+def test_snapshots_of_two_trainings_are_not_mixed(tmp_path):
+    for part in ("a", "b"):
+        small_fit(small_model(), tmp_path / part)
+    both = [each for part in ("a", "b") for each in posthoc.list_snapshots(tmp_path / part)]
+    words = ["both of step 0", "one training"]
+    assert_refused(lambda: posthoc.synthesize(both, sigma_rel=0.1), words)
+    assert_refused(lambda: posthoc.supported_widths(both), words)

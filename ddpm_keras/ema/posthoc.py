@@ -22,6 +22,7 @@ outside the stored widths.
 """
 
 import dataclasses
+import itertools
 import logging
 import math
 
@@ -231,6 +232,12 @@ def _snapshots(run_or_snapshots, step):
             "directory of the snapshots."
         )
     snapshots = sorted(snapshots, key=lambda each: each.step)
+    for one, other in itertools.pairwise(snapshots):
+        if one.step == other.step:
+            raise ValueError(
+                f"{one.path} and {other.path} are both of step {one.step}: give the snapshots of "
+                "one training."
+            )
     initial = next((s for s in snapshots if s.step == 0), None)
     stored = [s for s in snapshots if 0 < s.step <= (step or s.step)]
     if not stored:
