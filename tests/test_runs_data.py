@@ -9,6 +9,7 @@ import pytest
 from refusals import assert_refused_in_one_line, call_command
 
 from ddpm_keras import images, report
+from ddpm_keras.app import dataset
 from ddpm_keras.app.run_directory import Run
 
 SMALL = "--channel-multipliers 1 --attention-resolutions --batch-size 8".split()
@@ -204,6 +205,16 @@ def test_a_run_is_the_same_with_prepared_images_and_in_memory(project, call, tmp
     again = ["--resume", "--run-dir", tmp_path / "a", "--steps", 3]
     assert call("train.py", *again, folder=elsewhere).status == 0
     assert {path.name for path in elsewhere.iterdir()} <= {".cache"}
+
+
+def test_classes_that_are_not_equally_many_are_said_where_they_are_drawn(digits, call, tmp_path):
+    arrays = {"images": digits.train[:40], "labels": np.arange(40) // 30}
+    np.savez(tmp_path / "most.npz", **arrays)
+    given = ["--dataset", "most.npz", *SMALL, "--conditional", "--run-dir", "run"]
+    assert call("train.py", *given, folder=tmp_path).status == 0
+    outcome = call("evaluate.py", "run", "--extractor", "random", folder=tmp_path)
+    assert outcome.status == 0 and "for that 25% of them would be of another class" in outcome.out
+    assert dataset.of_uneven_classes(digits) == []
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from .. import data
 from ..data.words import few, shown
 from ..errors import UsageError
 from . import cache, console, progress
 
 MOST_CLASSES = 12  # whose counts are printed
+_UNEVEN = 0.05  # share of images of other classes than drawn ones, from which on it is said
 # What the library's messages call the options of the commands.
 _FLAGS = {
     "on_unreadable='skip'": "--unreadable skip",
@@ -114,3 +117,23 @@ def lines(images):
         counts = [f"{name} {train} + {held_out}" for name, train, held_out in images.class_counts]
         result.append(f"{images.num_classes} classes: {few(counts, MOST_CLASSES)}")
     return [*result, *(f"Note: {note}" for note in images.notes)]
+
+
+def of_uneven_classes(images):
+    """What to say of numbers of a conditional model, which draws as many images of each class.
+
+    Args:
+        images: a `data.ImageData` with classes.
+
+    Returns:
+        A list of lines; none where about as many training images are of each class, too.
+    """
+    counts = np.bincount(images.train_labels, minlength=images.num_classes)
+    apart = np.abs(counts / counts.sum() - 1 / len(counts)).sum() / 2
+    if apart < _UNEVEN:
+        return []
+    return [
+        "Note: as many images are drawn of each class, and training images are not: for that "
+        f"{apart:.0%} of them would be of another class. Distances, precision and recall hold "
+        "this difference, too."
+    ]

@@ -157,6 +157,8 @@ class Measuring:
         known = kept_influences(self.folder, evaluation, influences)
         evaluations = added(self.run, evaluation, known)
         self.forget_features()
+        for line in dataset.of_uneven_classes(self.images) if self.trained.conditional else ():
+            print(line)
         print("Seconds: " + ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items()))
         return evaluations
 
