@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from refusals import assert_refused
 
+from ddpm_keras.app import consistency
 from ddpm_keras.app.options import (
     SampleOptions,
     TrainOptions,
@@ -155,12 +156,23 @@ def test_names_of_runs(dataset, name):
     assert run_name(dataset) == name
 
 
+def test_links_in_a_circle_are_where_they_are(tmp_path):
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    assert run_name(circle) == "circle"
+    options, _ = train_options(["--dataset", str(tmp_path)])
+    words = ["--run-dir", "circle lies in --dataset"]
+    assert_refused(lambda: consistency.check_apart(options, circle), words, UsageError)
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         ([], ["name run directories", "--images with --against"]),
         (["--images", "a"], ["--images and --against go together"]),
         (["--against", "a"], ["--images and --against go together"]),
+        (["--images", "a/b", "--against", "a"], ["one in the other", "name two apart"]),
+        (["--images", "a", "--against", "./a/c/../b"], ["one in the other"]),
         (["run", "--images", "a", "--against", "b"], ["name run directories"]),
     ],
 )

@@ -149,7 +149,9 @@ def test_a_file_says_what_the_command_line_would(write):
         "steps": 500, "learning_rate": 2e-4, "flip": True, "attention_resolutions": [],
         "dataset": "digits", "ema_rules": "power:0.05 lawa:5:100",
     }  # fmt: skip
-    for path in (write(YAML), write("\t" + json.dumps(as_json), "options.json")):
+    texts = {"options.yaml": YAML, "options.json": "\t" + json.dumps(as_json)}
+    marked = {f"marked.{name}": f"\ufeff{text}" for name, text in texts.items()}
+    for path in (write(text, name) for name, text in (texts | marked).items()):
         options, given = train_options(["--config", path])
         assert same_options(options, expected) and options.config == path
         assert "steps" in given

@@ -60,7 +60,7 @@ def _load(path):
     try:
         is_json = path.suffix == ".json"
         bounds.check_text(path.stat().st_size * (1 if is_json else _OF_YAML))
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # as editors of Windows begin it
     except OSError as error:
         raise UsageError(f"{error.strerror}; name a YAML or JSON file of options.") from None
     except UnicodeDecodeError:

@@ -105,11 +105,16 @@ def check_apart(options, run):
     if not os.path.isdir(images):
         return
     for name, place in (("run_dir", run), ("data_cache", options.data_cache)):
-        if place and Path(place).resolve().is_relative_to(Path(images).resolve()):
+        if place and _lies_in(place, images):
             raise UsageError(
                 f"{flag(name)} {place} lies in --dataset {options.dataset}, whose images it would "
                 "be among; name another place."
             )
+
+
+def _lies_in(path, folder):
+    """Whether a path is a folder or leads into it; a link in a circle is where it is."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _is_local(dataset):
@@ -440,12 +445,16 @@ _FOR_FOLDERS = {"images", "against", "extractor"}
 
 
 def check_pair(options):
-    """Refuses one folder without the other, of an `EvaluateOptions`."""
+    """Refuses one folder without the other, and one in the other, of an `EvaluateOptions`."""
     if bool(options.images) != bool(options.against):
         raise UsageError("--images and --against go together: the images to judge, the real ones.")
-    if options.images and os.path.realpath(options.images) == os.path.realpath(options.against):
+    if not options.images:
+        return
+    judged, real = options.images, options.against
+    if _lies_in(judged, real) or _lies_in(real, judged):
         raise UsageError(
-            "--images and --against name one folder, which is at no distance from itself; name two."
+            "--images and --against are one folder or one in the other, whose images are at no "
+            "distance from themselves; name two apart."
         )
 
 

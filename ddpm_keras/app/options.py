@@ -6,7 +6,6 @@ Imports neither Keras nor TensorFlow, so that `--help` and errors in the options
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from .. import choices, names, pretrained
 from ..errors import UsageError
@@ -377,7 +376,8 @@ def report_options(argv):
 
 def run_name(dataset):
     """Name of a run's directory: that of the data set, or of the folder of images."""
-    return re.sub(r"[^\w.-]+", "-", Path(dataset).resolve().name)[:100] or "run"
+    name = os.path.basename(os.path.realpath(dataset))
+    return re.sub(r"[^\w.-]+", "-", name)[:100] or "run"
 
 
 _BEFORE = {"groups": 32}
