@@ -109,6 +109,27 @@ def test_averages_are_float32_under_every_policy_and_move(policy):
     assert all(np.abs(np.asarray(f) - w).max() > 0 for f, w in zip(fast, weights, strict=True))
 
 
+def test_the_loss_of_a_network_in_float16_is_scaled_whatever_the_policy_is_by_then(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    made = small_network()
+    keras.config.set_dtype_policy("float32")
+    made.save(tmp_path / "network.keras")
+    for network in (made, keras.saving.load_model(tmp_path / "network.keras", compile=False)):
+        model = compiled(EMAModel(network, ema=0.5))
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        again = EMAModel.from_config(model.get_config())
+        assert again.dtype_policy.name == "mixed_float16"
+    assert not isinstance(compiled(EMAModel(small_network())).optimizer, type(model.optimizer))
+
+
+def test_a_model_can_be_a_layer_of_another():
+    inner = EMAModel(small_network(), ema=0.5)
+    whole = keras.Sequential([keras.Input((4,)), inner, keras.layers.Softmax()])
+    assert whole.output_shape == (None, 3)
+    x, _ = task()
+    assert_close([whole(x)], [keras.ops.softmax(inner(x))])
+
+
 def followed_start():
     keras.utils.set_random_seed(0)
     return [tf.cast(v.value, tf.float32) for v in EMAModel(small_network()).network.weights]

@@ -7,7 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from ..aliases import PathLike
-from ..keras_internals import input_signature_of, print_message, unscale_loss_for_distribution
+from ..keras_internals import (
+    input_signature_of,
+    layers_of,
+    print_message,
+    unscale_loss_for_distribution,
+)
 from .arguments import by_name
 from .steps import (
     MovingStatistics,
@@ -82,6 +87,7 @@ class EMAModel(TrainingStep):
         **kwargs: Any,
     ):
         _check_trains_as_usual(network, type(self).__name__)
+        kwargs.setdefault("dtype", _policy_of(network))
         super().__init__(
             network, ema, accumulation_steps, evaluation_weights=evaluation_weights, **kwargs
         )
@@ -99,8 +105,8 @@ class EMAModel(TrainingStep):
     def call(self, inputs: Any, training: bool | None = None, **kwargs: Any) -> Any:
         return self.network(inputs, training=training, **kwargs)
 
-    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
-        return self.network.compute_output_shape(*args, **kwargs)
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self.network.compute_output_shape(input_shape)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         given = by_name(keras.Model.fit, self, args, kwargs)
@@ -286,6 +292,15 @@ def _check_trains_as_usual(network, name):
             f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
             "use: compile that model itself with EMAOptimizer(optimizer, ema)."
         )
+
+
+def _policy_of(network):
+    """That of layers in mixed float16, for which Keras scales the loss; None where there are none.
+
+    The policy that is set now may be another than the one that the network was made under.
+    """
+    policies = (layer.dtype_policy for layer in layers_of(network))
+    return next((each for each in policies if each.name == "mixed_float16"), None)
 
 
 def _as_list(callbacks):
