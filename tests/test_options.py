@@ -78,6 +78,9 @@ def test_several_decays():
     ("argv", "words"),
     [
         (["--emma", "0.9"], ("--emma", "did you mean --ema")),
+        (["--lr=1e-3"], ("--lr=1e-3", "did you mean --learning-rate?")),
+        (["--ema_decay", "0.9"], ("--ema_decay", "did you mean --ema?")),
+        (["--output", "runs"], ("--output", "did you mean --run-dir?")),
         (["--ema", "1.0"], ("--ema", "below 1", "1.0")),
         (["--ema", "nan"], ("--ema", "nan")),
         (["--ema", "x"], ("--ema", "'x'")),

@@ -235,12 +235,28 @@ def _check_type(name, value, hint):
         raise UsageError(f"its option {name!r} is {value!r}")
 
 
+# What other programs call an option, where the letters lead to none or to another.
+_ELSEWHERE = {
+    "bs": ("batch-size",),
+    "ema-decay": ("ema",),
+    "epochs": ("steps",),
+    "gpus": ("strategy",),
+    "lr": ("learning-rate",),
+    "output": ("out", "run-dir"),
+    "output-dir": ("out", "run-dir"),
+    "resolution": ("image-size",),
+    "size": ("image-size",),
+}
+
+
 def _unknown(argument, fields, program):
     """What to say of an argument that no field stands for."""
+    word = argument.split("=")[0]
     names = [flag(each.name) for each in fields if not each.metadata["positional"]]
-    if argument.split("=")[0] in names:
+    if word in names:
         return f"{argument} comes after --, where nothing is an option; write it before."
-    close = difflib.get_close_matches(argument.split("=")[0], names, 1)
+    usual = [f"--{name}" for name in _ELSEWHERE.get(word[2:].replace("_", "-"), ())]
+    close = [name for name in usual if name in names] or difflib.get_close_matches(word, names, 1)
     cure = f"did you mean {close[0]}?" if close and argument[:2] == "--" else ""
     return f"unknown argument {argument}; {cure or f'see {program} --help.'}"
 
