@@ -196,8 +196,8 @@ class DDPM(NoisePredictor):
     def _loss_of_noised(self, batch):
         """(mean over the batch, losses of shape (batch,)), with what the layers add as loss."""
         per_image = self._squared_error(batch, training=True)
-        loss = scale_loss_for_distribution(tf.reduce_mean(per_image))
-        return loss + sum(tf.cast(extra, tf.float32) for extra in self.losses), per_image
+        added = sum(tf.cast(extra, tf.float32) for extra in self.losses)
+        return scale_loss_for_distribution(tf.reduce_mean(per_image) + added), per_image
 
     def _squared_error(self, batch, training):
         """Weighted mean squared error of each image, float32 (batch,) (Ho et al. 2020, eq. 14)."""
