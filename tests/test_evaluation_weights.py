@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from refusals import assert_refused
 
 from ddpm_keras.ema import EMAModel, WeightSet
 
@@ -66,6 +67,22 @@ def test_a_weight_set_is_the_same_in_the_scope_of_another(model, outer, inner):
         with pytest.raises(ValueError, match="inside of a weight_scope.*leave it"):
             model.export_network(inner)
     np.testing.assert_allclose(model.network(X), expected["raw"], atol=1e-6)
+
+
+def test_nothing_is_trained_or_saved_in_the_scope_of_a_weight_set(model, tmp_path):
+    before, path = model.get_weights(), tmp_path / "x.keras"
+    calls = {
+        "fit": lambda: model.fit(X, Y, verbose=0),
+        "Training": lambda: model.train_on_batch(X, Y),
+        "save": lambda: model.save(path),
+        "save_weights": lambda: model.save_weights(tmp_path / "x.weights.h5"),
+    }
+    for what, call in calls.items():
+        with model.weight_scope("ema_0.5"):
+            assert_refused(call, [f"{what} is", "leave the weight_scope"])
+    assert not list(tmp_path.iterdir())
+    for now, then in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
 
 
 def test_the_choice_is_saved_with_the_model(model, tmp_path):

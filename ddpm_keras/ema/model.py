@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ..aliases import PathLike
 from ..keras_internals import (
+    in_stateless_scope,
     input_signature_of,
     layers_of,
     print_message,
@@ -109,6 +110,7 @@ class EMAModel(TrainingStep):
         return self.network.compute_output_shape(input_shape)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
+        _refuse_in_scope("fit")
         given = by_name(keras.Model.fit, self, args, kwargs)
         if not self.compiled:
             raise ValueError(f"{type(self).__name__} is compiled before fit: call compile first.")
@@ -201,8 +203,10 @@ class EMAModel(TrainingStep):
         """Saves the model with its averages; the arguments are those of Keras.
 
         Raises:
-            ValueError: the path ends in the older .h5, which Keras could not load again.
+            ValueError: the path ends in the older .h5, which Keras could not load again, or this is
+                in a `weight_scope`.
         """
+        _refuse_in_scope("save")
         path = by_name(keras.Model.save, self, args, kwargs).get("filepath")
         if str(path).endswith((".h5", ".hdf5")):
             raise ValueError(
@@ -213,6 +217,7 @@ class EMAModel(TrainingStep):
         super().save(*args, **kwargs)
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        _refuse_in_scope("save_weights")
         self.check_finite()
         super().save_weights(*args, **kwargs)
 
@@ -239,6 +244,7 @@ class EMAModel(TrainingStep):
     # Training.
 
     def make_train_function(self, force: bool = False) -> Any:
+        _refuse_in_scope("Training")
         refuse_own_average(self.optimizer, "give the model ema={}")
         if self.ema is not None and any(hasattr(each, "ema") for each in chain(self.optimizer)):
             raise ValueError(
@@ -292,6 +298,12 @@ def _check_trains_as_usual(network, name):
             f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
             "use: compile that model itself with EMAOptimizer(optimizer, ema)."
         )
+
+
+def _refuse_in_scope(what):
+    """There other values are seen for the weights, and what is assigned is lost."""
+    if in_stateless_scope():
+        raise ValueError(f"{what} is for the weights themselves: leave the weight_scope first.")
 
 
 def _policy_of(network):
