@@ -305,7 +305,7 @@ def loss_weights(
     else:
         error_scale = {"epsilon": schedule.snr, "sample": 1.0, "v": schedule.snr + 1.0}
         table = np.minimum(schedule.snr, gamma) / error_scale[prediction]
-    return tf.gather(tf.constant(table, tf.float32), t)
+    return _entries(tf.constant(table, tf.float32), t)
 
 
 def check_prediction(prediction: str, schedule: NoiseSchedule | None = None) -> None:
@@ -321,8 +321,21 @@ def check_prediction(prediction: str, schedule: NoiseSchedule | None = None) -> 
 def gather(table: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
     """Entries `t` of a table, in the dtype of `like`, shaped (batch, 1, ...) to multiply it."""
     like = tf.convert_to_tensor(like)
-    values = tf.gather(tf.constant(table, like.dtype), t)
+    values = _entries(tf.constant(table, like.dtype), t)
     return tf.reshape(values, [-1] + [1] * (like.shape.rank - 1))
+
+
+def _entries(table, t):
+    """Entries `t` of a table; what is none is refused where it is known: a GPU takes it for 0."""
+    t, last = tf.convert_to_tensor(t), table.shape[0] - 1
+    known = tf.get_static_value(t)  # None in a graph
+    if not t.dtype.is_integer:
+        got = t.dtype.name
+    elif known is not None and np.any((known < 0) | (known > last)):
+        got = f"{known.min()} to {known.max()}"
+    else:
+        return tf.gather(table, tf.cast(t, tf.int32))
+    raise ValueError(f"t must be timesteps, whole numbers from 0 to {last}; got {got}.")
 
 
 def _rates(schedule, t, like):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from refusals import assert_refused
 
 from ddpm_keras import noise
 
@@ -145,6 +146,25 @@ def test_posterior_at_the_first_timestep_is_the_image():
     schedule = noise.linear(10)
     x_start, x = np.ones((1, 2, 2, 1)), np.full((1, 2, 2, 1), 5.0)
     np.testing.assert_allclose(noise.posterior_mean(schedule, x_start, x, [0]), x_start)
+
+
+@pytest.mark.parametrize(
+    ("t", "got"), [([-1, 5], "-1 to 5"), ([1, 10], "1 to 10"), ([0.5, 5.0], "float32")]
+)
+def test_what_is_no_timestep_is_refused(t, got):
+    """As paper and code count from 1 and from 0; of a place out of a table, a GPU gives 0."""
+    schedule, x = noise.linear(10), np.ones((2, 4, 4, 1), np.float32)
+    words = ["t must be timesteps", "from 0 to 9", got]
+    assert_refused(lambda: noise.q_sample(schedule, x, t, x), words)
+    assert_refused(lambda: noise.to_x_start(schedule, "v", x, x, tf.constant(t)), words)
+    assert_refused(lambda: noise.loss_weights(schedule, "v", "min_snr", t), words)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_timesteps_are_whole_numbers_of_any_width(dtype):
+    schedule, x = noise.linear(10), np.ones((2, 4, 4, 1), np.float32)
+    found = noise.q_sample(schedule, x, np.array([0, 9], dtype), x)
+    np.testing.assert_array_equal(found, noise.q_sample(schedule, x, [0, 9], x))
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
