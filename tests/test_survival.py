@@ -246,6 +246,21 @@ def test_nothing_is_recorded_before_the_first_checkpoint_is_there(tmp_path, netw
         callback.on_train_begin()
 
 
+def test_a_first_checkpoint_that_is_there_is_not_written_anew(tmp_path, network):
+    """It would note pictures as made by step 0 that an interrupted training left."""
+    model, run = DDPM(network, ema=0.9), Run(tmp_path)
+    model.compile("sgd")
+    records = []
+    for picture in ("epoch-0001-raw.png", "epoch-0002-raw.png"):
+        callback = Checkpoints(run)
+        callback.set_model(model)
+        callback.on_train_begin()
+        run.samples.mkdir(exist_ok=True)
+        (run.samples / picture).write_bytes(b"a picture")
+        records.append((run.checkpoints / "step-00000000.json").read_bytes())
+    assert records[0] == records[1] and b"epoch" not in records[0]
+
+
 def test_a_run_that_is_removed_while_it_trains_is_not_made_again(tmp_path):
     run = Run(tmp_path / "run")
     run.write_config({})

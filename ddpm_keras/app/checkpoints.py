@@ -70,6 +70,10 @@ class Checkpointed:
         path = self.checkpoints / names.checkpoint_record(step)
         files.write_record(path, files.read_record(path) | noted)
 
+    def has_checkpoint(self, step):
+        """Whether there is a checkpoint of a step; damaged ones are cleared before going on."""
+        return (self.checkpoints / names.checkpoint_record(step)).is_file()
+
     def unfinished(self, step):
         """What the epoch that ends at this step has still to do; see `run_record.Checkpoint`."""
         path = self.checkpoints / names.checkpoint_record(step)

@@ -90,7 +90,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.writing, self.saved = [], None
 
     def on_train_begin(self, logs=None):
-        if not steps_done(self.model):
+        if not steps_done(self.model) and not self.run.has_checkpoint(0):
             self.flush()  # nothing is recorded that there is no checkpoint to go on from
 
     def on_train_batch_end(self, batch, logs=None):

@@ -10,6 +10,8 @@ Reference:
 """
 
 import collections
+import contextlib
+import gc
 import struct
 from typing import Any
 
@@ -73,6 +75,18 @@ def tree_of(value, leaf, most):
     return convert(value, 0)
 
 
+@contextlib.contextmanager
+def _nothing_collected():
+    """Python looks for circles among all values each time that there are more: most of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 class Reader:
     """Reads pickles one after another from the bytes of a file.
 
@@ -99,9 +113,14 @@ class Reader:
             EOFError, IndexError, KeyError, TypeError, ValueError, struct.error: it is damaged.
         """
         self._stack, self._memo, self._persistent, self._copied = [], [], persistent, 0
-        start = self.position
+        with _nothing_collected():
+            return self._run()
+
+    def _run(self):
+        start, most = self.position, bounds.most_text()
         while True:
-            bounds.check_text(self.position - start)
+            if self.position - start > most:
+                bounds.check_text(self.position - start)
             operation = self._take(1)[0]
             if operation == _STOP:
                 return self._stack.pop()

@@ -44,15 +44,20 @@ def check(what: str, needed: int, length: int) -> None:
         )
 
 
+def most_text() -> int:
+    """Bytes of JSON, pickles and the like that are read, a part of `most()`: 2 MiB of its 64."""
+    return most() // _TEXT
+
+
 def check_text(length: int) -> None:
-    """Refuses JSON, pickles and the like of more than a part of `most()`: 2 MiB of its 64.
+    """Refuses text of more than `most_text()` bytes.
 
     Raises:
         ValueError: it is longer.
     """
-    if length > most() // _TEXT:
+    if length > most_text():
         raise ValueError(
-            f"it has {length:,} bytes, and {most() // _TEXT:,} of text are read: where its source "
+            f"it has {length:,} bytes, and {most_text():,} of text are read: where its source "
             f"is trusted, raise the bound by {VARIABLE}=BYTES"
         )
 

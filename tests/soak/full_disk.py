@@ -100,6 +100,8 @@ def ended(folder, whole, status):
         there, right = runs.contents(folder / "run"), runs.contents(whole / "run")
         for each in (there, right):  # a training with no room need not be finished
             each.get("config.json", {}).pop("finished", None)
+        for name in there.keys() & right.keys():
+            _leave_out_what_is_unfinished(there[name], right[name])
         grown = {
             name for name in there if name.endswith(("events", "history.csv", "trajectory.npz"))
         }
@@ -109,6 +111,14 @@ def ended(folder, whole, status):
         same = there.keys() & right.keys() - grown
         found += [f"{name} differs" for name in same if there[name] != right[name]]
     return found
+
+
+def _leave_out_what_is_unfinished(record, right):
+    """Of a checkpoint whose epoch has still an end to come, what it will say after that."""
+    if isinstance(record, dict) and record.get("unfinished") is not None:
+        for each in (record, right):
+            for key in ("unfinished", "files", "rows"):
+                each.pop(key)
 
 
 def finished(folder, whole):
