@@ -318,6 +318,32 @@ def test_a_signal_to_any_of_the_processes_stops_at_the_next_safe_place():
     assert told == [False, True, True] and interrupt.status() == 143
 
 
+SIGNALLED = """
+import os, signal
+from ddpm_keras.app import devices, interrupt
+interrupt.install()
+devices.strategy("multiworker")
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("lost")
+except KeyboardInterrupt:
+    print(interrupt.status())
+"""
+
+
+def test_a_signal_comes_though_tensorflow_takes_those_of_workers():
+    configuration = next(iter(configurations(1)))
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED],
+        env=os.environ | {"TF_CONFIG": configuration, "CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["143"], done.stderr[-2000:]
+
+
 def met(places, seconds=20):
     """What `cluster.meet` ends with in each place: None, or an exception."""
     with ThreadPoolExecutor(len(places)) as threads:

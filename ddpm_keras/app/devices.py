@@ -11,7 +11,7 @@ from ..choices import PRECISIONS, STRATEGIES
 from ..keras_internals import layers_of
 from ..networks import UNet
 from ..networks.layers import TimestepEmbedding
-from . import cluster
+from . import cluster, interrupt
 
 WAIT = 600  # seconds in which all workers must have come
 
@@ -87,4 +87,6 @@ def strategy(name):
     which runs the same command. Without TF_CONFIG it is this machine alone.
     """
     cluster.meet(cluster.place(name), WAIT)
-    return getattr(tf.distribute, STRATEGIES[name])()
+    made = getattr(tf.distribute, STRATEGIES[name])()
+    interrupt.listen_again()  # by TensorFlow's own handler a training goes on to its end
+    return made

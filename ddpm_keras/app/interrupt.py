@@ -39,6 +39,13 @@ def install():
             signal.signal(number, _receive)
 
 
+def listen_again():
+    """Takes the same signals over once more, from TensorFlow: it takes SIGTERM of workers."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is _receive:  # all that Python knows of
+            signal.signal(number, _receive)
+
+
 def status():
     """The exit status of a command that a signal has ended, as the shell expects it: 130 ..."""
     return 128 + _last
