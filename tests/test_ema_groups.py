@@ -45,6 +45,15 @@ def test_paths_of_one_variable_may_or_may_not_hold_the_model(path, other, same):
     assert groups.is_same_path(path, other) is same
 
 
+def test_a_fingerprint_is_the_same_however_it_is_computed(monkeypatch):
+    several = variables((2, 3), (4,), (5,))
+    found = set()
+    for size in (1, 6, 7, 1000):
+        monkeypatch.setattr(groups, "GROUP_SIZE", size)
+        found.add(groups.fingerprint(several))
+    assert len(found) == 1
+
+
 def test_a_fingerprint_sees_every_bit_and_its_place():
     a, b = variables((2,), (3,))
     a.assign([1.0, 2.0])

@@ -79,13 +79,25 @@ def checksum(variables):
     that change their places are seen. Sums of whole numbers do not depend on how they are added.
     """
     total, begin = tf.zeros((), tf.int64), 0
-    for variable in variables:
-        values = tf.reshape(tf.cast(tf_variable(variable), tf.float32), [-1])
+    for values in _end_to_end(variables):
         end = begin + values.shape[0]
         odd = 2 * tf.range(begin, end, dtype=tf.int64) + 1
         total += tf.reduce_sum(odd * tf.cast(tf.bitcast(values, tf.int32), tf.int64))
         begin = end
     return total
+
+
+def _end_to_end(variables):
+    """Their values, float32, in flat tensors of some: an operation for each takes long to trace."""
+    part, size = [], 0
+    for variable in variables:
+        part.append(tf.reshape(tf.cast(tf_variable(variable), tf.float32), [-1]))
+        size += part[-1].shape[0]
+        if size >= GROUP_SIZE:
+            yield tf.concat(part, 0)
+            part, size = [], 0
+    if part:
+        yield tf.concat(part, 0)
 
 
 def holds_value(variable):
