@@ -192,6 +192,10 @@ WRONG = {
         lambda: callbacks.EvaluateAverages((np.zeros(40), np.zeros(3))),
         ["validation_data", "[40, 3]"],
     ),
+    "averages of nothing": (
+        lambda: callbacks.EvaluateAverages((np.zeros((0, 2)), np.zeros(0))),
+        ["validation_data", "no rows"],
+    ),
     "pictures nowhere": (lambda: callbacks.SampleGrid(None), ["directory", "path", "None"]),
     "pictures for TensorBoard at 3": (
         lambda: callbacks.SampleGrid("x", log_dir=3),

@@ -69,6 +69,17 @@ def test_a_weight_set_is_the_same_in_the_scope_of_another(model, outer, inner):
     np.testing.assert_allclose(model.network(X), expected["raw"], atol=1e-6)
 
 
+def test_a_scope_is_not_silently_other_weights_than_evaluation_weights(model):
+    calls = {
+        "evaluate": lambda: model.evaluate(X, Y, verbose=0),
+        "predict": lambda: model.predict(X, verbose=0),
+    }
+    for what, call in calls.items():
+        call()  # traced before
+        with model.weight_scope("ema_0.5"):
+            assert_refused(call, [f"{what} takes evaluation_weights", "weight_scope"])
+
+
 def test_nothing_is_trained_or_saved_in_the_scope_of_a_weight_set(model, tmp_path):
     before, path = model.get_weights(), tmp_path / "x.keras"
     calls = {
@@ -76,6 +87,8 @@ def test_nothing_is_trained_or_saved_in_the_scope_of_a_weight_set(model, tmp_pat
         "Training": lambda: model.train_on_batch(X, Y),
         "save": lambda: model.save(path),
         "save_weights": lambda: model.save_weights(tmp_path / "x.weights.h5"),
+        "set_weights": lambda: model.set_weights([w + 1 for w in before]),
+        "load_weights": lambda: model.load_weights(tmp_path / "y.weights.h5"),
     }
     for what, call in calls.items():
         with model.weight_scope("ema_0.5"):

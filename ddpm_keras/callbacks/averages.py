@@ -150,6 +150,8 @@ def _check_data(data):
     rows = [shape[0] for shape in shapes if len(shape)]
     if len(set(rows)) > 1:
         raise ValueError(f"validation_data has arrays of {rows} rows: give as many of each.")
+    if 0 in rows:
+        raise ValueError("validation_data has no rows: give some.")
 
 
 def _place_of(weight):

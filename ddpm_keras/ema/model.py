@@ -15,6 +15,7 @@ from ..keras_internals import (
     unscale_loss_for_distribution,
 )
 from .arguments import by_name
+from .state import refuse_in_scope
 from .steps import (
     MovingStatistics,
     SayLostSteps,
@@ -110,7 +111,7 @@ class EMAModel(TrainingStep):
         return self.network.compute_output_shape(input_shape)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        _refuse_in_scope("fit")
+        refuse_in_scope("fit")
         given = by_name(keras.Model.fit, self, args, kwargs)
         if not self.compiled:
             raise ValueError(f"{type(self).__name__} is compiled before fit: call compile first.")
@@ -149,6 +150,7 @@ class EMAModel(TrainingStep):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""
+        _refuse_other_weights("evaluate")
         given = by_name(keras.Model.evaluate, self, args, kwargs)
         if not self.is_validation_of_fit(given):  # or `fit` has said it
             self._say_weights("Evaluation", given)
@@ -156,6 +158,7 @@ class EMAModel(TrainingStep):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs of the network with `evaluation_weights`; the arguments are those of Keras."""
+        _refuse_other_weights("predict")
         given = by_name(keras.Model.predict, self, args, kwargs)
         self._say_weights("Prediction", given)
         return super().predict(**given)
@@ -206,7 +209,7 @@ class EMAModel(TrainingStep):
             ValueError: the path ends in the older .h5, which Keras could not load again, or this is
                 in a `weight_scope`.
         """
-        _refuse_in_scope("save")
+        refuse_in_scope("save")
         path = by_name(keras.Model.save, self, args, kwargs).get("filepath")
         if str(path).endswith((".h5", ".hdf5")):
             raise ValueError(
@@ -217,7 +220,7 @@ class EMAModel(TrainingStep):
         super().save(*args, **kwargs)
 
     def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        _refuse_in_scope("save_weights")
+        refuse_in_scope("save_weights")
         self.check_finite()
         super().save_weights(*args, **kwargs)
 
@@ -244,7 +247,7 @@ class EMAModel(TrainingStep):
     # Training.
 
     def make_train_function(self, force: bool = False) -> Any:
-        _refuse_in_scope("Training")
+        refuse_in_scope("Training")
         refuse_own_average(self.optimizer, "give the model ema={}")
         if self.ema is not None and any(hasattr(each, "ema") for each in chain(self.optimizer)):
             raise ValueError(
@@ -300,10 +303,13 @@ def _check_trains_as_usual(network, name):
         )
 
 
-def _refuse_in_scope(what):
-    """There other values are seen for the weights, and what is assigned is lost."""
+def _refuse_other_weights(what):
+    """`evaluation_weights` are taken there, whatever a `weight_scope` around it says."""
     if in_stateless_scope():
-        raise ValueError(f"{what} is for the weights themselves: leave the weight_scope first.")
+        raise ValueError(
+            f"{what} takes evaluation_weights, not those of the weight_scope that it is in: set "
+            "evaluation_weights outside of it, or call model.network in it."
+        )
 
 
 def _policy_of(network):

@@ -12,6 +12,12 @@ from .groups import fingerprint, is_same_path
 _IN_PART = "Not all weights of these averages were loaded with them"
 
 
+def refuse_in_scope(what):
+    """There other values are seen for the weights, and what is assigned is lost."""
+    if in_stateless_scope():
+        raise ValueError(f"{what} is for the weights themselves: leave the weight_scope first.")
+
+
 class AveragedNetwork(Trainer):
     """A network and its averages, which Keras sees as non-trainable weights of the model.
 
@@ -80,6 +86,7 @@ class AveragedNetwork(Trainer):
         return super().get_weights()
 
     def set_weights(self, weights):
+        refuse_in_scope("set_weights")
         self._prepare_averages()  # what still starts anew does so before, not after
         super().set_weights(weights)
         self._leave_weights()
@@ -142,6 +149,7 @@ class AveragedNetwork(Trainer):
         Raises:
             ValueError: The file asks for more than it holds; nothing is loaded.
         """
+        refuse_in_scope("load_weights")
         keras_file.check_weights(filepath)
         if self.ema is not None:
             self.ema.begin_loading()
