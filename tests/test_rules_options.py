@@ -224,6 +224,7 @@ def test_the_configuration_of_a_run_before_there_were_rules(write):
 
 WRONG_FILES = [
     ("step: 500", "unknown option 'step'|did you mean steps?"),
+    ("lr: 1.0e-3", "unknown option 'lr'|did you mean learning_rate?"),
     ("zzzz: 500", "unknown option 'zzzz'|--help"),
     ("steps: 5\nsteps: 6", "steps twice"),
     ("batch_size: 5\nbatch-size: 6", "batch_size twice"),

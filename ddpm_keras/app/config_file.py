@@ -1,7 +1,6 @@
 """Options of a training from a file, in YAML or JSON: `--config FILE`."""
 
 import dataclasses
-import difflib
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 from .. import checksums
 from ..errors import UsageError
 from ..reading import bounds
-from .parser import fields_of, flag, former_names, read_given
+from .parser import fields_of, flag, former_names, meant, read_given
 
 # What belongs to one run alone, and is left in its config.json; no other file may say it.
 _OF_ONE_RUN = ("config", "resume")
@@ -137,6 +136,6 @@ def _with_known_names(values, options):
 def _unknown(name, known):
     if name in _OF_ONE_RUN:
         return f"{name} is for the command line; leave it out of the file."
-    close = difflib.get_close_matches(name.replace("-", "_"), known, 1)
-    cure = f"did you mean {close[0]}?" if close else "the names are those of --help."
+    close = meant(name, known)
+    cure = f"did you mean {close}?" if close else "the names are those of --help."
     return f"it holds an unknown option {name!r}; {cure}"

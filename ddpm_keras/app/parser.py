@@ -237,28 +237,34 @@ def _check_type(name, value, hint):
 
 # What other programs call an option, where the letters lead to none or to another.
 _ELSEWHERE = {
-    "bs": ("batch-size",),
-    "ema-decay": ("ema",),
+    "bs": ("batch_size",),
+    "ema_decay": ("ema",),
     "epochs": ("steps",),
     "gpus": ("strategy",),
-    "lr": ("learning-rate",),
-    "output": ("out", "run-dir"),
-    "output-dir": ("out", "run-dir"),
-    "resolution": ("image-size",),
-    "size": ("image-size",),
+    "lr": ("learning_rate",),
+    "output": ("out", "run_dir"),
+    "output_dir": ("out", "run_dir"),
+    "resolution": ("image_size",),
+    "size": ("image_size",),
 }
+
+
+def meant(name, known):
+    """Which of the known options somebody meant who wrote another name, or None."""
+    name = name.replace("-", "_")
+    usual = [each for each in _ELSEWHERE.get(name, ()) if each in known]
+    return next(iter(usual or difflib.get_close_matches(name, known, 1)), None)
 
 
 def _unknown(argument, fields, program):
     """What to say of an argument that no field stands for."""
     word = argument.split("=")[0]
-    names = [flag(each.name) for each in fields if not each.metadata["positional"]]
-    if word in names:
+    names = [each.name for each in fields if not each.metadata["positional"]]
+    if word in map(flag, names):
         return f"{argument} comes after --, where nothing is an option; write it before."
-    usual = [f"--{name}" for name in _ELSEWHERE.get(word[2:].replace("_", "-"), ())]
-    close = [name for name in usual if name in names] or difflib.get_close_matches(word, names, 1)
-    cure = f"did you mean {close[0]}?" if close and argument[:2] == "--" else ""
-    return f"unknown argument {argument}; {cure or f'see {program} --help.'}"
+    close = meant(word[2:], names) if argument[:2] == "--" else None
+    cure = f"did you mean {flag(close)}?" if close else f"see {program} --help."
+    return f"unknown argument {argument}; {cure}"
 
 
 class _Parser(argparse.ArgumentParser):
