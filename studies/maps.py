@@ -82,21 +82,19 @@ def rates(study, main):
     """Raw and average at a constant and at falling learning rates."""
     tables = {kind: study.table(name) for kind, name in RATES.get(main, {}).items()}
     tables = {kind: table for kind, table in tables.items() if PRIMARY in table}
-    if len(tables) < 2:
-        return None
-    seeds = set.intersection(*(set(table[RAW]) for table in tables.values()))
-    if not seeds:
+    seeds = set.intersection(*(set(table[RAW]) for table in tables.values())) if tables else ()
+    if "constant" not in tables or len(tables) < 2 or not seeds:
         return None
     tables = {
         kind: {name: {s: v for s, v in each.items() if s in seeds} for name, each in table.items()}
         for kind, table in tables.items()
     }
     effects = {f"gain, {kind}": ratio(table, RAW, PRIMARY) for kind, table in tables.items()}
-    for kind in tables.keys() - {"constant"} if "constant" in tables else ():
+    for kind in tables.keys() - {"constant"}:
         both = {"falling": tables[kind][RAW], "average": tables["constant"][PRIMARY]}
         effects[f"raw, {kind}, over the average, constant"] = ratio(both, "falling", "average")
     return {
-        "experiment": RATES[main][next(iter(tables))],
+        "experiment": RATES[main]["constant"],
         "seeds": sorted(seeds),
         "levels": {
             kind: {name: level(table, name) for name in (RAW, SHORT, PRIMARY)}

@@ -159,6 +159,25 @@ def test_the_best_is_chosen_on_other_images_than_it_is_judged_on():
     assert found["effects"]["tracked"].effect.estimate == pytest.approx(4 / 3)
 
 
+def test_batches_are_compared_in_the_same_trainings(whole):
+    found = findings.everything(results.read(whole))["batches"]["main-digits"]
+    values = numbers_of(whole)[RAW]
+    assert (
+        len(values) == 8 and found["seeds"] == [0, 1, 2] and list(found["levels"]) == [16, 64, 256]
+    )
+    assert found["levels"][64][RAW].estimate == pytest.approx(stats.gmean(values[:3]))
+
+
+@pytest.mark.parametrize("missing", ["constant", "linear", "cosine"])
+def test_falling_rates_are_compared_with_a_constant_one(tmp_path, missing):
+    kinds = {"constant", "linear", "cosine"} - {missing}
+    only = ["main-fashion", *(f"rate-{kind}-fashion" for kind in kinds)]
+    study_numbers.write(tmp_path, only=only)
+    found = findings.everything(results.read(tmp_path))["rates"].get("main-fashion")
+    assert found is None if missing == "constant" else found["levels"].keys() == kinds
+    texts(tmp_path)
+
+
 def test_figures_of_all_that_was_run(whole, tmp_path):
     read = results.read(whole)
     drawn = figures.draw(read, findings.everything(read), tmp_path)

@@ -1,5 +1,6 @@
 """PyTorch files are read without PyTorch: here from files put together by hand."""
 
+import gc
 import io
 import pickle
 import struct
@@ -8,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ddpm_keras.interop import torch_file
+from ddpm_keras.interop import pickles, torch_file
 
 
 class Global:
@@ -241,6 +242,22 @@ def test_a_file_cannot_change_what_it_builds(tmp_path, write):
         path = write(tmp_path / "a.bin", {"x": value}, {"0": np.zeros(4, "<f4")})
         with pytest.raises(ValueError, match="changes what it should only hold"):
             torch_file.load_state_dict(path)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_nothing_is_collected_while_a_pickle_is_read_and_all_is_as_it_was_after(collects):
+    during = []
+    data = b"\x80\x02)Q."  # an empty tuple that says where data are
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        pickles.Reader(data, {}).load(lambda *pid: during.append(gc.isenabled()))
+        assert during == [False] and gc.isenabled() == collects
+        with pytest.raises(EOFError):
+            pickles.Reader(b"\x80\x02N", {}).load()
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_files_of_other_kinds(tmp_path):
