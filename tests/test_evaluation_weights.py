@@ -73,15 +73,18 @@ def test_a_scope_is_not_silently_other_weights_than_evaluation_weights(model):
     calls = {
         "evaluate": lambda: model.evaluate(X, Y, verbose=0),
         "predict": lambda: model.predict(X, verbose=0),
+        "evaluate ": lambda: model.test_on_batch(X, Y),
+        "predict ": lambda: model.predict_on_batch(X),
     }
     for what, call in calls.items():
         call()  # traced before
         with model.weight_scope("ema_0.5"):
-            assert_refused(call, [f"{what} takes evaluation_weights", "weight_scope"])
+            assert_refused(call, [f"{what.strip()} takes evaluation_weights", "weight_scope"])
 
 
 def test_nothing_is_trained_or_saved_in_the_scope_of_a_weight_set(model, tmp_path):
     before, path = model.get_weights(), tmp_path / "x.keras"
+    tree = model.get_state_tree()
     calls = {
         "fit": lambda: model.fit(X, Y, verbose=0),
         "Training": lambda: model.train_on_batch(X, Y),
@@ -89,6 +92,8 @@ def test_nothing_is_trained_or_saved_in_the_scope_of_a_weight_set(model, tmp_pat
         "save_weights": lambda: model.save_weights(tmp_path / "x.weights.h5"),
         "set_weights": lambda: model.set_weights([w + 1 for w in before]),
         "load_weights": lambda: model.load_weights(tmp_path / "y.weights.h5"),
+        "set_state_tree": lambda: model.set_state_tree(tree),
+        "reset": model.ema.reset,
     }
     for what, call in calls.items():
         with model.weight_scope("ema_0.5"):

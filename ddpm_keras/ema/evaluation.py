@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import names
 from ..aliases import PathLike
+from ..keras_internals import in_stateless_scope
 from .choice import Choice
 from .groups import like
 from .state import AveragedNetwork
@@ -180,11 +181,13 @@ class EvaluatedNetwork(AveragedNetwork):
         return self._choice.values(self.network.weights, read)
 
     def make_test_function(self, force: bool = False) -> Any:
+        _refuse_other_weights("evaluate")
         self._prepare_averages()
         self.check_finite(self._evaluation_weights)
         return super().make_test_function(force)
 
     def make_predict_function(self, force: bool = False) -> Any:
+        _refuse_other_weights("predict")
         self._prepare_averages()
         self.check_finite(self._evaluation_weights)
         return super().make_predict_function(force)
@@ -196,3 +199,12 @@ class EvaluatedNetwork(AveragedNetwork):
     def predict_step(self, data: Any) -> Any:
         with self.weight_scope(self.evaluated_values()):
             return super().predict_step(data)
+
+
+def _refuse_other_weights(what):
+    """`evaluation_weights` are taken there, whatever a `weight_scope` around it says."""
+    if in_stateless_scope():
+        raise ValueError(
+            f"{what} takes evaluation_weights, not those of the weight_scope that it is in: set "
+            "evaluation_weights outside of it, or call model.network in it."
+        )

@@ -106,6 +106,12 @@ def holds_value(variable):
         return not tf.executing_eagerly() or bool(tf_variable(variable).is_initialized())
 
 
+def refuse_in_scope(what):
+    """There other values are seen for the weights, and what is assigned is lost."""
+    if keras_internals.in_stateless_scope():
+        raise ValueError(f"{what} is for the weights themselves: leave the weight_scope first.")
+
+
 def strategy_of(variable):
     """The strategy a variable was created under, so that its average is created under it too."""
     return keras_internals.strategy_of(tf_variable(variable))

@@ -8,14 +8,13 @@ import tensorflow as tf
 
 from ..aliases import PathLike
 from ..keras_internals import (
-    in_stateless_scope,
     input_signature_of,
     layers_of,
     print_message,
     unscale_loss_for_distribution,
 )
 from .arguments import by_name
-from .state import refuse_in_scope
+from .groups import refuse_in_scope
 from .steps import (
     MovingStatistics,
     SayLostSteps,
@@ -150,7 +149,6 @@ class EMAModel(TrainingStep):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """The loss and metrics of `evaluation_weights`; the arguments are those of Keras."""
-        _refuse_other_weights("evaluate")
         given = by_name(keras.Model.evaluate, self, args, kwargs)
         if not self.is_validation_of_fit(given):  # or `fit` has said it
             self._say_weights("Evaluation", given)
@@ -158,7 +156,6 @@ class EMAModel(TrainingStep):
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Outputs of the network with `evaluation_weights`; the arguments are those of Keras."""
-        _refuse_other_weights("predict")
         given = by_name(keras.Model.predict, self, args, kwargs)
         self._say_weights("Prediction", given)
         return super().predict(**given)
@@ -300,15 +297,6 @@ def _check_trains_as_usual(network, name):
         raise ValueError(
             f"{type(network).__name__} has its own {' and '.join(own)}, which {name} would not "
             "use: compile that model itself with EMAOptimizer(optimizer, ema)."
-        )
-
-
-def _refuse_other_weights(what):
-    """`evaluation_weights` are taken there, whatever a `weight_scope` around it says."""
-    if in_stateless_scope():
-        raise ValueError(
-            f"{what} takes evaluation_weights, not those of the weight_scope that it is in: set "
-            "evaluation_weights outside of it, or call model.network in it."
         )
 
 

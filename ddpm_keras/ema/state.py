@@ -7,15 +7,9 @@ import tensorflow as tf
 from ..keras_internals import Trainer, in_stateless_scope
 from ..reading import keras_file
 from .averages import EMA
-from .groups import fingerprint, is_same_path
+from .groups import fingerprint, is_same_path, refuse_in_scope
 
 _IN_PART = "Not all weights of these averages were loaded with them"
-
-
-def refuse_in_scope(what):
-    """There other values are seen for the weights, and what is assigned is lost."""
-    if in_stateless_scope():
-        raise ValueError(f"{what} is for the weights themselves: leave the weight_scope first.")
 
 
 class AveragedNetwork(Trainer):
@@ -103,6 +97,7 @@ class AveragedNetwork(Trainer):
         Raises:
             ValueError: it names a variable that this model does not have.
         """
+        refuse_in_scope("set_state_tree")
         self._prepare_averages()
         renamed, given = {}, set()
         for kind, tree in state_tree.items():

@@ -18,6 +18,7 @@ from .groups import (
     is_float,
     label,
     new_variable,
+    refuse_in_scope,
     rows,
     strategy_of,
 )
@@ -186,6 +187,7 @@ class AverageVariables(Saveable):
 
     def reset(self):
         """Starts every average anew as a copy of the present weights, with its counter at 0."""
+        refuse_in_scope("reset")
         self._check_built()
         self._set_counters(0, 0)
         self._claimed.assign(0)
