@@ -102,7 +102,8 @@ class EvaluatedNetwork(AveragedNetwork):
     def weight_scope(self, weights: Any) -> Any:
         """A `keras.StatelessScope` in which the network computes with these values.
 
-        Nothing can be assigned in it, so that what trains or makes a network belongs outside.
+        Nothing can be assigned in it, so that what trains or makes a network belongs outside, and
+        `evaluate` and `predict`, which take `evaluation_weights`; all these are refused in it.
 
         Args:
             weights: A name, a `WeightSet`, or a list of values aligned with `network.weights`.
